@@ -1,0 +1,334 @@
+# ZodanCluster: an active-active cluster of real servers for tests, the demo
+# and the benchmarks.
+#
+#   my $c = ZodanCluster->new(nodes => 3, setup => $sql);
+#   my $n4 = $c->add_server('n4');            # a server that isn't a node yet
+#   my $id = $c->request(new => 'n4');        # files a request for it
+#   is($c->wait_for($id), 'done');
+#   $c->settle; is($c->differences, '');
+#
+# The engine is pglogical, or Spock where ZODAN_ENGINE says so; PG_CONFIG is
+# the server's pg_config.
+package ZodanCluster;
+
+use strict;
+use warnings;
+
+use IPC::Run ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep time);
+
+our $engine = $ENV{ZODAN_ENGINE} || 'pglogical';
+
+my %engines = (
+	pglogical => {
+		plugin => 'pglogical_output',
+		node => 'pglogical.create_node(%s, %s)',
+		subscribe => 'pglogical.create_subscription(%s, %s, synchronize_data := false, forward_origins := \'{}\')',
+		unsubscribed => 'pglogical.alter_subscription_disable(%s, true)',
+		status => 'pglogical.show_subscription_status()',
+		add_all => 'pglogical.replication_set_add_all_tables(%s, %s)',
+		add_table => 'pglogical.replication_set_add_table',
+		add_seq => 'pglogical.replication_set_add_sequence',
+		settings => "pglogical.conflict_resolution = 'last_update_wins'\n",
+	},
+	spock => {
+		plugin => 'spock_output',
+		node => 'spock.node_create(%s, %s)',
+		subscribe => 'spock.sub_create(%s, %s)',
+		unsubscribed => 'spock.sub_disable(%s, true)',
+		status => 'spock.sub_show_status()',
+		add_all => 'spock.repset_add_all_tables(%s, %s)',
+		add_table => 'spock.repset_add_table',
+		add_seq => 'spock.repset_add_seq',
+		settings => "spock.enable_ddl_replication = off\nspock.include_ddl_repset = off\n",
+	},);
+
+sub plan_or_skip
+{
+	my ($why) = ($ENV{ZODAN_SKIP} || '');
+	plan(skip_all => "$engine: $why") if $why;
+	return;
+}
+
+sub e { return $engines{$engine}->{ $_[1] }; }
+
+# SQL's literal
+sub q_
+{
+	my ($text) = @_;
+	$text =~ s/'/''/g;
+	return "'$text'";
+}
+
+sub ident
+{
+	my ($text) = @_;
+	$text =~ s/"/""/g;
+	return "\"$text\"";
+}
+
+# a value in a connection string
+sub dsn_value
+{
+	my ($text) = @_;
+	$text =~ s/([\\'])/\\$1/g;
+	return "'$text'";
+}
+
+# nodes: how many, or a list of names; dbname; setup: SQL for the first node's
+# structure, run on all; conf: more settings
+sub new
+{
+	my ($class, %arg) = @_;
+	my $self = bless {
+		dbname => $arg{dbname} || 'inventory',
+		conf => $arg{conf} || '',
+		setup => $arg{setup} || '',
+		servers => {},
+		order => [],
+	}, $class;
+	my @names = ref $arg{nodes} ? @{ $arg{nodes} } : map { "n$_" } 1 .. ($arg{nodes} || 1);
+
+	for my $name (@names)
+	{
+		$self->add_server($name);
+		$self->psql($name, $self->{setup}) if $self->{setup};
+		$self->psql($name, sprintf 'SELECT ' . $self->e('node'), q_($name), q_($self->dsn($name)));
+		$self->psql($name, $arg{sets} || sprintf 'SELECT ' . $self->e('add_all'), q_('default'), "'{public}'");
+		push @{ $self->{order} }, $name;
+	}
+	for my $to (@names)
+	{
+		for my $from (@names)
+		{
+			next if $from eq $to;
+			$self->psql($to, sprintf 'SELECT ' . $self->e('subscribe'),
+				q_($self->sub_name($from, $to)), q_($self->dsn($from)));
+		}
+	}
+	$self->wait_replicating(@names);
+	return $self;
+}
+
+# the name of a subscription made here, not by the worker
+sub sub_name
+{
+	my ($self, $from, $to) = @_;
+	my $name = lc "s_${from}_to_$to";
+	$name =~ s/[^a-z0-9_]/_/g;
+	return substr($name, 0, 50) . 'x';
+}
+
+my $server_no = 0;
+
+# a server with the database and the engine, which isn't a node yet
+sub add_server
+{
+	my ($self, $name, %arg) = @_;
+	my $node = PostgreSQL::Test::Cluster->new('server' . ++$server_no);
+	my $conf = $arg{conf} || '';
+
+	$node->init(allows_streaming => 'logical', extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ]);
+	$node->append_conf('postgresql.conf', qq{
+wal_level = logical
+track_commit_timestamp = on
+max_replication_slots = 40
+max_wal_senders = 40
+max_worker_processes = 40
+max_connections = 60
+wal_sender_timeout = 60s
+shared_preload_libraries = '$engine,zodan_bgw'
+zodan.database = 'postgres'
+zodan.poll_interval = 60s
+log_line_prefix = '%m [%p] %a '
+log_min_messages = info
+fsync = off
+autovacuum_naptime = 10s
+} . $self->e('settings') . $self->{conf} . $conf);
+	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, " . $self->e('plugin') . "'")
+	  if system_knows($node, 'output_plugin_libraries');
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE DATABASE ' . ident($self->{dbname}));
+	$node->safe_psql('postgres', 'CREATE EXTENSION zodan_bgw');
+	$self->{servers}{$name} = $node;
+	$self->psql($name, "CREATE EXTENSION $engine") unless $arg{bare};
+	return $node;
+}
+
+# does this server have a setting?
+sub system_knows
+{
+	my ($node, $setting) = @_;
+	my $postgres = $node->config_data('--bindir') . '/postgres';
+	my ($out, $err) = ('', '');
+	return IPC::Run::run([ $postgres, '-C', $setting, '-D', $node->data_dir, '-c', 'shared_preload_libraries=' ],
+		'>', \$out, '2>', \$err);
+}
+
+sub server { return $_[0]->{servers}{ $_[1] }; }
+
+sub dsn
+{
+	my ($self, $name) = @_;
+	my $node = $self->server($name);
+	return 'host=' . $node->host . ' port=' . $node->port . ' dbname=' . dsn_value($self->{dbname}) . ' user=postgres'
+	  if $ENV{USER} && $ENV{USER} eq 'postgres';
+	return 'host=' . $node->host . ' port=' . $node->port . ' dbname=' . dsn_value($self->{dbname});
+}
+
+# psql in the cluster's database
+sub psql
+{
+	my ($self, $name, $sql) = @_;
+	return $self->server($name)->safe_psql($self->{dbname}, $sql);
+}
+
+# psql where the queue is, on a node's server
+sub queue
+{
+	my ($self, $name, $sql) = @_;
+	return $self->server($name)->safe_psql('postgres', $sql);
+}
+
+# files a request: new (name), src (default: the first node), on (whose server
+# has the queue; default: the new one), and columns of zodan.requests
+sub request
+{
+	my ($self, %arg) = @_;
+	my $new = delete $arg{new};
+	my $src = delete $arg{src} || $self->{order}[0];
+	my $on = delete $arg{on} || $new;
+	my %column = (
+		src_node_name => $src,
+		src_dsn => $self->dsn($src),
+		new_node_name => $new,
+		new_node_dsn => $self->dsn($new),
+		%arg);
+	my @names = sort keys %column;
+
+	$self->{coordinator} = $on;
+	return $self->queue($on, sprintf 'INSERT INTO zodan.requests (%s) VALUES (%s) RETURNING id',
+		join(', ', @names), join(', ', map { q_($column{$_}) } @names));
+}
+
+# waits for a request's end and returns its state; tells why, if it isn't done
+sub wait_for
+{
+	my ($self, $id, $on) = @_;
+	$on ||= $self->{coordinator};
+	my $state = $self->queue($on, "SELECT zodan.wait($id, '170 s')");
+	diag($self->queue($on, "SELECT state, phase, detail, last_error, hint FROM zodan.status WHERE request_id = $id"))
+	  if $state ne 'done' && !$self->{quiet};
+	return $state;
+}
+
+# adds a node and waits
+sub join_node
+{
+	my ($self, $new, %arg) = @_;
+	my $state = $self->wait_for($self->request(new => $new, %arg));
+	push @{ $self->{order} }, $new if $state eq 'done';
+	return $state;
+}
+
+sub wait_replicating
+{
+	my ($self, @names) = @_;
+	my $others = @names - 1;
+	for my $name (@names)
+	{
+		$self->server($name)->poll_query_until($self->{dbname},
+			'SELECT count(*) = ' . $others . ' FROM ' . $self->e('status') . " WHERE status = 'replicating'")
+		  or die "subscriptions of $name don't replicate";
+		$self->server($name)->poll_query_until($self->{dbname},
+			"SELECT count(*) = $others FROM pg_replication_slots WHERE active AND plugin = '" . $self->e('plugin') . "'")
+		  or die "slots of $name aren't in use";
+	}
+	return;
+}
+
+# waits until every node has what was committed on every other
+sub settle
+{
+	my ($self) = @_;
+	# twice, since what one node forwards nothing of may be written again by a trigger
+	for my $name (@{ $self->{order} })
+	{
+		my $lsn = $self->psql($name, "SELECT pg_logical_emit_message(true, 'test', 'settle')");
+		$self->server($name)->poll_query_until($self->{dbname},
+			"SELECT bool_and(confirmed_flush_lsn >= '$lsn') IS NOT FALSE FROM pg_replication_slots WHERE plugin = '"
+			  . $self->e('plugin') . "'") or die "the readers of $name don't follow";
+	}
+	return;
+}
+
+# one line a table: its name, rows and checksum of rows, on a node
+sub checksums
+{
+	my ($self, $name) = @_;
+	my $tables = $self->psql($name, q{
+		SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		 WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'spock', 'pglogical', 'zodan')
+		   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+		 ORDER BY 1});
+	return join '', map {
+		my $t = $_;
+		"$t " . $self->psql($name, "SELECT count(*), coalesce(sum(('x' || substr(md5(t::text), 1, 15))::bit(60)::bigint::numeric), 0) FROM ONLY $t AS t") . "\n"
+	} split /\n/, $tables;
+}
+
+# tables that differ between any two nodes: '' if none
+sub differences
+{
+	my ($self, @names) = @_;
+	@names = @{ $self->{order} } unless @names;
+	my $first = shift @names;
+	my $want = $self->checksums($first);
+	my @different;
+	for my $name (@names)
+	{
+		my $got = $self->checksums($name);
+		next if $got eq $want;
+		my %want = map { /^(.*) (\S+)$/ } split /\n/, $want;
+		my %got = map { /^(.*) (\S+)$/ } split /\n/, $got;
+		push @different, map { "$_: $first " . ($want{$_} // 'none') . ", $name " . ($got{$_} // 'none') }
+		  grep { ($want{$_} // '') ne ($got{$_} // '') } sort keys %{ { %want, %got } };
+	}
+	return join "\n", @different;
+}
+
+# starts pgbench with a script on a node, in the background
+sub start_writer
+{
+	my ($self, $name, $script, @options) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/writer.sql';
+	my $node = $self->server($name);
+	PostgreSQL::Test::Utils::append_to_file($file, $script);
+	my $writer = { node => $name, out => '', err => '' };
+	$writer->{run} = IPC::Run::start(
+		[ $node->config_data('--bindir') . '/pgbench', '--no-vacuum', '--file', $file,
+			'--host', $node->host, '--port', $node->port, @options, $self->{dbname} ],
+		'<', \undef, '>', \$writer->{out}, '2>', \$writer->{err});
+	return $writer;
+}
+
+# ends a writer; returns what it has printed
+sub stop_writer
+{
+	my ($self, $writer) = @_;
+	$writer->{run}->signal('INT');
+	eval { $writer->{run}->finish };
+	return $writer->{out} . $writer->{err};
+}
+
+sub stop
+{
+	my ($self) = @_;
+	$_->stop('fast') for values %{ $self->{servers} };
+	return;
+}
+
+1;

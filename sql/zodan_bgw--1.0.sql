@@ -1,0 +1,348 @@
+/* zodan_bgw--1.0.sql: the schema "zodan", which is all that a user of the extension sees */
+
+\echo Use "CREATE EXTENSION zodan_bgw" to load this file. \quit
+
+CREATE SCHEMA zodan;
+COMMENT ON SCHEMA zodan IS 'zodan_bgw: nodes join an active-active cluster without downtime';
+REVOKE ALL ON SCHEMA zodan FROM PUBLIC;
+
+/*
+ * The intent: what the user writes. Everything is checked by a trigger before
+ * any constraint can fire, since a constraint's error would print the row,
+ * with its passwords.
+ */
+CREATE TABLE zodan.requests (
+    id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    operation         text NOT NULL DEFAULT 'add_node',
+    src_node_name     text NOT NULL,
+    src_dsn           text NOT NULL,
+    new_node_name     text NOT NULL,
+    new_node_dsn      text NOT NULL,
+    new_node_location text NOT NULL DEFAULT 'NY',
+    new_node_country  text NOT NULL DEFAULT 'USA',
+    new_node_info     jsonb NOT NULL DEFAULT '{}',
+    verb              boolean NOT NULL DEFAULT false,
+    not_before        timestamptz,
+    sync_timeout      interval NOT NULL DEFAULT '20 minutes',
+    max_attempts      integer,
+    fence             boolean NOT NULL DEFAULT true,
+    copy_jobs         integer,
+    options           jsonb NOT NULL DEFAULT '{}',
+    requested_by      name NOT NULL DEFAULT current_user,
+    requested_at      timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE zodan.requests IS 'what was asked for, one row a request: insert here';
+COMMENT ON COLUMN zodan.requests.operation IS 'add_node, or check: only the checks of add_node, which change nothing';
+COMMENT ON COLUMN zodan.requests.src_node_name IS 'an existing node: rows are copied from it';
+COMMENT ON COLUMN zodan.requests.src_dsn IS 'how the coordinator reaches the source; its passwords are blanked when the request ends';
+COMMENT ON COLUMN zodan.requests.new_node_name IS 'the name that the new node gets';
+COMMENT ON COLUMN zodan.requests.new_node_dsn IS 'how the coordinator and every node reach the new node; its passwords are blanked when the request ends';
+COMMENT ON COLUMN zodan.requests.verb IS 'log every remote statement into zodan.events';
+COMMENT ON COLUMN zodan.requests.not_before IS 'the request waits in the queue until then';
+COMMENT ON COLUMN zodan.requests.sync_timeout IS 'bound of each single wait';
+COMMENT ON COLUMN zodan.requests.max_attempts IS 'after so many attempts a transient error fails the request; NULL: never';
+COMMENT ON COLUMN zodan.requests.fence IS 'keep everybody but superusers out of the new node''s database until the join is done';
+COMMENT ON COLUMN zodan.requests.copy_jobs IS 'tables copied, and indexes built, at the same time; NULL: zodan.copy_jobs';
+COMMENT ON COLUMN zodan.requests.options IS 'rare ones: peer_dsns (object of node name to DSN), replication_sets (array of names)';
+
+/* Where a request stands. Only the worker writes here. */
+CREATE TABLE zodan.request_state (
+    request_id      bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,
+    state           text NOT NULL DEFAULT 'queued'
+                    CHECK (state IN ('queued', 'running', 'retrying', 'paused', 'cancelling',
+                                     'rolling_back', 'done', 'failed', 'cancelled')),
+    engine          text,
+    phase           text,
+    percent         numeric(5, 1) NOT NULL DEFAULT 0,
+    detail          text,
+    bytes_copied    bigint,
+    bytes_total     bigint,
+    eta             timestamptz,
+    attempt         integer NOT NULL DEFAULT 0,
+    asked           text CHECK (asked IN ('cancel', 'pause')),
+    next_attempt_at timestamptz,
+    last_error      text,
+    hint            text,
+    started_at      timestamptz,
+    updated_at      timestamptz NOT NULL DEFAULT now(),
+    finished_at     timestamptz
+);
+COMMENT ON TABLE zodan.request_state IS 'where each request stands; read zodan.status instead';
+CREATE INDEX request_state_open ON zodan.request_state (request_id)
+    WHERE state NOT IN ('done', 'failed', 'cancelled');
+
+CREATE TABLE zodan.checkpoints (
+    request_id  bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
+    phase       text NOT NULL,
+    state       text NOT NULL CHECK (state IN ('running', 'done')),
+    attempts    integer NOT NULL DEFAULT 1,
+    started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    error       text,
+    PRIMARY KEY (request_id, phase)
+);
+COMMENT ON TABLE zodan.checkpoints IS 'which phases a request has done';
+
+CREATE TABLE zodan.effects (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    request_id bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
+    node       text NOT NULL,
+    kind       text NOT NULL,
+    name       text NOT NULL,
+    state      text NOT NULL DEFAULT 'intent' CHECK (state IN ('intent', 'done', 'undone')),
+    result     text,
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (request_id, node, kind, name)
+);
+COMMENT ON TABLE zodan.effects IS 'every object that a request makes on any node; the intent is stored before it is made';
+
+CREATE TABLE zodan.bookmarks (
+    request_id  bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
+    snapshot    integer NOT NULL,
+    node        text NOT NULL,
+    slot_lsn    pg_lsn,
+    marker_lsn  pg_lsn,
+    window_lsn  pg_lsn,
+    consistent_lsn pg_lsn,
+    resume_lsn  pg_lsn,
+    PRIMARY KEY (request_id, snapshot, node)
+);
+COMMENT ON TABLE zodan.bookmarks IS 'positions in the nodes'' WAL; docs/how-a-join-works.md explains them';
+COMMENT ON COLUMN zodan.bookmarks.snapshot IS '0: the snapshot of the subscription''s own slot; higher: a later one, of a temporary slot; -1: the cut, where the peers'' own streams begin';
+COMMENT ON COLUMN zodan.bookmarks.slot_lsn IS 'B: where the peer''s slot for the new node began';
+COMMENT ON COLUMN zodan.bookmarks.marker_lsn IS 'M: the source had everything of the peer before it; at the cut, of the source: the new node had';
+COMMENT ON COLUMN zodan.bookmarks.window_lsn IS 'W: the node''s insert position before the markers were written';
+COMMENT ON COLUMN zodan.bookmarks.consistent_lsn IS 'C: commits of the source that start before it are in the snapshot; at the cut X: on the new node';
+COMMENT ON COLUMN zodan.bookmarks.resume_lsn IS 'R: where the new node goes on with the peer''s own changes';
+
+CREATE TABLE zodan.copy_tables (
+    request_id   bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
+    nspname      name NOT NULL,
+    relname      name NOT NULL,
+    state        text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'copying', 'copied')),
+    snapshot     integer,
+    columns      text,
+    filtered     boolean NOT NULL,
+    binary_copy  boolean NOT NULL,
+    bytes_total  bigint NOT NULL,
+    bytes_copied bigint NOT NULL DEFAULT 0,
+    rows_copied  bigint,
+    started_at   timestamptz,
+    finished_at  timestamptz,
+    PRIMARY KEY (request_id, nspname, relname)
+);
+COMMENT ON TABLE zodan.copy_tables IS 'the tables whose rows a join copies, and under which snapshot each was copied';
+COMMENT ON COLUMN zodan.copy_tables.bytes_total IS 'size of the table on the source, in bytes, when the copy began';
+COMMENT ON COLUMN zodan.copy_tables.bytes_copied IS 'bytes that went through COPY';
+
+CREATE TABLE zodan.check_failures (
+    request_id bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
+    id         bigint GENERATED ALWAYS AS IDENTITY,
+    phase      text NOT NULL,
+    check_name text NOT NULL,
+    node       text NOT NULL,
+    found      text NOT NULL,
+    expected   text NOT NULL,
+    what_to_do text NOT NULL,
+    PRIMARY KEY (request_id, id)
+);
+COMMENT ON TABLE zodan.check_failures IS 'what the checks of a request''s last attempt found, all at once';
+
+CREATE TABLE zodan.events (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    request_id bigint REFERENCES zodan.requests ON DELETE CASCADE,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    level      text NOT NULL CHECK (level IN ('debug', 'info', 'warning', 'error')),
+    phase      text,
+    node       text,
+    message    text NOT NULL
+);
+COMMENT ON TABLE zodan.events IS 'the log of every request';
+CREATE INDEX events_request ON zodan.events (request_id, id);
+
+CREATE FUNCTION zodan.validate_request() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'zodan_validate_request' LANGUAGE C;
+COMMENT ON FUNCTION zodan.validate_request() IS 'refuses a request that could not run, naming the field';
+
+CREATE FUNCTION zodan.queue_request() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'zodan_queue_request' LANGUAGE C SECURITY DEFINER
+    SET search_path = pg_catalog;
+COMMENT ON FUNCTION zodan.queue_request() IS 'queues a new request and wakes the launcher at commit';
+
+CREATE TRIGGER validate BEFORE INSERT ON zodan.requests
+    FOR EACH ROW EXECUTE FUNCTION zodan.validate_request();
+CREATE TRIGGER queue AFTER INSERT ON zodan.requests
+    FOR EACH ROW EXECUTE FUNCTION zodan.queue_request();
+
+CREATE FUNCTION zodan.phases(operation text DEFAULT 'add_node',
+    OUT phase_no integer, OUT phase text, OUT description text)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'zodan_phases' LANGUAGE C STRICT IMMUTABLE ROWS 20;
+COMMENT ON FUNCTION zodan.phases(text) IS 'the phases that the worker runs for an operation, in order';
+
+CREATE FUNCTION zodan.start() RETURNS boolean
+    AS 'MODULE_PATHNAME', 'zodan_start' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION zodan.start() IS 'starts a launcher for this database, where the library is not preloaded; false: one runs already';
+
+CREATE FUNCTION zodan.wake() RETURNS void
+    AS 'MODULE_PATHNAME', 'zodan_wake' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION zodan.wake() IS 'wakes this database''s launcher when the transaction commits';
+
+CREATE FUNCTION zodan.redact_dsn(dsn text) RETURNS text
+    AS 'MODULE_PATHNAME', 'zodan_redact_dsn' LANGUAGE C STRICT IMMUTABLE;
+COMMENT ON FUNCTION zodan.redact_dsn(text) IS 'the DSN without its passwords';
+
+CREATE VIEW zodan.status AS
+SELECT r.id AS request_id,
+       r.operation,
+       r.new_node_name AS node,
+       r.src_node_name AS source,
+       s.engine,
+       s.state,
+       s.phase,
+       p.phase_no,
+       (SELECT count(*)::integer FROM zodan.phases(r.operation)) AS phases,
+       s.percent,
+       s.detail,
+       s.bytes_copied,
+       s.bytes_total,
+       s.eta,
+       s.attempt,
+       s.next_attempt_at,
+       s.last_error,
+       s.hint,
+       r.requested_by,
+       r.requested_at,
+       s.started_at,
+       s.updated_at,
+       s.finished_at,
+       coalesce(s.finished_at, clock_timestamp()) - s.started_at AS elapsed,
+       l.pid AS worker_pid
+  FROM zodan.requests r
+  JOIN zodan.request_state s ON s.request_id = r.id
+  LEFT JOIN LATERAL zodan.phases(r.operation) p ON p.phase = s.phase
+  /* the runner holds this lock as long as it lives: see ZODAN_LOCK_RUNNER */
+  LEFT JOIN pg_catalog.pg_locks l
+         ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND l.classid = 2053071970 AND l.objid = (r.id % 2147483648)::oid
+        AND s.state NOT IN ('done', 'failed', 'cancelled')
+ ORDER BY r.id DESC;
+COMMENT ON VIEW zodan.status IS 'one row per request, newest first: where it stands, how far, how long still, what went wrong';
+
+/*
+ * The functions below file and steer requests. They run with their owner's
+ * rights on the worker's tables, so that an operator needs no rights but
+ * EXECUTE; filing runs with the caller's, since who asks matters.
+ */
+CREATE FUNCTION zodan.add_node(
+    src_node_name text, src_dsn text, new_node_name text, new_node_dsn text,
+    verb boolean DEFAULT false,
+    new_node_location text DEFAULT 'NY', new_node_country text DEFAULT 'USA',
+    new_node_info jsonb DEFAULT '{}')
+    RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog
+BEGIN ATOMIC
+    INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, new_node_dsn,
+                                verb, new_node_location, new_node_country, new_node_info)
+    VALUES ('add_node', add_node.src_node_name, add_node.src_dsn, add_node.new_node_name,
+            add_node.new_node_dsn, add_node.verb, add_node.new_node_location,
+            add_node.new_node_country, add_node.new_node_info)
+    RETURNING id;
+END;
+COMMENT ON FUNCTION zodan.add_node(text, text, text, text, boolean, text, text, jsonb) IS 'files a request for a new node and returns its id';
+
+CREATE FUNCTION zodan.check(
+    src_node_name text, src_dsn text, new_node_name text, new_node_dsn text)
+    RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog
+BEGIN ATOMIC
+    INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, new_node_dsn)
+    VALUES ('check', "check".src_node_name, "check".src_dsn, "check".new_node_name, "check".new_node_dsn)
+    RETURNING id;
+END;
+COMMENT ON FUNCTION zodan.check(text, text, text, text) IS 'files a request that only runs the checks of add_node, and returns its id';
+
+CREATE FUNCTION zodan.wait(id bigint, timeout interval DEFAULT NULL)
+    RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+AS $$
+DECLARE
+    started timestamptz := clock_timestamp();
+    found_state text;
+BEGIN
+    LOOP
+        SELECT s.state INTO found_state FROM zodan.request_state s WHERE s.request_id = wait.id;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'request % does not exist', wait.id
+                USING ERRCODE = 'no_data_found', HINT = 'SELECT request_id FROM zodan.status lists the requests.';
+        END IF;
+        IF found_state IN ('done', 'failed', 'cancelled') THEN
+            RETURN found_state;
+        END IF;
+        IF clock_timestamp() - started >= wait.timeout THEN
+            RAISE EXCEPTION 'request % is still % after %', wait.id, found_state, wait.timeout
+                USING ERRCODE = 'query_canceled', HINT = format('The request goes on; look at zodan.status where request_id = %s.', wait.id);
+        END IF;
+        PERFORM pg_sleep(0.05);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION zodan.wait(bigint, interval) IS 'blocks until the request has ended and returns its last state; an error after the timeout';
+
+CREATE FUNCTION zodan.steer(id bigint, verb text, allowed text[], state text, asked text)
+    RETURNS text LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog
+AS $$
+DECLARE
+    before text;
+BEGIN
+    SELECT s.state INTO before FROM zodan.request_state s WHERE s.request_id = steer.id FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'request % does not exist', steer.id
+            USING ERRCODE = 'no_data_found', HINT = 'SELECT request_id FROM zodan.status lists the requests.';
+    END IF;
+    IF before <> ALL (allowed) THEN
+        RAISE EXCEPTION 'request % is %: cannot % it', steer.id, before, steer.verb
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('A request can do that while it is one of: %s.', array_to_string(allowed, ', '));
+    END IF;
+    /* nothing left to go on with, and its passwords are gone */
+    IF before = 'failed' AND NOT EXISTS (SELECT FROM zodan.effects e
+                                          WHERE e.request_id = steer.id AND e.state <> 'undone') THEN
+        RAISE EXCEPTION 'request % has failed and left nothing: there is nothing to %', steer.id, steer.verb
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'File the request again.';
+    END IF;
+    UPDATE zodan.request_state s
+       SET state = CASE WHEN before = 'running' THEN 'running' ELSE steer.state END,
+           asked = steer.asked,
+           next_attempt_at = NULL,
+           finished_at = NULL,
+           updated_at = clock_timestamp()
+     WHERE s.request_id = steer.id;
+    INSERT INTO zodan.events (request_id, level, message)
+    VALUES (steer.id, 'info', format('%s asked by %s', steer.verb, session_user));
+    PERFORM zodan.wake();
+    RETURN (SELECT s.state FROM zodan.request_state s WHERE s.request_id = steer.id);
+END
+$$;
+COMMENT ON FUNCTION zodan.steer(bigint, text, text[], text, text) IS 'what cancel, pause, resume and retry share';
+
+CREATE FUNCTION zodan.cancel(id bigint) RETURNS text
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+    RETURN zodan.steer(id, 'cancel', '{queued,running,retrying,paused,failed}', 'cancelling', 'cancel');
+COMMENT ON FUNCTION zodan.cancel(bigint) IS 'ends the request and undoes what it has made on every node; returns its state';
+
+CREATE FUNCTION zodan.pause(id bigint) RETURNS text
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+    RETURN zodan.steer(id, 'pause', '{queued,running,retrying}', 'paused', 'pause');
+COMMENT ON FUNCTION zodan.pause(bigint) IS 'stops the request where it is; its slots go on holding WAL; returns its state';
+
+CREATE FUNCTION zodan.resume(id bigint) RETURNS text
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+    RETURN zodan.steer(id, 'resume', '{paused}', 'queued', NULL);
+COMMENT ON FUNCTION zodan.resume(bigint) IS 'lets a paused request go on; returns its state';
+
+CREATE FUNCTION zodan.retry(id bigint) RETURNS text
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+    RETURN zodan.steer(id, 'retry', '{retrying,failed}', 'queued', NULL);
+COMMENT ON FUNCTION zodan.retry(bigint) IS 'lets a failed request go on from its last phase, or a retrying one at once; returns its state';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA zodan FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA zodan FROM PUBLIC;

@@ -1,0 +1,351 @@
+/*
+ * cluster.c
+ *		The nodes that a request is about: who they are, the sessions on them,
+ *		the lock that keeps others away, and the names of all that a join makes.
+ *
+ * All names are computed from the names of the nodes, so that a runner that
+ * comes after a crash finds what its predecessor has made.
+ */
+#include "cluster.h"
+
+#include "common/hashfn.h"
+#include "utils/builtins.h"
+
+#define SUB_PLAIN_MAX	40
+#define NAME_TRIES		10
+#define PREDECESSOR_MS	10000
+
+static ZodanJob *current = NULL;
+
+/*
+ * Shows how far the phase under way is (0 to 1) and what it does.
+ */
+void
+zodan_job_detail(ZodanJob *job, double fraction, const char *detail)
+{
+	zodan_progress(job->phase, job->phase_start + job->phase_share * Min(fraction, 1.0), detail);
+}
+
+/*
+ * The same for the functions that wait, which don't know the job.
+ */
+void
+zodan_report(const char *detail)
+{
+	zodan_job_detail(current, 0, detail);
+}
+
+/* ---------- names ---------- */
+
+/*
+ * The engines take lower case letters, digits and underscores. Returns at most
+ * max bytes, and whether they are the name itself.
+ */
+static char *
+plain_name(const char *name, int max, bool *same)
+{
+	char	   *plain = pnstrdup(name, max);
+
+	for (char *c = plain; *c; c++)
+		if (!((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9')))
+			*c = (*c >= 'A' && *c <= 'Z') ? *c + ('a' - 'A') : '_';
+	*same = strcmp(plain, name) == 0;
+	return plain;
+}
+
+/*
+ * A name for the subscription of one node to another. The plain form is what
+ * people write by hand; where the nodes' names don't allow it, or its slot's
+ * name would be a trap, a hash makes it unique.
+ */
+static char *
+subscription_name(const char *provider, const char *subscriber, int try)
+{
+	bool		same_p;
+	bool		same_s;
+	char	   *p = plain_name(provider, 16, &same_p);
+	char	   *s = plain_name(subscriber, 16, &same_s);
+	char	   *both;
+
+	if (try == 0 && same_p && same_s)
+		return psprintf("sub_%s_%s", p, s);
+	both = psprintf("%s/%s/%d", provider, subscriber, try);
+	return psprintf("sub_%.12s_%.12s_x%08x", p, s,
+					hash_bytes((const unsigned char *) both, (int) strlen(both)));
+}
+
+/*
+ * Does the name end in an underscore and digits? Such slots of one provider
+ * make Spock split one stream among their readers.
+ */
+static bool
+is_trap(const char *name)
+{
+	size_t		n = strlen(name);
+
+	while (n > 0 && name[n - 1] >= '0' && name[n - 1] <= '9')
+		n--;
+	return n > 0 && name[n] && name[n - 1] == '_';
+}
+
+static void
+name_subscription(ZodanJob *job, const char *dbname, const char *provider, const char *subscriber,
+				  const char **sub, const char **slot)
+{
+	for (int try = 0; try < NAME_TRIES; try++)
+	{
+		*sub = subscription_name(provider, subscriber, try);
+		*slot = zodan_value(&ZODAN_SOURCE(job)->conn, job->engine->slot_name, 3, dbname, provider, *sub);
+		if (!is_trap(*sub) && !is_trap(*slot))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_NAME),
+			 errmsg("no name for the subscription of node \"%s\" to node \"%s\" suits the engine",
+					subscriber, provider)));
+}
+
+/* ---------- members ---------- */
+
+static void
+set_conn(ZodanJob *job, ZodanConn *conn, const char *node, const char *dsn)
+{
+	conn->node = node;
+	conn->dsn = dsn;
+	conn->need_password = !job->req->by_superuser;
+}
+
+/*
+ * Asks the source which nodes there are. The new node, which is known there
+ * from some point of a join on, isn't one of them.
+ */
+static void
+find_members(ZodanJob *job)
+{
+	ZodanMember source = job->members[0];
+	PGresult   *result;
+
+	result = zodan_query(&source.conn, zodan_engine_sql(job->engine, psprintf(
+						 "SELECT n.node_id, n.node_name, i.if_dsn, l.node_id IS NOT NULL,"
+						 "       s.sub_slot_name, o.roident, %s"
+						 "  FROM {e}.node n"
+						 "  LEFT JOIN {e}.node_interface i ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
+						 "  LEFT JOIN {e}.local_node l ON l.node_id = n.node_id"
+						 "  LEFT JOIN {e}.subscription s ON s.sub_origin = n.node_id"
+						 "  LEFT JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name"
+						 " WHERE n.node_name <> $1 OR l.node_id IS NOT NULL"
+						 " ORDER BY l.node_id IS NULL, n.node_name", job->engine->commit_label)),
+						 1, job->req->new_node_name);
+	job->nmembers = Max(PQntuples(result), 1);
+	job->members = palloc0(sizeof(ZodanMember) * job->nmembers);
+	job->members[0] = source;
+	for (int i = 0; i < PQntuples(result); i++)
+	{
+		ZodanMember *m = &job->members[i];
+
+		m->id = zodan_field(result, i, 0);
+		m->name = zodan_field(result, i, 1);
+		m->catalog_dsn = zodan_field(result, i, 2);
+		if (PQgetvalue(result, i, 3)[0] != 't')
+		{
+			char	   *dsn = zodan_option_text("peer_dsns", m->name);
+
+			m->slot_for_source = zodan_field(result, i, 4);
+			m->origin_on_source = zodan_field(result, i, 5);
+			m->commit_label = zodan_field(result, i, 6);
+			set_conn(job, &m->conn, m->name, dsn ? dsn : m->catalog_dsn ? m->catalog_dsn : "");
+		}
+		else
+			m->conn.node = m->name;
+		if (m->catalog_dsn)
+			zodan_dsn_remember(m->catalog_dsn);
+	}
+	PQclear(result);
+}
+
+/*
+ * The sets that are taken from each node. Existing subscriptions tell; the
+ * only node of a cluster offers all that it has.
+ */
+static void
+find_sets(ZodanJob *job)
+{
+	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
+	const char *wanted = zodan_option_array("replication_sets");
+
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		ZodanConn  *subscriber = source;
+
+		m->sets = wanted;
+		if (m->sets)
+			continue;
+		if (i == 0)
+		{
+			subscriber = NULL;
+			for (int k = 1; k < job->nmembers && !subscriber; k++)
+				if (job->members[k].conn.pg)
+					subscriber = &job->members[k].conn;
+		}
+		if (subscriber)
+			m->sets = zodan_value(subscriber, zodan_engine_sql(job->engine,
+								  "SELECT s.sub_replication_sets FROM {e}.subscription s"
+								  "  JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = $1"),
+								  1, m->name);
+		if (!m->sets && i == 0)
+			m->sets = zodan_sets_of(job->engine, source);
+	}
+}
+
+/*
+ * Connects to all nodes that the request is about and finds out what they
+ * are. A node that can't be reached has an error instead of a connection;
+ * what is known only from it is NULL. job->engine is NULL if the source has
+ * none, or can't be reached: then nothing else is known.
+ */
+void
+zodan_cluster_open(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+	ZodanMember *source;
+	ZodanConn *ends[2];
+	ZodanConn **conns;
+
+	current = job;
+	job->members = palloc0(sizeof(ZodanMember));
+	job->nmembers = 1;
+	source = ZODAN_SOURCE(job);
+	source->name = req->src_node_name;
+	set_conn(job, &source->conn, req->src_node_name, req->src_dsn);
+	set_conn(job, &job->new_conn, req->new_node_name, req->new_node_dsn);
+
+	ends[0] = &source->conn;
+	ends[1] = &job->new_conn;
+	zodan_connect_all(ends, 2);
+	if (job->new_conn.pg)
+		job->new_dbname = pstrdup(PQdb(job->new_conn.pg));
+	if (!source->conn.pg)
+		return;
+	job->engine = zodan_engine_find(&source->conn);
+	if (!job->engine)
+		return;
+	zodan_set_engine(job->engine->name);
+
+	find_members(job);
+	conns = palloc(sizeof(ZodanConn *) * job->nmembers);
+	for (int i = 0; i < ZODAN_NPEERS(job); i++)
+		conns[i] = &ZODAN_PEERS(job)[i].conn;
+	zodan_connect_all(conns, ZODAN_NPEERS(job));
+	pfree(conns);
+	find_sets(job);
+
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+
+		if (m->conn.pg)
+			m->dbname = pstrdup(PQdb(m->conn.pg));
+		if (job->new_dbname)
+			name_subscription(job, job->new_dbname, m->name, req->new_node_name, &m->sub_in, &m->slot_in);
+		if (m->dbname)
+			name_subscription(job, m->dbname, req->new_node_name, m->name, &m->sub_out, &m->slot_out);
+	}
+}
+
+/*
+ * Raises a transient error unless every node has been reached.
+ */
+void
+zodan_cluster_require(ZodanJob *job)
+{
+	ZodanConn  *missing = NULL;
+
+	if (!job->new_conn.pg)
+		missing = &job->new_conn;
+	for (int i = 0; i < job->nmembers && !missing; i++)
+		if (!job->members[i].conn.pg)
+			missing = &job->members[i].conn;
+	if (missing)
+		ereport(ERROR,
+				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 errmsg("could not connect to node \"%s\": %s", missing->node, missing->error),
+				 errhint("The request goes on when the node can be reached.")));
+	if (!job->engine)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("node \"%s\": neither Spock nor pglogical is installed in its database",
+						job->req->src_node_name)));
+}
+
+/*
+ * Ends what an earlier runner of this request, or a child process of it, may
+ * still be doing on a node.
+ */
+static void
+end_predecessors(ZodanConn *conn)
+{
+	ZodanDeadline deadline = zodan_deadline(PREDECESSOR_MS);
+	static const char *const query =
+	"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+	" WHERE application_name = $1 AND pid <> pg_catalog.pg_backend_pid()"
+	"   AND datname = pg_catalog.current_database()"
+	"   AND client_addr IS NOT DISTINCT FROM pg_catalog.inet_client_addr()";
+
+	while (zodan_value(conn, query, 1, zodan_remote_application()))
+	{
+		if (zodan_deadline_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("node \"%s\": a session of an earlier attempt of this request does not end",
+							conn->node)));
+		zodan_sleep(20);
+	}
+}
+
+/*
+ * Takes the lock that only one request may hold on each node at a time. It is
+ * held by our sessions, so it ends with us.
+ */
+void
+zodan_cluster_lock(ZodanJob *job)
+{
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		ZodanConn  *conn = i < job->nmembers ? &job->members[i].conn : &job->new_conn;
+		char	   *key = psprintf("%d", ZODAN_LOCK_CLUSTER);
+		char	   *got;
+
+		end_predecessors(conn);
+		got = zodan_value(conn, "SELECT pg_catalog.pg_try_advisory_lock($1::int, 0)", 1, key);
+		if (got[0] != 't')
+		{
+			char	   *who = zodan_value(conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"
+										  "         coalesce(a.client_addr::text, 'the node itself'))"
+										  "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
+										  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::pg_catalog.oid"
+										  "   AND a.datname = pg_catalog.current_database()"
+										  "   AND l.objid = 0 AND l.objsubid = 2", 1, key);
+
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("node \"%s\" is being changed by another request: %s", conn->node,
+							who ? who : "it has just ended"),
+					 errhint("This request goes on when that one has ended.")));
+		}
+	}
+}
+
+/*
+ * The names of the existing nodes, for messages.
+ */
+char *
+zodan_cluster_names(ZodanJob *job)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < job->nmembers; i++)
+		appendStringInfo(&buf, "%s%s", i ? ", " : "", job->members[i].name);
+	return buf.data;
+}

@@ -1,0 +1,57 @@
+/*
+ * cluster.h
+ *		The nodes that a request is about, and what all of its phases share.
+ */
+#ifndef ZODAN_CLUSTER_H
+#define ZODAN_CLUSTER_H
+
+#include "catalog.h"
+#include "engine.h"
+
+/* An existing node */
+typedef struct ZodanMember
+{
+	const char *name;
+	const char *id;				/* the engine's */
+	const char *catalog_dsn;	/* how the other nodes reach it */
+	ZodanConn	conn;
+	const char *dbname;
+	const char *sets;			/* what is subscribed to from it: an array literal */
+	const char *sub_in;			/* the new node's subscription to it, */
+	const char *slot_in;		/* the slot here, and the new node's origin, for that */
+	const char *sub_out;		/* its subscription to the new node, */
+	const char *slot_out;		/* the slot there, and the origin here, for that */
+	const char *slot_for_source;	/* a peer's slot that the source reads */
+	const char *origin_on_source;	/* id of the source's origin for a peer */
+	const char *commit_label;	/* what else labels a peer's commits on the source */
+} ZodanMember;
+
+typedef struct ZodanJob
+{
+	ZodanRequest *req;
+	const ZodanEngine *engine;
+	ZodanMember *members;		/* the source is the first, the others are its peers */
+	int			nmembers;
+	ZodanConn	new_conn;
+	const char *new_dbname;
+	ZodanSnapshot snapshot;		/* open if its connection is */
+	int			snapshot_no;
+	bool		locked;			/* the nodes are ours */
+	const char *phase;			/* the one under way */
+	double		phase_start;	/* percent, when it started */
+	double		phase_share;	/* how many percent it is */
+} ZodanJob;
+
+#define ZODAN_SOURCE(job)	(&(job)->members[0])
+#define ZODAN_NPEERS(job)	((job)->nmembers - 1)
+#define ZODAN_PEERS(job)	(&(job)->members[1])
+
+extern void zodan_cluster_open(ZodanJob *job);
+extern void zodan_cluster_require(ZodanJob *job);
+extern void zodan_cluster_lock(ZodanJob *job);
+extern char *zodan_cluster_names(ZodanJob *job);
+
+extern void zodan_job_detail(ZodanJob *job, double fraction, const char *detail);
+extern void zodan_report(const char *detail);
+
+#endif							/* ZODAN_CLUSTER_H */

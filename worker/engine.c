@@ -1,0 +1,253 @@
+/*
+ * engine.c
+ *		What the replication engines have in common: the shape of their
+ *		catalogs, which differ by the schema's name only. In the statements
+ *		below {e} stands for that.
+ */
+#include "engine.h"
+
+#include "utils/builtins.h"
+
+static const ZodanEngine *const engines[] = {&zodan_engine_spock, &zodan_engine_pglogical};
+
+const ZodanEngine *
+zodan_engine_named(const char *name)
+{
+	for (int i = 0; i < lengthof(engines); i++)
+		if (strcmp(engines[i]->name, name) == 0)
+			return engines[i];
+	return NULL;
+}
+
+/*
+ * The engine whose extension is in the database, one with a local node being
+ * preferred; NULL: none.
+ */
+const ZodanEngine *
+zodan_engine_find(ZodanConn *conn)
+{
+	const ZodanEngine *found = NULL;
+
+	for (int i = 0; i < lengthof(engines); i++)
+	{
+		if (!zodan_value(conn, "SELECT 1 FROM pg_catalog.pg_extension WHERE extname = $1", 1, engines[i]->name))
+			continue;
+		if (zodan_value(conn, zodan_engine_sql(engines[i], "SELECT 1 FROM {e}.local_node"), 0))
+			return engines[i];
+		if (!found)
+			found = engines[i];
+	}
+	return found;
+}
+
+/*
+ * The text with the engine's name for each {e}, palloc'd.
+ */
+char *
+zodan_engine_sql(const ZodanEngine *engine, const char *text)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (const char *c = text; *c; c++)
+	{
+		if (strncmp(c, "{e}", 3) == 0)
+		{
+			appendStringInfoString(&buf, engine->name);
+			c += 2;
+		}
+		else
+			appendStringInfoChar(&buf, *c);
+	}
+	return buf.data;
+}
+
+bool
+zodan_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	return zodan_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.node WHERE node_name = $1"),
+					   1, name) != NULL;
+}
+
+/*
+ * Makes the database of conn a node. info is JSON.
+ */
+void
+zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *dsn,
+				  const char *location, const char *country, const char *info)
+{
+	PQclear(zodan_query(conn, engine->node_create.sql, engine->node_create.nparams,
+						name, dsn, location, country, info));
+}
+
+void
+zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	PQclear(zodan_query(conn, engine->node_drop, 1, name));
+}
+
+bool
+zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	return zodan_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.subscription WHERE sub_name = $1"),
+					   1, name) != NULL;
+}
+
+/*
+ * Makes subscriptions on different nodes, side by side, each disabled and
+ * such that enabling it only starts to stream.
+ *
+ * Making one connects from the subscriber to the provider and back: what goes
+ * wrong there is raised.
+ */
+void
+zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs)
+{
+	ZodanStatement begin = {"BEGIN", 0};
+	ZodanStatement commit = {"COMMIT", 0};
+	ZodanCall  *calls = palloc(sizeof(ZodanCall) * Max(nsubs, 1));
+
+	for (int step = -1; step <= ZODAN_MAX_SUB_STEPS; step++)
+	{
+		ZodanStatement st = step < 0 ? begin :
+			step == ZODAN_MAX_SUB_STEPS ? commit : engine->sub_create[step];
+
+		if (!st.sql)
+			continue;
+		memset(calls, 0, sizeof(ZodanCall) * nsubs);
+		for (int i = 0; i < nsubs; i++)
+		{
+			calls[i].conn = subs[i].subscriber;
+			calls[i].sql = st.sql;
+			calls[i].nparams = st.nparams;
+			calls[i].params[0] = subs[i].name;
+			calls[i].params[1] = subs[i].provider_dsn;
+			calls[i].params[2] = subs[i].sets;
+			calls[i].params[3] = subs[i].forward;
+		}
+		zodan_call_all(calls, nsubs, zodan_remote_timeout());
+		zodan_raise_any(calls, nsubs);
+		for (int i = 0; i < nsubs; i++)
+			PQclear(calls[i].result);
+	}
+
+	/* the positions of a join hang on these names, and on the state being "ready" */
+	for (int i = 0; i < nsubs; i++)
+		if (!zodan_value(subs[i].subscriber, zodan_engine_sql(engine,
+						 "SELECT 1 FROM {e}.subscription s JOIN {e}.local_sync_status y ON y.sync_subid = s.sub_id"
+						 " WHERE s.sub_name = $1 AND s.sub_slot_name = $2 AND NOT s.sub_enabled"
+						 "   AND y.sync_relname IS NULL AND y.sync_status = 'r'"
+						 "   AND pg_catalog.pg_replication_origin_oid(s.sub_slot_name) IS NOT NULL"),
+						 2, subs[i].name, subs[i].slot))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("node \"%s\": subscription \"%s\" was made, but is not disabled and ready",
+							subs[i].subscriber->node, subs[i].name)));
+	pfree(calls);
+}
+
+/*
+ * Tells a subscription that has never run which tables it has to skip up to
+ * which position: tables is a JSON array of {nspname, relname, lsn}.
+ */
+void
+zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *tables)
+{
+	PQclear(zodan_query(conn, zodan_engine_sql(engine,
+						"INSERT INTO {e}.local_sync_status"
+						"       (sync_kind, sync_subid, sync_nspname, sync_relname, sync_status, sync_statuslsn)"
+						" SELECT 'd', s.sub_id, t.nspname, t.relname, 'y', t.lsn"
+						"   FROM {e}.subscription s,"
+						"        pg_catalog.json_to_recordset($2::json)"
+						"          AS t(nspname pg_catalog.name, relname pg_catalog.name, lsn pg_catalog.pg_lsn)"
+						"  WHERE s.sub_name = $1"
+						" ON CONFLICT (sync_subid, sync_nspname, sync_relname)"
+						" DO UPDATE SET sync_status = 'y', sync_statuslsn = excluded.sync_statuslsn"),
+						2, name, tables));
+}
+
+/*
+ * From now on the subscription, which must be disabled, only takes what was
+ * written on its provider.
+ */
+void
+zodan_sub_forward_nothing(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	PQclear(zodan_query(conn, zodan_engine_sql(engine,
+						"UPDATE {e}.subscription SET sub_forward_origins = NULL"
+						" WHERE sub_name = $1 AND NOT sub_enabled"), 1, name));
+}
+
+/*
+ * The sets that a node provides, as the literal of an array.
+ */
+char *
+zodan_sets_of(const ZodanEngine *engine, ZodanConn *conn)
+{
+	return zodan_value(conn, zodan_engine_sql(engine,
+					   "SELECT pg_catalog.array_agg(r.set_name ORDER BY r.set_name)"
+					   "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"), 0);
+}
+
+/*
+ * Makes the sets of one node those of another: the sets with what they
+ * replicate, their tables with column lists and row filters, their sequences.
+ * Relations in skipped_schemas (an array literal) stay out. What is there
+ * already is left alone, so that this can be done again.
+ */
+void
+zodan_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
+				  const char *skipped_schemas)
+{
+	char	   *sets;
+	char	   *tables;
+	char	   *sequences;
+
+	sets = zodan_value(from, zodan_engine_sql(engine,
+					   "SELECT coalesce(pg_catalog.json_agg(r), '[]')"
+					   "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"), 0);
+	tables = zodan_value(from, zodan_engine_sql(engine,
+						 "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('set_name', r.set_name,"
+						 "         'relation', pg_catalog.format('%I.%I', n.nspname, c.relname), 'columns', t.set_att_list,"
+						 "         'row_filter', pg_catalog.pg_get_expr(t.set_row_filter, t.set_reloid))), '[]')"
+						 "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
+						 "  JOIN {e}.replication_set_table t USING (set_id)"
+						 "  JOIN pg_catalog.pg_class c ON c.oid = t.set_reloid"
+						 "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+						 " WHERE n.nspname <> ALL ($1::text[])"), 1, skipped_schemas);
+	sequences = zodan_value(from, zodan_engine_sql(engine,
+							"SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('set_name', r.set_name,"
+							"         'relation', pg_catalog.format('%I.%I', n.nspname, c.relname))), '[]')"
+							"  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
+							"  JOIN {e}.replication_set_seq t USING (set_id)"
+							"  JOIN pg_catalog.pg_class c ON c.oid = t.set_seqoid"
+							"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+							" WHERE n.nspname <> ALL ($1::text[])"), 1, skipped_schemas);
+
+#define SETS_ARE "pg_catalog.json_to_recordset($1::json) AS x(set_name name, replicate_insert bool," \
+		" replicate_update bool, replicate_delete bool, replicate_truncate bool)"
+#define LOCAL_SETS "{e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
+	PQclear(zodan_query(to, zodan_engine_sql(engine, psprintf(
+						"SELECT %s FROM " SETS_ARE
+						" WHERE NOT EXISTS (SELECT FROM " LOCAL_SETS " WHERE r.set_name = x.set_name)",
+						engine->set_create)), 1, sets));
+	PQclear(zodan_query(to, zodan_engine_sql(engine, psprintf(
+						"SELECT %s FROM " SETS_ARE
+						" WHERE EXISTS (SELECT FROM " LOCAL_SETS " WHERE r.set_name = x.set_name"
+						"   AND (r.replicate_insert, r.replicate_update, r.replicate_delete, r.replicate_truncate)"
+						"    <> (x.replicate_insert, x.replicate_update, x.replicate_delete, x.replicate_truncate))",
+						engine->set_alter)), 1, sets));
+	PQclear(zodan_query(to, zodan_engine_sql(engine, psprintf(
+						"SELECT %s FROM pg_catalog.json_to_recordset($1::json)"
+						"         AS x(set_name name, relation text, columns text[], row_filter text)"
+						" WHERE NOT EXISTS (SELECT FROM " LOCAL_SETS " JOIN {e}.replication_set_table t USING (set_id)"
+						"                    WHERE r.set_name = x.set_name AND t.set_reloid = x.relation::regclass)",
+						engine->set_add_table)), 1, tables));
+	PQclear(zodan_query(to, zodan_engine_sql(engine, psprintf(
+						"SELECT %s FROM pg_catalog.json_to_recordset($1::json) AS x(set_name name, relation text)"
+						" WHERE NOT EXISTS (SELECT FROM " LOCAL_SETS " JOIN {e}.replication_set_seq t USING (set_id)"
+						"                    WHERE r.set_name = x.set_name AND t.set_seqoid = x.relation::regclass)",
+						engine->set_add_sequence)), 1, sequences));
+#undef LOCAL_SETS
+#undef SETS_ARE
+}

@@ -1,0 +1,79 @@
+/*
+ * engine.h
+ *		What differs between the replication engines: SQL texts.
+ */
+#ifndef ZODAN_ENGINE_H
+#define ZODAN_ENGINE_H
+
+#include "remote.h"
+#include "replication.h"
+
+#define ZODAN_MAX_SUB_STEPS	4
+
+/* A statement and how many of the parameters $1, $2, ... it takes */
+typedef struct ZodanStatement
+{
+	const char *sql;
+	int			nparams;
+} ZodanStatement;
+
+typedef struct ZodanEngine
+{
+	const char *name;			/* the extension's, and its schema's */
+	const char *plugin;			/* the output plugin */
+	const char *foreign_schemas;	/* array literal: schemas that are never copied */
+	ZodanStatement node_create; /* name, dsn, location, country, info */
+	const char *node_drop;		/* name */
+	/* name, provider's dsn, sets, origins to forward; all steps in one transaction */
+	ZodanStatement sub_create[ZODAN_MAX_SUB_STEPS];
+	const char *sub_enable;		/* name */
+	const char *sub_disable;	/* name */
+	const char *sub_drop;		/* name */
+	const char *sub_status;		/* no parameter: rows of name and status */
+	const char *slot_name;		/* database, provider, subscription */
+	const char *set_create;		/* the columns of a set, by name: see engine.c */
+	const char *set_alter;
+	const char *set_add_table;
+	const char *set_add_sequence;
+	const char *table_info;		/* a FROM item: of relation t.set_reloid in the sets $1 */
+	const char *node_id;		/* expression: the id that the node p.new_node would get */
+	const char *commit_label;	/* expression: what else labels node n's commits, or NULL */
+	int			states_per_origin;	/* places that an origin may take on its server */
+	const char *ddl_setting;	/* replicates DDL by itself, and must be off; or NULL */
+	const char *exceptions;		/* rows that were discarded; or NULL */
+	const char *trapped_slots;	/* pattern of slot names that share one stream; or NULL */
+} ZodanEngine;
+
+/* A subscription to make */
+typedef struct ZodanSubscription
+{
+	ZodanConn  *subscriber;
+	const char *name;
+	const char *provider_dsn;
+	const char *sets;			/* array literal */
+	const char *forward;		/* array literal: {} or {all} */
+	const char *slot;
+} ZodanSubscription;
+
+extern const ZodanEngine zodan_engine_spock;
+extern const ZodanEngine zodan_engine_pglogical;
+
+extern const ZodanEngine *zodan_engine_named(const char *name);
+extern const ZodanEngine *zodan_engine_find(ZodanConn *conn);
+extern char *zodan_engine_sql(const ZodanEngine *engine, const char *text);
+
+extern bool zodan_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name,
+							  const char *dsn, const char *location, const char *country,
+							  const char *info);
+extern void zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern bool zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs);
+extern void zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name,
+								 const char *tables);
+extern void zodan_sub_forward_nothing(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern char *zodan_sets_of(const ZodanEngine *engine, ZodanConn *conn);
+extern void zodan_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
+							  const char *skipped_schemas);
+
+#endif							/* ZODAN_ENGINE_H */

@@ -1,0 +1,227 @@
+/*
+ * launcher.c
+ *		The process that looks after the queue: it claims what is due, starts a
+ *		runner for each, and sleeps on its latch.
+ *
+ * There is one launcher for a database at most: it holds an advisory lock
+ * there, by which it can be found, too. It is started with the server where
+ * the library is preloaded, else by zodan.start().
+ *
+ * Whether a request is run by somebody is seen by its lock, so a launcher that
+ * comes after a crash needs to know nothing of what its predecessor did. Only
+ * between the start of a runner and its taking that lock the launcher itself
+ * has to remember it.
+ */
+#include "launcher.h"
+
+#include "access/xact.h"
+#include "catalog.h"
+#include "commands/dbcommands.h"
+#include "postmaster/interrupt.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "wait.h"
+
+#define RESTART_S	5
+
+/* A runner that was started and has not ended */
+typedef struct Started
+{
+	int64		request_id;
+	BackgroundWorkerHandle *handle;
+} Started;
+
+static List *started = NIL;
+
+/*
+ * Forgets the runners that have ended.
+ */
+static void
+reap(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, started)
+	{
+		Started    *s = lfirst(cell);
+		pid_t		pid;
+
+		if (GetBackgroundWorkerPid(s->handle, &pid) == BGWH_STOPPED)
+		{
+			started = foreach_delete_current(started, cell);
+			pfree(s->handle);
+			pfree(s);
+		}
+	}
+}
+
+/*
+ * Starts a runner; false if there's no place for one, which the next look at
+ * the queue mends.
+ */
+static bool
+start_runner(int64 request_id)
+{
+	ZodanRunnerArgs args = {.database = MyDatabaseId,.request_id = request_id};
+	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+	.bgw_notify_pid = MyProcPid};
+	Started    *s;
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "zodan_bgw: request " INT64_FORMAT, request_id);
+	strlcpy(worker.bgw_type, "zodan_bgw runner", BGW_MAXLEN);
+	strlcpy(worker.bgw_library_name, "zodan_bgw", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "zodan_runner_main", BGW_MAXLEN);
+	memcpy(worker.bgw_extra, &args, sizeof(args));
+
+	s = MemoryContextAllocZero(TopMemoryContext, sizeof(Started));
+	s->request_id = request_id;
+	if (!RegisterDynamicBackgroundWorker(&worker, &s->handle))
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("zodan_bgw: no background worker is free for request " INT64_FORMAT, request_id),
+				 errhint("Increase max_worker_processes and restart the server.")));
+		pfree(s);
+		return false;
+	}
+	started = lappend(started, s);
+	return true;
+}
+
+/*
+ * Starts what is due.
+ */
+static void
+look_at_queue(void)
+{
+	StringInfoData busy;
+	ZodanRows  *due;
+	ListCell   *cell;
+	int			room = zodan_max_runners - list_length(started);
+
+	if (room <= 0)
+		return;
+	initStringInfo(&busy);
+	foreach(cell, started)
+		appendStringInfo(&busy, "%c" INT64_FORMAT, busy.len ? ',' : '{', ((Started *) lfirst(cell))->request_id);
+	appendStringInfoString(&busy, busy.len ? "}" : "{}");
+	due = zodan_claim(room, busy.data);
+	for (int i = 0; i < due->nrows; i++)
+	{
+		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+		bool		ok = start_runner(strtoll(due->value[i][0], NULL, 10));
+
+		MemoryContextSwitchTo(context);
+		if (!ok)
+			break;
+	}
+}
+
+/*
+ * Entry point of the launcher. database: its oid; 0: the one that
+ * zodan.database names.
+ */
+void
+zodan_launcher_main(Datum database)
+{
+	MemoryContext cycle;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	if (DatumGetObjectId(database) != InvalidOid)
+		BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
+	else
+		BackgroundWorkerInitializeConnection(zodan_database, NULL, 0);
+	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+
+	/* an exit code of 0 means that we aren't wanted again */
+	if (!zodan_lock_launcher())
+		proc_exit(0);
+
+	cycle = AllocSetContextCreate(TopMemoryContext, "zodan launcher", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		int64		sleep_ms = zodan_poll_interval;
+
+		MemoryContextSwitchTo(cycle);
+		MemoryContextReset(cycle);
+		reap();
+		if (zodan_catalog_installed())
+		{
+			int64		due_ms;
+
+			look_at_queue();
+			due_ms = zodan_next_due_ms();
+			if (due_ms >= 0)
+				sleep_ms = Min(sleep_ms, Max(due_ms, 10));
+		}
+		zodan_wait_latch(sleep_ms);
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+}
+
+/*
+ * Fills in what a launcher is registered with; for database see
+ * zodan_launcher_main().
+ */
+void
+zodan_describe_launcher(BackgroundWorker *worker, Oid database)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = RESTART_S;
+	worker->bgw_main_arg = ObjectIdGetDatum(database);
+	strlcpy(worker->bgw_name, "zodan_bgw launcher", BGW_MAXLEN);
+	strlcpy(worker->bgw_type, "zodan_bgw launcher", BGW_MAXLEN);
+	strlcpy(worker->bgw_library_name, "zodan_bgw", BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name, "zodan_launcher_main", BGW_MAXLEN);
+}
+
+/* ---------- waking ---------- */
+
+static bool wake_registered = false;
+static int	wake_pid = 0;
+
+static void
+wake_at_commit(XactEvent event, void *arg)
+{
+	PGPROC	   *proc;
+
+	(void) arg;
+	if (wake_pid == 0 ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
+		return;
+	if (event == XACT_EVENT_COMMIT)
+	{
+		proc = BackendPidGetProc(wake_pid);
+		if (proc)
+			SetLatch(&proc->procLatch);
+	}
+	wake_pid = 0;
+}
+
+/*
+ * If the current transaction commits, the launcher looks at the queue at
+ * once. Without a launcher nothing happens.
+ */
+void
+zodan_wake_launcher_at_commit(void)
+{
+	wake_pid = zodan_launcher_pid();
+	if (!wake_registered)
+		RegisterXactCallback(wake_at_commit, NULL);
+	wake_registered = true;
+}

@@ -1,0 +1,15 @@
+/*
+ * launcher.h
+ *		The process that looks after the queue.
+ */
+#ifndef ZODAN_LAUNCHER_H
+#define ZODAN_LAUNCHER_H
+
+#include "runner.h"
+
+extern PGDLLEXPORT void zodan_launcher_main(Datum database);
+
+extern void zodan_describe_launcher(BackgroundWorker *worker, Oid database);
+extern void zodan_wake_launcher_at_commit(void);
+
+#endif							/* ZODAN_LAUNCHER_H */

@@ -1,0 +1,61 @@
+/*
+ * phase.h
+ *		The functions that the phase table (phases.c) names.
+ *
+ * Each does its phase from wherever an earlier attempt has left it, and raises
+ * what keeps it from doing so.
+ */
+#ifndef ZODAN_PHASE_H
+#define ZODAN_PHASE_H
+
+#include "cluster.h"
+
+/* phase_check.c */
+extern void zodan_check_versions(ZodanJob *job);
+extern void zodan_check_prerequisites(ZodanJob *job);
+
+/* phase_register.c */
+extern void zodan_register_node(ZodanJob *job);
+extern void zodan_subscribe_new_node(ZodanJob *job, ZodanMember *m);
+
+/* phase_bookmark.c */
+extern void zodan_bookmark_peers(ZodanJob *job);
+extern void zodan_sync_peers_to_source(ZodanJob *job);
+extern void zodan_open_snapshot(ZodanJob *job);
+extern void zodan_reserve_source_wal(ZodanJob *job);
+extern void zodan_set_markers(ZodanJob *job, int snapshot);
+extern void zodan_find_resume_points(ZodanJob *job, int snapshot, XLogRecPtr consistent);
+
+/* phase_copy.c */
+extern void zodan_copy_schema(ZodanJob *job);
+extern void zodan_copy_data(ZodanJob *job);
+extern void zodan_build_indexes(ZodanJob *job);
+extern char *zodan_skipped_schemas(ZodanJob *job);
+
+/* phase_subscribe.c */
+extern void zodan_sync_source_to_new(ZodanJob *job);
+extern void zodan_advance_slots(ZodanJob *job);
+extern void zodan_mirror_replication_sets(ZodanJob *job);
+extern void zodan_enable_subscriptions(ZodanJob *job);
+extern void zodan_subscribe_existing_nodes(ZodanJob *job);
+
+/* phase_finish.c */
+extern void zodan_monitor_lag(ZodanJob *job);
+extern void zodan_finish(ZodanJob *job);
+
+/* undo.c */
+extern void zodan_undo(ZodanJob *job);
+
+/* zodan.bookmarks.snapshot of the positions where the peers' own streams begin */
+#define ZODAN_CUT			(-1)
+
+/* kinds of effects, for whoever makes them and for undo.c */
+#define EFFECT_FENCE		"fence"
+#define EFFECT_NODE			"node"
+#define EFFECT_SUBSCRIPTION	"subscription"
+#define EFFECT_SLOT			"slot"
+#define EFFECT_ORIGIN		"origin"
+#define EFFECT_SCHEMA		"schema"
+#define EFFECT_RUNNING		"running"
+
+#endif							/* ZODAN_PHASE_H */

@@ -1,0 +1,460 @@
+/*
+ * phase_check.c
+ *		The phases check_versions and check_prerequisites.
+ *
+ * A check is a row of a table: a statement that is run on the nodes it is
+ * about and returns a row (found, expected, what to do) for each thing that
+ * is wrong. So every failure is found and listed, on all nodes, in one go;
+ * the first phase only ends the request where the second could say nothing.
+ */
+#include "phase.h"
+
+#include "copy.h"
+#include "schema.h"
+
+/* which nodes a check is about */
+#define ON_SOURCE	0x1
+#define ON_PEERS	0x2
+#define ON_NEW		0x4
+#define ON_MEMBERS	(ON_SOURCE | ON_PEERS)
+#define ON_ALL		(ON_MEMBERS | ON_NEW)
+
+typedef struct Check
+{
+	const char *name;
+	int			nodes;
+	const char *from_source;	/* its value is p.source, as json; or NULL */
+	const char *sql;			/* {e} the engine, {status}, {node_id}: see expand() */
+} Check;
+
+/* what every check can refer to */
+static const char *const parameters =
+"WITH p AS (SELECT $1::text AS node, $2::text AS new_node, $3::text[] AS slots, $4::text[] AS origins,"
+" $5::int AS need_slots, $6::int AS need_origins, $7::int AS need_senders, $8::int AS need_workers,"
+" $9::json AS source, $10::text[] AS members, $11::text AS plugin, $12::text AS foreign_schemas) ";
+
+static const Check version_checks[] = {
+	{
+		"postgresql_version", ON_ALL, NULL,
+		"SELECT 'PostgreSQL ' || current_setting('server_version'), 'PostgreSQL 15.13 or newer', 'Upgrade the server.'"
+		" FROM p WHERE current_setting('server_version_num')::int < 150013"
+	},
+	{
+		"postgresql_major", ON_NEW,
+		"SELECT pg_catalog.to_json(current_setting('server_version_num')::int / 10000)",
+		"SELECT 'PostgreSQL ' || current_setting('server_version'), format('PostgreSQL %s or newer, as on the source', source),"
+		" 'Install that version on the new node.'"
+		" FROM p WHERE current_setting('server_version_num')::int / 10000 < source::text::int"
+	},
+	{
+		"engine_version", ON_ALL,
+		"SELECT pg_catalog.to_json(pg_catalog.string_to_array(extversion, '.')) FROM pg_catalog.pg_extension WHERE extname = '{e}'",
+		"SELECT coalesce('{e} ' || x.extversion, 'no extension {e}'), format('{e} %s.%s.%s, or a later patch level on the new node only', source ->> 0, source ->> 1, source ->> 2),"
+		" 'Install that version and CREATE EXTENSION {e}, or ALTER EXTENSION {e} UPDATE.'"
+		" FROM p LEFT JOIN pg_catalog.pg_extension x ON x.extname = '{e}'"
+		" WHERE x.extversion IS NULL"
+		"    OR split_part(x.extversion, '.', 1) <> source ->> 0 OR split_part(x.extversion, '.', 2) <> source ->> 1"
+		"    OR (node = new_node AND (substring(split_part(x.extversion, '.', 3) FROM '^\\d+'))::int < (substring(source ->> 2 FROM '^\\d+'))::int)"
+	},
+};
+
+static const Check prerequisite_checks[] = {
+	{
+		"superuser", ON_ALL, NULL,
+		"SELECT 'role ' || current_user, 'a superuser', 'Use a DSN with a superuser: positions are set by functions that only they may call.'"
+		" FROM p WHERE NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)"
+	},
+	{
+		"node_identity", ON_MEMBERS, NULL,
+		"SELECT coalesce('node ' || n.node_name, 'no node'), 'node ' || node, 'Correct the node''s name or its DSN.'"
+		" FROM p LEFT JOIN {e}.local_node l ON true LEFT JOIN {e}.node n ON n.node_id = l.node_id"
+		" WHERE n.node_name IS DISTINCT FROM node"
+	},
+	{
+		"already_a_node", ON_NEW, NULL,
+		"SELECT 'node ' || n.node_name, 'a database that is not a node yet', 'Correct new_node_dsn, or drop the node there first.'"
+		" FROM {e}.local_node l JOIN {e}.node n USING (node_id)"
+	},
+	{
+		"new_node_subscriptions", ON_NEW, NULL,
+		"SELECT 'subscription ' || sub_name, 'none', 'Drop it on the new node.' FROM {e}.subscription"
+	},
+	{
+		"new_node_sets", ON_NEW, NULL,
+		"SELECT 'replication set ' || set_name, 'none', 'Drop it on the new node.' FROM {e}.replication_set"
+	},
+	{
+		"new_node_tables", ON_NEW, NULL,
+		"SELECT format('table %I.%I', n.nspname, c.relname), 'an empty database', 'Drop the table, or use another database: its rows would mix with the source''s.'"
+		"  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, p"
+		" WHERE c.relkind IN ('r', 'p', 'f', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+		"   AND n.nspname <> ALL (foreign_schemas::text[])"
+		"   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass"
+		"                      AND d.objid = c.oid AND d.deptype = 'e')"
+		" ORDER BY 1 LIMIT 20"
+	},
+	{
+		"name_in_use", ON_MEMBERS, NULL,
+		"SELECT format('node %s (id %s)', n.node_name, n.node_id),"
+		"       format('no node %s, and none with its id %s', new_node, {node_id}),"
+		"       CASE WHEN n.node_name = new_node THEN 'Remove that node from the cluster, or choose another name.'"
+		"            ELSE 'Choose another name for the new node.' END"
+		"  FROM {e}.node n, p WHERE n.node_name = new_node OR n.node_id::text = {node_id}"
+	},
+	{
+		"leftover_slots", ON_ALL, NULL,
+		"SELECT 'slot ' || s.slot_name, 'none of that name', format('SELECT pg_drop_replication_slot(%L) on this node.', s.slot_name)"
+		"  FROM pg_catalog.pg_replication_slots s, p WHERE s.slot_name = ANY (slots)"
+	},
+	{
+		"leftover_origins", ON_ALL, NULL,
+		"SELECT 'origin ' || o.roname, 'none of that name', format('SELECT pg_replication_origin_drop(%L) on this node.', o.roname)"
+		"  FROM pg_catalog.pg_replication_origin o, p WHERE o.roname = ANY (origins)"
+	},
+	{
+		"roles", ON_NEW,
+		"SELECT coalesce(pg_catalog.json_agg(r), '[]') FROM (SELECT r.rolname, r.rolcanlogin,"
+		"   CASE WHEN r.rolcanlogin THEN pg_catalog.concat_ws(' ', {role}) END AS attributes"
+		"  FROM pg_catalog.pg_roles r WHERE r.rolname !~ '^pg_'"
+		"   AND (r.rolcanlogin OR EXISTS (SELECT FROM pg_catalog.pg_shdepend d"
+		"          WHERE d.refclassid = 'pg_catalog.pg_authid'::regclass AND d.refobjid = r.oid"
+		"            AND d.dbid IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))))) AS r",
+		"SELECT CASE WHEN r.oid IS NULL THEN format('no role %I', s.rolname) ELSE format('role %I: %s', s.rolname, concat_ws(' ', {role})) END,"
+		"       CASE WHEN r.oid IS NULL OR s.attributes IS NULL THEN 'the role that the source has' ELSE s.attributes END,"
+		"       'Make the role on the new node as it is on the source (pg_dumpall --roles-only).'"
+		"  FROM p, json_to_recordset(source) AS s(rolname name, rolcanlogin bool, attributes text)"
+		"  LEFT JOIN pg_catalog.pg_roles r ON r.rolname = s.rolname"
+		" WHERE r.oid IS NULL OR s.attributes <> concat_ws(' ', {role})"
+	},
+	{
+		"encoding", ON_NEW, "SELECT pg_catalog.to_json(current_setting('server_encoding'))",
+		"SELECT current_setting('server_encoding'), source #>> '{}', 'Create the new node''s database with the source''s encoding.'"
+		"  FROM p WHERE current_setting('server_encoding') <> source #>> '{}'"
+	},
+	{
+		"extensions", ON_NEW,
+		"SELECT coalesce(pg_catalog.json_agg(extname), '[]') FROM pg_catalog.pg_extension WHERE extname NOT IN ('zodan_bgw', 'pg_cron')",
+		"SELECT 'no extension ' || x, 'every extension of the source being available', 'Install its package on the new node.'"
+		"  FROM p, json_array_elements_text(source) AS x"
+		" WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_available_extensions a WHERE a.name = x)"
+	},
+	{
+		"schema_in_use", ON_NEW,
+		"SELECT coalesce(pg_catalog.json_agg(DISTINCT n.nspname), '[]') FROM {e}.replication_set_table t"
+		"  JOIN pg_catalog.pg_class c ON c.oid = t.set_reloid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+		" WHERE n.nspname <> 'public'",
+		"SELECT 'schema ' || n.nspname, 'no schema that has replicated tables on the source',"
+		"       'Drop the schema on the new node: it would be left out of the copy, tables and all.'"
+		"  FROM p, json_array_elements_text(source) AS x JOIN pg_catalog.pg_namespace n ON n.nspname = x"
+		" WHERE n.nspname <> ALL (foreign_schemas::text[])"
+	},
+	{
+		"engine_settings", ON_NEW,
+		"SELECT coalesce(pg_catalog.json_object_agg(name, setting), '{}') FROM pg_catalog.pg_settings"
+		" WHERE name LIKE '{e}.%' AND name NOT LIKE '%.temp_directory'",
+		"SELECT format('%s = %s', g.name, g.setting), format('%s = %s, as on the source', s.key, s.value),"
+		"       'Make the setting the same on both.'"
+		"  FROM p, json_each_text(source) AS s JOIN pg_catalog.pg_settings g ON g.name = s.key"
+		" WHERE g.setting <> s.value"
+	},
+	{
+		"automatic_ddl", ON_ALL, NULL,
+		"SELECT x.found, 'off', 'Turn it off on all nodes, and change no tables until the node has joined.'"
+		"  FROM (SELECT format('%s = %s', name, setting) AS found FROM pg_catalog.pg_settings"
+		"         WHERE name = '{ddl}' AND setting <> 'off'"
+		"        UNION ALL"
+		"        SELECT format('%s for role %s, database %s', c, coalesce(r.rolname, 'any'), coalesce(d.datname, 'any'))"
+		"          FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole"
+		"          LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) AS c"
+		"         WHERE c LIKE '{ddl}=%' AND c !~* '=(off|false|no|0|f|n)$'"
+		"           AND (d.datname IS NULL OR d.datname = current_database())) AS x"
+	},
+	{
+		"subscriptions", ON_MEMBERS, NULL,
+		"SELECT 'no subscription to node ' || m, 'every node subscribing to every other', 'Create the missing subscription, or remove a node that is gone.'"
+		"  FROM p, unnest(members) AS m WHERE m <> node"
+		"   AND NOT EXISTS (SELECT FROM {e}.subscription s JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = m)"
+		" UNION ALL"
+		" SELECT format('subscription %s is %s', s.sub_name, CASE WHEN s.sub_enabled THEN coalesce(t.status, 'unknown') ELSE 'disabled' END),"
+		"        'replicating', 'Enable it, or look for the errors of its worker in the server log of this node.'"
+		"   FROM {e}.subscription s LEFT JOIN ({status}) AS t(name, status) ON t.name = s.sub_name"
+		"  WHERE NOT s.sub_enabled OR t.status IS DISTINCT FROM 'replicating'"
+	},
+	{
+		"shared_streams", ON_MEMBERS, NULL,
+		"SELECT 'slot ' || s.slot_name, 'a name that does not end in an underscore and digits',"
+		"       'Make its subscription again under another name: the engine splits one stream among slots so named.'"
+		"  FROM pg_catalog.pg_replication_slots s, p"
+		" WHERE s.plugin = p.plugin AND s.database = current_database() AND s.slot_name ~ '{trapped}'"
+	},
+	{
+		"setting", ON_ALL, NULL,
+		"SELECT format('%s = %s', g.name, g.setting), format('%s = %s', x.name, x.wanted), format('Set %s = %s and restart the server.', x.name, x.wanted)"
+		"  FROM (VALUES ('wal_level', 'logical'), ('track_commit_timestamp', 'on')) AS x(name, wanted)"
+		"  JOIN pg_catalog.pg_settings g ON g.name = x.name WHERE g.setting <> x.wanted"
+	},
+	{
+		"capacity", ON_ALL, NULL,
+		"SELECT format('%s = %s, %s of them in use', x.name, x.total, x.used), format('%s more to be free', x.need),"
+		"       format('Set %s to %s or more and restart the server.', x.name, x.used + x.need)"
+		"  FROM (SELECT 'max_replication_slots' AS name, current_setting('max_replication_slots')::int AS total,"
+		"               (SELECT count(*) FROM pg_catalog.pg_replication_slots) AS used, need_slots AS need FROM p"
+		"        UNION ALL"
+		"        SELECT g.name, g.setting::int, (SELECT count(*) FROM pg_catalog.pg_replication_origin_status), need_origins"
+		"          FROM p, pg_catalog.pg_settings g WHERE g.name = CASE WHEN current_setting('server_version_num')::int < 180000"
+		"                 THEN 'max_replication_slots' ELSE 'max_active_replication_origins' END"
+		"        UNION ALL"
+		"        SELECT 'max_wal_senders', current_setting('max_wal_senders')::int,"
+		"               (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'walsender'), need_senders FROM p"
+		"        UNION ALL"
+		"        SELECT 'max_worker_processes', current_setting('max_worker_processes')::int,"
+		"               (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type NOT IN"
+		"                  ('client backend', 'walsender', 'checkpointer', 'background writer', 'walwriter', 'archiver', 'startup',"
+		"                   'walreceiver', 'autovacuum launcher', 'autovacuum worker', 'logger', 'slotsync worker',"
+		"                   'walsummarizer', 'io worker', 'standalone backend')), need_workers FROM p) AS x"
+		" WHERE x.total - x.used < x.need"
+	},
+	{
+		"output_plugin_libraries", ON_ALL, NULL,
+		"SELECT format('output_plugin_libraries = %s', quote_literal(g.setting)), 'a list with ' || plugin,"
+		"       format('Add %s to output_plugin_libraries and reload the server.', plugin)"
+		"  FROM p, pg_catalog.pg_settings g WHERE g.name = 'output_plugin_libraries' AND NOT EXISTS"
+		"       (SELECT FROM regexp_split_to_table(g.setting, ',') AS x WHERE trim(x, ' \"') IN (plugin, '$libdir/' || plugin))"
+	},
+	{
+		"commit_labels", ON_SOURCE, NULL,
+		"SELECT format('node %s has the id %s, which is also that of origin %s', n.node_name, n.node_id, o.roname),"
+		"       'ids that tell the nodes'' commits apart', 'Use another node as the source.'"
+		"  FROM {e}.node n JOIN pg_catalog.pg_replication_origin o ON o.roident::text = {label}"
+		"  JOIN {e}.subscription s ON s.sub_slot_name = o.roname WHERE s.sub_origin <> n.node_id"
+	},
+};
+
+/* a function of pg_walinspect's is made in the session, and so the library loaded */
+static const char *const walinspect =
+"CREATE FUNCTION pg_temp.zodan_walinspect(pg_catalog.pg_lsn, pg_catalog.pg_lsn) RETURNS SETOF record"
+" AS '$libdir/pg_walinspect', 'pg_get_wal_records_info' LANGUAGE C STRICT;"
+"DROP FUNCTION pg_temp.zodan_walinspect(pg_catalog.pg_lsn, pg_catalog.pg_lsn)";
+
+static const char *const role_attributes =
+"CASE WHEN r.rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END,"
+"CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN NOT r.rolinherit THEN 'NOINHERIT' END,"
+"CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,"
+"CASE WHEN r.rolreplication THEN 'REPLICATION' END, CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,"
+"CASE WHEN r.rolconnlimit <> -1 THEN 'CONNECTION LIMIT ' || r.rolconnlimit END,"
+"'IN ROLE ' || (SELECT string_agg(DISTINCT quote_ident(g.rolname), ', ') FROM pg_catalog.pg_auth_members m"
+"               JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid)";
+
+/*
+ * The text with its placeholders filled in; NULL if what it is about is
+ * nothing that the engine has.
+ */
+static char *
+expand(const ZodanEngine *engine, const char *text)
+{
+	const char *const names[] = {"{e}", "{status}", "{node_id}", "{ddl}", "{trapped}", "{label}", "{role}"};
+	const char *const values[] = {engine->name, engine->sub_status, engine->node_id, engine->ddl_setting,
+	engine->trapped_slots, engine->commit_label, role_attributes};
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	while (*text)
+	{
+		int			i;
+
+		for (i = 0; i < lengthof(names); i++)
+			if (strncmp(text, names[i], strlen(names[i])) == 0)
+				break;
+		if (i == lengthof(names))
+		{
+			appendStringInfoChar(&buf, *text++);
+			continue;
+		}
+		if (!values[i])
+			return NULL;
+		appendStringInfoString(&buf, values[i]);
+		text += strlen(names[i]);
+	}
+	return buf.data;
+}
+
+static char *
+array_literal(ZodanJob *job, size_t field)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		const char *value = *(const char *const *) ((const char *) &job->members[i] + field);
+
+		appendStringInfoString(&buf, i ? ",\"" : "{\"");
+		for (const char *c = value ? value : ""; *c; c++)
+		{
+			if (*c == '"' || *c == '\\')
+				appendStringInfoChar(&buf, '\\');
+			appendStringInfoChar(&buf, *c);
+		}
+		appendStringInfoChar(&buf, '"');
+	}
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
+
+/*
+ * What the join will add to a node. An origin of Spock's may take a second
+ * place after a crash; the source has, for a while, a second, temporary slot:
+ * for a later snapshot, or to keep WAL.
+ */
+static void
+set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
+{
+	int			n = job->nmembers;
+	bool		source = m == ZODAN_SOURCE(job);
+	int			per_origin = job->engine->states_per_origin;
+
+	call->nparams = 12;
+	call->params[0] = m ? m->name : job->req->new_node_name;
+	call->params[1] = job->req->new_node_name;
+	call->params[2] = m ? psprintf("{%s}", m->slot_in ? m->slot_in : "") : array_literal(job, offsetof(ZodanMember, slot_out));
+	call->params[3] = m ? psprintf("{%s}", m->slot_out ? m->slot_out : "") : array_literal(job, offsetof(ZodanMember, slot_in));
+	call->params[4] = psprintf("%d", m ? (source ? 2 : 1) : n);
+	call->params[5] = psprintf("%d", m ? per_origin : n * per_origin + zodan_copy_lanes(job));
+	call->params[6] = psprintf("%d", m ? (source ? 2 : 1) : n);
+	call->params[7] = psprintf("%d", m ? 1 : n + 1);
+	call->params[9] = array_literal(job, offsetof(ZodanMember, name));
+	call->params[10] = job->engine->plugin;
+	call->params[11] = job->engine->foreign_schemas;
+}
+
+/*
+ * Runs a check on all nodes that it is about and that can be reached.
+ */
+static void
+run_check(ZodanJob *job, const Check *check)
+{
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (job->nmembers + 1));
+	char	   *sql = expand(job->engine, check->sql);
+	char	   *from_source = NULL;
+	int			ncalls = 0;
+
+	if (!sql)
+		return;
+	if (check->from_source)
+		from_source = zodan_value(&ZODAN_SOURCE(job)->conn, expand(job->engine, check->from_source), 0);
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		ZodanMember *m = i < job->nmembers ? &job->members[i] : NULL;
+		int			which = !m ? ON_NEW : i == 0 ? ON_SOURCE : ON_PEERS;
+		ZodanConn  *conn = m ? &m->conn : &job->new_conn;
+
+		if (!(check->nodes & which) || !conn->pg)
+			continue;
+		set_parameters(job, &calls[ncalls], m);
+		calls[ncalls].params[8] = from_source;
+		calls[ncalls].conn = conn;
+		calls[ncalls++].sql = psprintf("%s%s", parameters, sql);
+	}
+	zodan_call_all(calls, ncalls, zodan_remote_timeout());
+	for (int i = 0; i < ncalls; i++)
+	{
+		PGresult   *result = calls[i].result;
+
+		/* no such table: the engine isn't there, which has been listed */
+		if (calls[i].error && calls[i].sqlstate != ERRCODE_UNDEFINED_TABLE)
+			zodan_check_failure(job->phase, check->name, calls[i].conn->node, calls[i].error,
+								"an answer", "Correct what the message says.");
+		for (int row = 0; result && row < PQntuples(result); row++)
+			zodan_check_failure(job->phase, check->name, calls[i].conn->node,
+								zodan_redact(PQgetvalue(result, row, 0)),
+								zodan_redact(PQgetvalue(result, row, 1)), PQgetvalue(result, row, 2));
+		PQclear(result);
+	}
+	pfree(calls);
+}
+
+static void
+check_connection(ZodanJob *job, ZodanConn *conn, const char *field)
+{
+	if (!conn->pg)
+		zodan_check_failure(job->phase, "connection", conn->node, conn->error, "a connection",
+							psprintf("Start the server or correct %s; its database must exist.", field));
+}
+
+/*
+ * Ends the request if anything was found so far.
+ */
+static void
+raise_failures(ZodanJob *job)
+{
+	int			count;
+	char	   *summary = zodan_check_summary(&count);
+
+	if (count > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%d %s failed:\n%s", count, count == 1 ? "check has" : "checks have", summary),
+				 errhint("SELECT node, check_name, found, expected, what_to_do FROM zodan.check_failures WHERE request_id = " INT64_FORMAT "; correct them and file the request again.",
+						 job->req->id)));
+}
+
+/*
+ * All nodes answer, and their versions go together.
+ */
+void
+zodan_check_versions(ZodanJob *job)
+{
+	char	   *tools;
+
+	zodan_forget_check_failures(job->phase);
+	check_connection(job, &ZODAN_SOURCE(job)->conn, "src_dsn");
+	for (int i = 0; i < ZODAN_NPEERS(job); i++)
+		check_connection(job, &ZODAN_PEERS(job)[i].conn,
+						 psprintf("the DSN in the source's catalog, or give one in options.peer_dsns.\"%s\"", ZODAN_PEERS(job)[i].name));
+	check_connection(job, &job->new_conn, "new_node_dsn");
+	if (!job->engine)
+	{
+		if (ZODAN_SOURCE(job)->conn.pg)
+			zodan_check_failure(job->phase, "engine_version", ZODAN_SOURCE(job)->name, "neither",
+								"the extension spock or pglogical", "Name a node of the cluster as the source.");
+		raise_failures(job);
+	}
+	for (int i = 0; i < lengthof(version_checks); i++)
+		run_check(job, &version_checks[i]);
+	if (job->new_conn.pg)
+	{
+		tools = zodan_schema_check_tools(job, job->new_conn.version);
+		if (tools)
+			zodan_check_failure(job->phase, "programs", "the coordinator", tools,
+								psprintf("pg_dump and pg_restore of PostgreSQL %d, as the new node is", job->new_conn.version / 10000),
+								"Install them and set zodan.bindir to their directory.");
+	}
+	zodan_job_detail(job, 1, psprintf("%s; existing nodes: %s", job->engine->name, zodan_cluster_names(job)));
+}
+
+/*
+ * Everything else that a join needs.
+ */
+void
+zodan_check_prerequisites(ZodanJob *job)
+{
+	ZodanConn  *conns[] = {&ZODAN_SOURCE(job)->conn, &job->new_conn};
+
+	zodan_forget_check_failures(job->phase);
+	for (int i = 0; i < lengthof(prerequisite_checks); i++)
+		run_check(job, &prerequisite_checks[i]);
+	for (int i = 0; i < lengthof(conns); i++)
+	{
+		ZodanCall	call = {.conn = conns[i],.sql = walinspect};
+
+		if (!call.conn->pg)
+			continue;
+		zodan_call_all(&call, 1, zodan_remote_timeout());
+		if (call.error)
+			zodan_check_failure(job->phase, "pg_walinspect", call.conn->node, call.error,
+								"the library of pg_walinspect", "Install the server's contrib modules on this node.");
+		PQclear(call.result);
+	}
+	raise_failures(job);
+	zodan_job_detail(job, 1, "all checks passed");
+}

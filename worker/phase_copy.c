@@ -1,0 +1,105 @@
+/*
+ * phase_copy.c
+ *		The phases copy_schema, copy_data and build_indexes.
+ */
+#include "phase.h"
+
+#include "copy.h"
+#include "schema.h"
+
+/*
+ * The schemas that the new node had before the join and that are left out of
+ * it: the literal of an array. Known from copy_schema on.
+ */
+char *
+zodan_skipped_schemas(ZodanJob *job)
+{
+	ZodanEffect *schema = zodan_find_effect(job->req->new_node_name, EFFECT_SCHEMA, job->new_dbname);
+
+	return schema->result ? schema->result : "{}";
+}
+
+/*
+ * Phase: the source's structure, without indexes and constraints.
+ */
+void
+zodan_copy_schema(ZodanJob *job)
+{
+	ZodanEffect *schema = zodan_effect_intent(job->req->new_node_name, EFFECT_SCHEMA, job->new_dbname);
+	bool		again = schema->result != NULL;
+	char	   *skipped = schema->result;
+
+	/* what's there must be noted before anything is added to it */
+	if (!skipped)
+	{
+		char	   *own = zodan_schema_own_schemas(job);
+
+		skipped = own ? own : "{}";
+		if (own)
+			zodan_event("warning", job->req->new_node_name,
+						psprintf("schemas that the new node already had are left out: %s", own));
+	}
+	if (!zodan_schema_dumped(job))
+	{
+		zodan_open_snapshot(job);
+		zodan_job_detail(job, 0.3, "dumping the source's structure");
+		zodan_schema_dump(job, job->snapshot.name, skipped);
+	}
+	zodan_effect_result(schema->node, schema->kind, schema->name, "intent", skipped);
+	zodan_job_detail(job, 0.6, "restoring it on the new node");
+	zodan_schema_restore_tables(job, again);
+	zodan_effect_result(schema->node, schema->kind, schema->name, "done", skipped);
+}
+
+/*
+ * Phase: the rows.
+ */
+void
+zodan_copy_data(ZodanJob *job)
+{
+	List	   *effects;
+	ListCell   *cell;
+
+	zodan_copy_plan(job, zodan_skipped_schemas(job));
+	if (zodan_copy_list("{pending,copying}") != NIL)
+	{
+		for (int i = 0; i < zodan_copy_lanes(job); i++)
+		{
+			char	   *origin = zodan_copy_origin(job, i);
+
+			zodan_effect_intent(job->req->new_node_name, EFFECT_ORIGIN, origin);
+			zodan_origin_create(&job->new_conn, origin);
+			zodan_effect_result(job->req->new_node_name, EFFECT_ORIGIN, origin, "done", NULL);
+		}
+		zodan_open_snapshot(job);
+		zodan_copy_run(job);
+	}
+
+	/* the snapshot holds back vacuum on the source, the origins take places on the new node */
+	zodan_disconnect(&job->snapshot.conn);
+	effects = zodan_live_effects();
+	foreach(cell, effects)
+	{
+		ZodanEffect *effect = lfirst(cell);
+
+		if (strcmp(effect->kind, EFFECT_ORIGIN) != 0)
+			continue;
+		zodan_origin_drop(&job->new_conn, effect->name);
+		zodan_effect_result(effect->node, effect->kind, effect->name, "undone", NULL);
+	}
+}
+
+/*
+ * Phase: indexes, constraints but foreign keys, triggers; sequences.
+ */
+void
+zodan_build_indexes(ZodanJob *job)
+{
+	bool		again = zodan_checkpoint_attempts(job->phase) > 1;
+	int			n;
+
+	zodan_job_detail(job, 0, "building indexes");
+	zodan_schema_restore_indexes(job, zodan_copy_lanes(job), again);
+	n = zodan_copy_sequences(job, zodan_skipped_schemas(job));
+	zodan_job_detail(job, 1, psprintf("indexes are built, %d sequences are set", n));
+}

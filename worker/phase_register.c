@@ -1,0 +1,116 @@
+/*
+ * phase_register.c
+ *		The phase register_node: the new node is fenced and made a node, and the
+ *		subscriptions between it and the others are made, disabled.
+ */
+#include "phase.h"
+
+/*
+ * Lets only superusers into the new node's database, until the join is done:
+ * nothing that is written there before its slots exist would ever leave it.
+ */
+static void
+fence_new_node(ZodanJob *job)
+{
+	ZodanConn  *conn = &job->new_conn;
+	ZodanEffect *fence = zodan_effect_intent(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+
+	/* what it was must be known before it's changed */
+	if (!fence->result)
+		zodan_effect_result(fence->node, fence->kind, fence->name, "intent",
+							zodan_value(conn, "SELECT datconnlimit FROM pg_catalog.pg_database"
+										" WHERE datname = pg_catalog.current_database()", 0));
+	PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT 0", zodan_quote(job->new_dbname)), 0));
+	fence = zodan_find_effect(fence->node, fence->kind, fence->name);
+	zodan_effect_result(fence->node, fence->kind, fence->name, "done", fence->result);
+}
+
+static void
+create_node(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+	ZodanEffect *node = zodan_effect_intent(req->new_node_name, EFFECT_NODE, req->new_node_name);
+
+	if (node->state && strcmp(node->state, "done") == 0)
+		return;
+	if (!zodan_node_exists(job->engine, &job->new_conn, req->new_node_name))
+		zodan_node_create(job->engine, &job->new_conn, req->new_node_name, req->new_node_dsn,
+						  req->location, req->country, req->info);
+	/* rows that are discarded from now on are the join's */
+	zodan_effect_result(node->node, node->kind, node->name, "done",
+						job->engine->exceptions ? zodan_value(&job->new_conn, job->engine->exceptions, 0) : NULL);
+}
+
+/*
+ * Adds a subscription to those to make, unless it's there.
+ */
+static void
+want_subscription(ZodanJob *job, ZodanSubscription *subs, int *nsubs, ZodanSubscription sub)
+{
+	ZodanEffect *effect = zodan_effect_intent(sub.subscriber->node, EFFECT_SUBSCRIPTION, sub.name);
+
+	if (effect->state && strcmp(effect->state, "done") == 0)
+		return;
+	if (effect->state && zodan_sub_exists(job->engine, sub.subscriber, sub.name))
+		zodan_effect_result(effect->node, effect->kind, effect->name, "done", sub.slot);
+	else
+		subs[(*nsubs)++] = sub;
+}
+
+static void
+make_subscriptions(ZodanJob *job, ZodanSubscription *subs, int nsubs)
+{
+	zodan_sub_create_disabled(job->engine, subs, nsubs);
+	for (int i = 0; i < nsubs; i++)
+		zodan_effect_result(subs[i].subscriber->node, EFFECT_SUBSCRIPTION, subs[i].name, "done", subs[i].slot);
+}
+
+/*
+ * Makes the new node's subscription to a member, disabled.
+ *
+ * The one to the source takes what the source has from others, too, until the
+ * new node has caught up: so it comes in the order in which the source has
+ * seen it. See docs/how-a-join-works.md.
+ */
+void
+zodan_subscribe_new_node(ZodanJob *job, ZodanMember *m)
+{
+	ZodanSubscription sub;
+	int			n = 0;
+	bool		forward = m == ZODAN_SOURCE(job) && ZODAN_NPEERS(job) > 0;
+
+	want_subscription(job, &sub, &n, (ZodanSubscription)
+					  {
+						  &job->new_conn, m->sub_in, m->catalog_dsn, m->sets, forward ? "{all}" : "{}", m->slot_in
+					  });
+	make_subscriptions(job, &sub, n);
+}
+
+/*
+ * Phase: see the head of this file.
+ */
+void
+zodan_register_node(ZodanJob *job)
+{
+	ZodanSubscription *subs = palloc(sizeof(ZodanSubscription) * job->nmembers);
+	int			nsubs = 0;
+
+	if (job->req->fence)
+		fence_new_node(job);
+	create_node(job);
+
+	/* making one proves that the existing node can reach the new one */
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+
+		want_subscription(job, subs, &nsubs, (ZodanSubscription)
+						  {
+							  &m->conn, m->sub_out, job->req->new_node_dsn, ZODAN_SOURCE(job)->sets, "{}", m->slot_out
+						  });
+	}
+	make_subscriptions(job, subs, nsubs);
+	zodan_subscribe_new_node(job, ZODAN_SOURCE(job));
+	zodan_job_detail(job, 1, psprintf("node %s is registered%s", job->req->new_node_name,
+									  job->req->fence ? "; only superusers can connect to it until the join is done" : ""));
+}

@@ -1,0 +1,287 @@
+/*
+ * phase_subscribe.c
+ *		The phases from sync_source_to_new to subscribe_existing_nodes: the
+ *		streams, and where each of them begins.
+ *
+ * The new node first catches up by the source's stream alone, which for that
+ * time carries what the source has from its peers as well: so every change
+ * comes after those that it builds on. Then that stream is cut at a position X
+ * of the source: the new node is what the source was at X. From there on it
+ * takes from each node only what was written there, from R on.
+ *
+ * X is found as R is: see zodan_cut().
+ */
+#include "phase.h"
+
+#include "schema.h"
+
+/* catching up is over when a round takes less, or isn't shorter than the one before */
+#define CATCH_UP_MS			500
+#define CATCH_UP_SHRINK		0.8
+
+static void
+enable(ZodanJob *job, ZodanConn *subscriber, const char *sub)
+{
+	zodan_effect_intent(subscriber->node, EFFECT_RUNNING, sub);
+	PQclear(zodan_query(subscriber, job->engine->sub_enable, 1, sub));
+	zodan_effect_result(subscriber->node, EFFECT_RUNNING, sub, "done", NULL);
+}
+
+/*
+ * Writes a marker on the source and waits until the new node has all before
+ * it. Returns the milliseconds that took.
+ */
+static int64
+catch_up(ZodanJob *job, XLogRecPtr *marker)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanConn  *conn = &source->conn;
+	ZodanConfirm wait = {.provider = conn,.subscriber = job->req->new_node_name,.slot = source->slot_in};
+	TimestampTz started = GetCurrentTimestamp();
+
+	zodan_markers(&conn, 1, &wait.lsn);
+	zodan_wait_confirmed(&wait, 1, zodan_remote_timeout(), zodan_report);
+	if (marker)
+		*marker = wait.lsn;
+	return (GetCurrentTimestamp() - started) / 1000;
+}
+
+/*
+ * Phase: the source's stream, from the snapshot on; then foreign keys, which
+ * hold on the new node as they do on the source, tables that were copied
+ * under different snapshots having been brought to the same point.
+ */
+void
+zodan_sync_source_to_new(ZodanJob *job)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanEffect *running = zodan_find_effect(job->req->new_node_name, EFFECT_RUNNING, source->sub_in);
+	int			n;
+
+	/* a position is set only as long as the subscription has never run */
+	if (!running->state)
+	{
+		zodan_sub_skip_until(job->engine, &job->new_conn, source->sub_in, zodan_later_tables(source->name));
+		zodan_origin_set(&job->new_conn, source->slot_in,
+						 zodan_parse_lsn(zodan_get_bookmark(0, source->name)->consistent_lsn));
+	}
+	enable(job, &job->new_conn, source->sub_in);
+	catch_up(job, NULL);
+	zodan_job_detail(job, 0.5, "adding foreign keys");
+	n = zodan_add_foreign_keys(job, zodan_skipped_schemas(job));
+	zodan_job_detail(job, 1, psprintf("the new node follows the source, %d foreign keys are checked", n));
+}
+
+/*
+ * Stops the source's stream and finds X: all commits of the source that start
+ * before it are durable on the new node, no other is.
+ *
+ * The new node had confirmed the marker; what it has applied since stands in
+ * its own WAL, behind the position that was noted before the marker was
+ * written. Its commit records tell where in the source's WAL they come from,
+ * and nothing but this stream commits with such a label now.
+ */
+static XLogRecPtr
+cut_stream(ZodanJob *job, XLogRecPtr window, XLogRecPtr marker)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanResume applied = {.node = source->name,.ids = {"*", NULL},.lsn = marker};
+
+	PQclear(zodan_query(&job->new_conn, job->engine->sub_disable, 1, source->sub_in));
+	while (zodan_origin_in_use(&job->new_conn, source->slot_in) ||
+		   strcmp(zodan_value(&source->conn, "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+							  1, source->slot_in), "t") == 0)
+	{
+		if (zodan_deadline_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("node \"%s\": the worker of subscription \"%s\" does not end",
+							job->req->new_node_name, source->sub_in)));
+		zodan_sleep(10);
+	}
+	/* a commit that isn't flushed could be lost, and would be missing for ever */
+	PQclear(zodan_query(&job->new_conn, "SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'flush')", 0));
+	zodan_resume_points(&job->new_conn, window,
+						zodan_parse_lsn(zodan_value(&job->new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0)),
+						&applied, 1);
+	return applied.lsn;
+}
+
+/*
+ * Phase: the cut. All of the new node's subscriptions are disabled when it
+ * ends, and stand where they have to go on.
+ */
+void
+zodan_advance_slots(ZodanJob *job)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanConn  *new_conn = &job->new_conn;
+	ZodanBookmark *cut = zodan_get_bookmark(ZODAN_CUT, source->name);
+	bool		known = cut->consistent_lsn != NULL;
+
+	if (ZODAN_NPEERS(job) == 0)
+	{
+		zodan_job_detail(job, 1, "the source has no peers");
+		return;
+	}
+	for (int i = 0; i < ZODAN_NPEERS(job) && known; i++)
+		known = zodan_get_bookmark(ZODAN_CUT, ZODAN_PEERS(job)[i].name)->resume_lsn != NULL;
+	if (!known)
+	{
+		int64		last = PG_INT64_MAX;
+		char	   *window;
+		XLogRecPtr	marker;
+		XLogRecPtr	x;
+
+		/* an earlier attempt may have stopped it without finding out where */
+		enable(job, new_conn, source->sub_in);
+		for (;;)
+		{
+			int64		ms = catch_up(job, NULL);
+
+			if (ms < CATCH_UP_MS || ms > last * CATCH_UP_SHRINK)
+				break;
+			last = ms;
+		}
+		zodan_reserve_source_wal(job);
+		zodan_set_markers(job, ZODAN_CUT);
+		window = zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0);
+		catch_up(job, &marker);
+		x = cut_stream(job, zodan_parse_lsn(window), marker);
+		zodan_find_resume_points(job, ZODAN_CUT, x);
+		zodan_set_bookmark(ZODAN_CUT, source->name, "consistent_lsn", zodan_format_lsn(x));
+		cut = zodan_get_bookmark(ZODAN_CUT, source->name);
+		zodan_event("info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
+	}
+
+	zodan_slot_advance(&source->conn, source->slot_in, zodan_parse_lsn(cut->consistent_lsn));
+	zodan_origin_set(new_conn, source->slot_in, zodan_parse_lsn(cut->consistent_lsn));
+	zodan_sub_forward_nothing(job->engine, new_conn, source->sub_in);
+	for (int i = 0; i < ZODAN_NPEERS(job); i++)
+	{
+		ZodanMember *m = &ZODAN_PEERS(job)[i];
+		XLogRecPtr	lsn = zodan_parse_lsn(zodan_get_bookmark(ZODAN_CUT, m->name)->resume_lsn);
+
+		zodan_slot_advance(&m->conn, m->slot_in, lsn);
+		zodan_origin_set(new_conn, m->slot_in, lsn);
+		zodan_job_detail(job, (i + 1.0) / ZODAN_NPEERS(job),
+						 psprintf("the stream of node %s begins at %X/%X", m->name, LSN_FORMAT_ARGS(lsn)));
+	}
+}
+
+/*
+ * Waits until the subscriber's subscription has been seen replicating.
+ */
+static void
+wait_replicating(ZodanJob *job, ZodanConn *subscriber, const char *sub)
+{
+	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+
+	for (;;)
+	{
+		char	   *status = zodan_value(subscriber,
+										 psprintf("SELECT x.status FROM (%s) AS x(name, status) WHERE x.name = $1",
+												  job->engine->sub_status), 1, sub);
+
+		if (status && strcmp(status, "replicating") == 0)
+			return;
+		if (zodan_deadline_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("node \"%s\": subscription \"%s\" is %s, not replicating", subscriber->node, sub,
+							status ? status : "gone"),
+					 errhint("Look for the errors of its worker in the server log of that node.")));
+		zodan_sleep(20);
+	}
+}
+
+/*
+ * Phase: the streams of all existing nodes, each of its own changes.
+ */
+void
+zodan_enable_subscriptions(ZodanJob *job)
+{
+	int			n = job->nmembers;
+	ZodanConn **conns = palloc(sizeof(ZodanConn *) * n);
+	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * n);
+	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		enable(job, &job->new_conn, job->members[i].sub_in);
+		conns[i] = &job->members[i].conn;
+	}
+	zodan_markers(conns, n, lsns);
+	for (int i = 0; i < n; i++)
+		waits[i] = (ZodanConfirm)
+	{
+		.provider = &job->members[i].conn,.subscriber = job->req->new_node_name,
+			.slot = job->members[i].slot_in,.lsn = lsns[i]
+	};
+	zodan_wait_confirmed(waits, n, zodan_remote_timeout(), zodan_report);
+	for (int i = 0; i < n; i++)
+		wait_replicating(job, &job->new_conn, job->members[i].sub_in);
+	zodan_job_detail(job, 1, psprintf("the new node replicates from %s", zodan_cluster_names(job)));
+}
+
+/*
+ * Phase: what the new node offers is what the source offers.
+ */
+void
+zodan_mirror_replication_sets(ZodanJob *job)
+{
+	zodan_sets_mirror(job->engine, &ZODAN_SOURCE(job)->conn, &job->new_conn, zodan_skipped_schemas(job));
+}
+
+/*
+ * Phase: the existing nodes' subscriptions to the new one. Its slots begin
+ * here, behind the copy; nothing else was written on it.
+ */
+void
+zodan_subscribe_existing_nodes(ZodanJob *job)
+{
+	int			n = job->nmembers;
+	ZodanConn  *new_conn = &job->new_conn;
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * n);
+	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
+	XLogRecPtr	marker;
+
+	for (int i = 0; i < n; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		ZodanEffect *slot = zodan_effect_intent(new_conn->node, EFFECT_SLOT, m->slot_out);
+		ZodanEffect *running = zodan_effect_intent(m->name, EFFECT_RUNNING, m->sub_out);
+		char	   *lsn = slot->result;
+
+		if (!lsn)
+		{
+			lsn = zodan_slot_create(new_conn, m->slot_out, job->engine->plugin);
+			zodan_effect_result(slot->node, slot->kind, slot->name, "done", lsn);
+		}
+		/* "done" stands for having been set here: it may run from now on */
+		if (!running->state || strcmp(running->state, "done") != 0)
+		{
+			zodan_origin_set(&m->conn, m->slot_out, zodan_parse_lsn(lsn));
+			zodan_effect_result(m->name, EFFECT_RUNNING, m->sub_out, "done", lsn);
+		}
+		calls[i].conn = &m->conn;
+		calls[i].sql = job->engine->sub_enable;
+		calls[i].nparams = 1;
+		calls[i].params[0] = m->sub_out;
+	}
+	zodan_call_all(calls, n, zodan_remote_timeout());
+	zodan_raise_any(calls, n);
+
+	zodan_markers(&new_conn, 1, &marker);
+	for (int i = 0; i < n; i++)
+		waits[i] = (ZodanConfirm)
+	{
+		.provider = new_conn,.subscriber = job->members[i].name,
+			.slot = job->members[i].slot_out,.lsn = marker
+	};
+	zodan_wait_confirmed(waits, n, zodan_remote_timeout(), zodan_report);
+	for (int i = 0; i < n; i++)
+		wait_replicating(job, &job->members[i].conn, job->members[i].sub_out);
+	zodan_job_detail(job, 1, psprintf("%s replicate from the new node", zodan_cluster_names(job)));
+}

@@ -1,0 +1,761 @@
+/*
+ * remote.c
+ *		Sessions on the nodes: connect, run statements with a deadline on one
+ *		node or on many side by side, and keep passwords out of all messages.
+ *		Together with pipe.c the only user of libpq.
+ *
+ * Nothing here blocks: sockets are waited for together with the process's
+ * latch. No connection or result is closed on an error, since each error ends
+ * the process.
+ */
+#include "remote.h"
+
+#include "mb/pg_wchar.h"
+#include "settings.h"
+#include "storage/fd.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#define MASK "********"
+
+/* a shorter password isn't looked for outside of what looks like a DSN */
+#define SECRET_MIN 4
+
+void		(*zodan_statement_hook) (const char *node, const char *sql) = NULL;
+
+static char application[64] = "zodan_bgw";
+static int64 statement_timeout = 60000;
+
+static char **secrets = NULL;
+static int	nsecrets = 0;
+
+/*
+ * What every session starts with. Nothing that a statement holds may be
+ * written to the node's log, since DSNs are among the parameters.
+ */
+static const char *const session_pins =
+"SET search_path = '';"
+"SET datestyle = 'ISO, YMD';"
+"SET intervalstyle = 'postgres';"
+"SET timezone = 'UTC';"
+"SET bytea_output = 'hex';"
+"SET extra_float_digits = 3;"
+"SET standard_conforming_strings = on;"
+"SET statement_timeout = 0;"
+"SET lock_timeout = 0;"
+"SET idle_in_transaction_session_timeout = 0;"
+"SET idle_session_timeout = 0;"
+"SET default_transaction_read_only = off;"
+"SET synchronous_commit = local;"
+"SET default_transaction_isolation = 'read committed';"
+"SET client_min_messages = warning;"
+"SELECT pg_catalog.set_config(name, '0', false)"
+"  FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'";
+
+/* these take a superuser, which the joins need anyway and the checks ask for */
+static const char *const session_log_pins =
+"SELECT pg_catalog.set_config(name, value, false)"
+"  FROM pg_catalog.pg_roles, (VALUES ('log_statement', 'none'),"
+"       ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'),"
+"       ('log_min_duration_sample', '-1'), ('log_parameter_max_length', '0'),"
+"       ('log_parameter_max_length_on_error', '0'), ('log_transaction_sample_rate', '0'))"
+"       AS pins(name, value)"
+" WHERE rolname = current_user AND rolsuper";
+
+/*
+ * Says whose statements these are, and how long one may take, in
+ * milliseconds. Called once, before anything else.
+ */
+void
+zodan_remote_init(int64 request_id, int64 timeout_ms)
+{
+	snprintf(application, sizeof(application), "zodan_bgw: request " INT64_FORMAT, request_id);
+	statement_timeout = timeout_ms;
+}
+
+const char *
+zodan_remote_application(void)
+{
+	return application;
+}
+
+int64
+zodan_remote_timeout(void)
+{
+	return statement_timeout;
+}
+
+/* ---------- DSNs and passwords ---------- */
+
+static bool
+is_secret(const PQconninfoOption *option)
+{
+	return strcmp(option->keyword, "password") == 0 ||
+		strcmp(option->keyword, "sslpassword") == 0;
+}
+
+/*
+ * Returns NULL if the DSN can be used, else what is wrong with it, in words
+ * that don't repeat any of it but a keyword.
+ */
+char *
+zodan_dsn_check(const char *dsn, bool need_password)
+{
+	char	   *message = NULL;
+	char	   *problem = NULL;
+	bool		password = false;
+	PQconninfoOption *options = PQconninfoParse(dsn, &message);
+
+	/* libpq's message quotes what it stumbles upon, which may be a password */
+	if (!options)
+		return pstrdup("is not a connection string");
+	for (PQconninfoOption *o = options; o->keyword; o++)
+	{
+		if (!o->val || !o->val[0])
+			continue;
+		if (strcmp(o->keyword, "password") == 0)
+			password = true;
+		if (strcmp(o->keyword, "sslpassword") == 0)
+			problem = pstrdup("has an sslpassword; use a key file without one, which only the server's user can read");
+		if (strcmp(o->keyword, "replication") == 0 || strcmp(o->keyword, "client_encoding") == 0)
+			problem = psprintf("sets \"%s\", which is the worker's to set", o->keyword);
+	}
+	PQconninfoFree(options);
+	if (!problem && need_password && !password)
+		problem = pstrdup("has no password, which a request by a role that is not a superuser must carry");
+	return problem;
+}
+
+/*
+ * The value of an option as it stands in a connection string.
+ */
+static void
+append_option(StringInfo buf, const char *keyword, const char *value)
+{
+	appendStringInfo(buf, "%s%s='", buf->len ? " " : "", keyword);
+	for (const char *c = value; *c; c++)
+	{
+		if (*c == '\'' || *c == '\\')
+			appendStringInfoChar(buf, '\\');
+		appendStringInfoChar(buf, *c);
+	}
+	appendStringInfoChar(buf, '\'');
+}
+
+/*
+ * The DSN in keyword form with its passwords masked; only the mask if it
+ * can't be parsed.
+ */
+char *
+zodan_dsn_redact(const char *dsn)
+{
+	StringInfoData buf;
+	PQconninfoOption *options = PQconninfoParse(dsn, NULL);
+
+	if (!options)
+		return pstrdup(MASK);
+	initStringInfo(&buf);
+	for (PQconninfoOption *o = options; o->keyword; o++)
+		if (o->val && o->val[0])
+			append_option(&buf, o->keyword, is_secret(o) ? MASK : o->val);
+	PQconninfoFree(options);
+	return buf.data;
+}
+
+/*
+ * The DSN in keyword form without its password, which goes to *password (NULL
+ * if there is none): for a child process, which gets it in its environment.
+ */
+char *
+zodan_dsn_split(const char *dsn, char **password)
+{
+	StringInfoData buf;
+	PQconninfoOption *options = PQconninfoParse(dsn, NULL);
+
+	if (!options)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a node's connection string can't be parsed")));
+	*password = NULL;
+	initStringInfo(&buf);
+	for (PQconninfoOption *o = options; o->keyword; o++)
+	{
+		if (!o->val || !o->val[0])
+			continue;
+		if (strcmp(o->keyword, "password") == 0)
+			*password = pstrdup(o->val);
+		else
+			append_option(&buf, o->keyword, o->val);
+	}
+	PQconninfoFree(options);
+	return buf.data;
+}
+
+/*
+ * From now on zodan_redact() masks this DSN's passwords wherever they are.
+ */
+void
+zodan_dsn_remember(const char *dsn)
+{
+	PQconninfoOption *options = PQconninfoParse(dsn, NULL);
+
+	if (!options)
+		return;
+	for (PQconninfoOption *o = options; o->keyword; o++)
+	{
+		if (!o->val || strlen(o->val) < SECRET_MIN || !is_secret(o))
+			continue;
+		secrets = secrets ? repalloc(secrets, sizeof(char *) * (nsecrets + 1))
+			: MemoryContextAlloc(TopMemoryContext, sizeof(char *));
+		secrets[nsecrets++] = MemoryContextStrdup(TopMemoryContext, o->val);
+	}
+	PQconninfoFree(options);
+}
+
+/*
+ * The length of what stands for a password at text: up to a blank, or up to
+ * the closing quote.
+ */
+static size_t
+secret_length(const char *text)
+{
+	const char *c = text;
+
+	if (*c != '\'')
+		return strcspn(c, " \t\n\r\"'");
+	for (c++; *c && *c != '\''; c++)
+		if (*c == '\\' && c[1])
+			c++;
+	return (size_t) (c - text) + (*c == '\'');
+}
+
+/*
+ * If a password begins within what starts at text ("password=", or the user
+ * of an URI), returns how many bytes stand before it, and its length; else 0.
+ */
+static size_t
+secret_prefix(const char *text, size_t *length)
+{
+	if (pg_strncasecmp(text, "password", 8) == 0)
+	{
+		size_t		n = 8 + strspn(text + 8, " ");
+
+		if (text[n] != '=')
+			return 0;
+		n++;
+		n += strspn(text + n, " ");
+		*length = secret_length(text + n);
+		return n;
+	}
+	if (strncmp(text, "://", 3) == 0)
+	{
+		size_t		authority = strcspn(text + 3, "/ \t\n\"'");
+		const char *at = memchr(text + 3, '@', authority);
+		const char *colon = at ? memchr(text + 3, ':', (size_t) (at - text - 3)) : NULL;
+
+		if (!colon)
+			return 0;
+		*length = (size_t) (at - colon - 1);
+		return (size_t) (colon + 1 - text);
+	}
+	return 0;
+}
+
+/*
+ * The text with everything masked that is, or looks like, a password.
+ */
+char *
+zodan_redact(const char *text)
+{
+	StringInfoData buf;
+
+	if (!text)
+		return NULL;
+	initStringInfo(&buf);
+	while (*text)
+	{
+		size_t		length = 0;
+		size_t		prefix;
+		bool		masked = false;
+
+		for (int i = 0; i < nsecrets && !masked; i++)
+			if (strncmp(text, secrets[i], strlen(secrets[i])) == 0)
+			{
+				appendStringInfoString(&buf, MASK);
+				text += strlen(secrets[i]);
+				masked = true;
+			}
+		if (masked)
+			continue;
+		prefix = secret_prefix(text, &length);
+		if (prefix)
+		{
+			appendBinaryStringInfo(&buf, text, (int) prefix);
+			appendStringInfoString(&buf, MASK);
+			text += prefix + length;
+		}
+		else
+			appendStringInfoChar(&buf, *text++);
+	}
+	return buf.data;
+}
+
+/* ---------- connecting ---------- */
+
+/*
+ * Warnings of the engines would go to the server's log, DSNs and all.
+ */
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
+	(void) arg;
+	(void) result;
+}
+
+static void
+fail_connection(ZodanConn *conn, const char *message)
+{
+	char	   *text = zodan_redact(message);
+
+	/* libpq ends its messages with a newline, and may have several lines */
+	while (*text && text[strlen(text) - 1] == '\n')
+		text[strlen(text) - 1] = '\0';
+	conn->error = text;
+	zodan_disconnect(conn);
+}
+
+/*
+ * Begins to connect, without waiting.
+ */
+static void
+start_connection(ZodanConn *conn)
+{
+	char		user_timeout[32];
+	const char *keywords[16];
+	const char *values[16];
+	int			n = 0;
+
+	conn->error = NULL;
+	zodan_dsn_remember(conn->dsn);
+	/* a lane may have to wait for the other end as long as a wait may take */
+	snprintf(user_timeout, sizeof(user_timeout), INT64_FORMAT,
+			 conn->bulk ? Min(statement_timeout, INT_MAX) : INT64CONST(30000));
+
+	/* what stands before the DSN is a default, what stands behind it is forced */
+#define ADD(k, v) (keywords[n] = (k), values[n++] = (v))
+	ADD("keepalives_idle", "10");
+	ADD("keepalives_interval", "10");
+	ADD("keepalives_count", "3");
+	ADD("tcp_user_timeout", user_timeout);
+	ADD("dbname", conn->dsn);
+	ADD("application_name", application);
+	ADD("client_encoding", GetDatabaseEncodingName());
+	if (conn->replication)
+		ADD("replication", "database");
+	ADD(NULL, NULL);
+#undef ADD
+
+	if (!AcquireExternalFD())
+	{
+		conn->error = psprintf("out of file descriptors: %m");
+		return;
+	}
+	conn->pg = PQconnectStartParams(keywords, values, 1);
+	if (!conn->pg || PQstatus(conn->pg) == CONNECTION_BAD)
+		fail_connection(conn, conn->pg ? PQerrorMessage(conn->pg) : "out of memory");
+	else
+	{
+		PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+	}
+}
+
+static void
+finish_connection(ZodanConn *conn)
+{
+	if (conn->need_password && !PQconnectionUsedPassword(conn->pg))
+	{
+		fail_connection(conn, "the server did not ask for the password, which a request by a role that is not a superuser needs");
+		return;
+	}
+	PQsetnonblocking(conn->pg, 1);
+	conn->version = PQserverVersion(conn->pg);
+}
+
+/*
+ * Sets up the sessions of all that have connected.
+ */
+static void
+pin_sessions(ZodanConn **conns, int nconns)
+{
+	const char *const pins[] = {session_pins, session_log_pins};
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nconns);
+
+	for (int p = 0; p < lengthof(pins); p++)
+	{
+		int			n = 0;
+
+		memset(calls, 0, sizeof(ZodanCall) * nconns);
+		for (int i = 0; i < nconns; i++)
+			if (conns[i]->pg)
+			{
+				calls[n].conn = conns[i];
+				calls[n++].sql = pins[p];
+			}
+		zodan_call_all(calls, n, zodan_connect_timeout);
+		for (int i = 0; i < n; i++)
+			if (calls[i].error)
+				fail_connection(calls[i].conn, calls[i].error);
+	}
+	pfree(calls);
+}
+
+/*
+ * Connects all of them side by side, within zodan.connect_timeout. Those that
+ * fail have no pg, but an error; nothing is raised.
+ */
+void
+zodan_connect_all(ZodanConn **conns, int nconns)
+{
+	ZodanDeadline deadline = zodan_deadline(zodan_connect_timeout);
+	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * nconns);
+	ZodanConn **waiting = palloc(sizeof(ZodanConn *) * nconns);
+	PostgresPollingStatusType *poll = palloc(sizeof(PostgresPollingStatusType) * nconns);
+	bool	   *pending = palloc0(sizeof(bool) * nconns);
+
+	for (int i = 0; i < nconns; i++)
+	{
+		start_connection(conns[i]);
+		pending[i] = conns[i]->pg != NULL;
+		poll[i] = PGRES_POLLING_WRITING;
+	}
+
+	for (;;)
+	{
+		int			n = 0;
+
+		for (int i = 0; i < nconns; i++)
+			if (pending[i])
+			{
+				waiting[n] = conns[i];
+				sockets[n].fd = PQsocket(conns[i]->pg);
+				sockets[n++].events = poll[i] == PGRES_POLLING_READING ?
+					WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
+			}
+		if (n == 0)
+			break;
+		if (zodan_deadline_passed(deadline))
+		{
+			for (int i = 0; i < nconns; i++)
+				if (pending[i])
+					fail_connection(conns[i], psprintf("no connection within %d ms", zodan_connect_timeout));
+			break;
+		}
+		zodan_wait_sockets(sockets, n, deadline);
+		for (int k = 0, i = 0; i < nconns; i++)
+		{
+			if (!pending[i])
+				continue;
+			Assert(waiting[k] == conns[i]);
+			if (!sockets[k++].ready)
+				continue;
+			poll[i] = PQconnectPoll(conns[i]->pg);
+			if (poll[i] == PGRES_POLLING_OK || poll[i] == PGRES_POLLING_FAILED)
+			{
+				pending[i] = false;
+				if (poll[i] == PGRES_POLLING_OK)
+					finish_connection(conns[i]);
+				else
+					fail_connection(conns[i], PQerrorMessage(conns[i]->pg));
+			}
+		}
+	}
+	pin_sessions(conns, nconns);
+	pfree(sockets);
+	pfree(waiting);
+	pfree(poll);
+	pfree(pending);
+}
+
+/*
+ * Connects, or raises a (transient) error.
+ */
+void
+zodan_connect(ZodanConn *conn)
+{
+	zodan_connect_all(&conn, 1);
+	if (!conn->pg)
+		ereport(ERROR,
+				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 errmsg("could not connect to node \"%s\": %s", conn->node, conn->error)));
+}
+
+void
+zodan_disconnect(ZodanConn *conn)
+{
+	if (conn->pg)
+	{
+		PQfinish(conn->pg);
+		ReleaseExternalFD();
+	}
+	conn->pg = NULL;
+}
+
+/* ---------- statements ---------- */
+
+int
+zodan_sqlstate(const PGresult *result)
+{
+	const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
+
+	return state && strlen(state) == 5 ?
+		MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]) :
+		ERRCODE_CONNECTION_FAILURE;
+}
+
+static void
+fail_call(ZodanCall *call, int sqlstate, const char *message)
+{
+	call->finished = true;
+	if (call->error)
+		return;					/* the first error is the one that tells */
+	call->error = zodan_redact(message);
+	while (*call->error && call->error[strlen(call->error) - 1] == '\n')
+		call->error[strlen(call->error) - 1] = '\0';
+	call->sqlstate = sqlstate;
+}
+
+/*
+ * Sends the statement, without waiting. Without parameters it may hold
+ * several, or a replication command; the last one's result is kept.
+ */
+void
+zodan_call_start(ZodanCall *call)
+{
+	int			ok;
+
+	call->sent = true;
+	if (!call->conn->pg)
+	{
+		fail_call(call, ERRCODE_CONNECTION_FAILURE,
+				  call->conn->error ? call->conn->error : "not connected");
+		return;
+	}
+	if (zodan_statement_hook && call->sql != session_pins && call->sql != session_log_pins)
+		zodan_statement_hook(call->conn->node, zodan_redact(call->sql));
+	if (call->nparams)
+		ok = PQsendQueryParams(call->conn->pg, call->sql, call->nparams, NULL, call->params,
+							   NULL, NULL, 0);
+	else
+		ok = PQsendQuery(call->conn->pg, call->sql);
+	if (!ok)
+		fail_call(call, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(call->conn->pg));
+}
+
+/*
+ * Takes in what has arrived, without waiting; returns whether the statement
+ * has finished.
+ */
+bool
+zodan_call_poll(ZodanCall *call)
+{
+	PGconn	   *pg = call->conn->pg;
+
+	if (call->finished)
+		return true;
+	if (PQflush(pg) < 0 || !PQconsumeInput(pg))
+	{
+		fail_call(call, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(pg));
+		return true;
+	}
+	while (!PQisBusy(pg))
+	{
+		PGresult   *result = PQgetResult(pg);
+
+		if (!result)
+		{
+			call->finished = true;
+			if (!call->result && !call->error)
+				fail_call(call, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(pg));
+			return true;
+		}
+		switch (PQresultStatus(result))
+		{
+			case PGRES_COMMAND_OK:
+			case PGRES_TUPLES_OK:
+			case PGRES_EMPTY_QUERY:
+				PQclear(call->result);
+				call->result = result;
+				break;
+			default:
+				if (!call->error)
+				{
+					const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+
+					fail_call(call, zodan_sqlstate(result),
+							  primary ? primary : PQresultErrorMessage(result));
+					call->detail = zodan_redact(PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL));
+					call->hint = zodan_redact(PQresultErrorField(result, PG_DIAG_MESSAGE_HINT));
+				}
+				PQclear(result);
+				PQclear(call->result);
+				call->result = NULL;
+				if (PQstatus(pg) == CONNECTION_BAD)
+					return true;
+				call->finished = false; /* until libpq says that it's over */
+		}
+	}
+	return false;
+}
+
+/*
+ * Runs all statements side by side, each on a connection of its own, and
+ * waits until all have finished or timeout_ms has passed. What became of each
+ * is in the calls; nothing is raised.
+ */
+void
+zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
+{
+	ZodanDeadline deadline = zodan_deadline(timeout_ms);
+	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * Max(ncalls, 1));
+
+	for (int i = 0; i < ncalls; i++)
+		if (!calls[i].sent)
+			zodan_call_start(&calls[i]);
+	for (;;)
+	{
+		int			n = 0;
+
+		for (int i = 0; i < ncalls; i++)
+			if (!zodan_call_poll(&calls[i]))
+			{
+				sockets[n].fd = PQsocket(calls[i].conn->pg);
+				sockets[n++].events = WL_SOCKET_READABLE |
+					(PQflush(calls[i].conn->pg) == 1 ? WL_SOCKET_WRITEABLE : 0);
+			}
+		if (n == 0)
+			break;
+		if (zodan_deadline_passed(deadline))
+		{
+			for (int i = 0; i < ncalls; i++)
+				if (!calls[i].finished)
+				{
+					fail_call(&calls[i], ERRCODE_QUERY_CANCELED,
+							  psprintf("no answer within " INT64_FORMAT " ms", timeout_ms));
+					zodan_disconnect(calls[i].conn);
+				}
+			break;
+		}
+		zodan_wait_sockets(sockets, n, deadline);
+	}
+	pfree(sockets);
+}
+
+/*
+ * Raises a call's error, with the node's name.
+ */
+void
+zodan_raise(const ZodanCall *call)
+{
+	ereport(ERROR,
+			(errcode(call->sqlstate),
+			 errmsg("node \"%s\": %s", call->conn->node, call->error),
+			 call->detail ? errdetail("%s", call->detail) : 0,
+			 call->hint ? errhint("%s", call->hint) : 0));
+}
+
+/*
+ * Raises the first error among the calls, if there is one.
+ */
+void
+zodan_raise_any(const ZodanCall *calls, int ncalls)
+{
+	for (int i = 0; i < ncalls; i++)
+		if (calls[i].error)
+			zodan_raise(&calls[i]);
+}
+
+static PGresult *
+query(ZodanConn *conn, const char *sql, int nparams, va_list args)
+{
+	ZodanCall	call = {.conn = conn,.sql = sql,.nparams = nparams};
+
+	for (int i = 0; i < nparams; i++)
+		call.params[i] = va_arg(args, const char *);
+	zodan_call_all(&call, 1, statement_timeout);
+	zodan_raise_any(&call, 1);
+	return call.result;
+}
+
+/*
+ * Runs one statement with nparams text parameters and returns its result,
+ * which the caller may PQclear(); raises what goes wrong.
+ */
+PGresult *
+zodan_query(ZodanConn *conn, const char *sql, int nparams,...)
+{
+	PGresult   *result;
+	va_list		args;
+
+	va_start(args, nparams);
+	result = query(conn, sql, nparams, args);
+	va_end(args);
+	return result;
+}
+
+/*
+ * As zodan_query(), but returns the first column of the first row as a
+ * palloc'd string; NULL if it is SQL's NULL or there is no row.
+ */
+char *
+zodan_value(ZodanConn *conn, const char *sql, int nparams,...)
+{
+	PGresult   *result;
+	char	   *value;
+	va_list		args;
+
+	va_start(args, nparams);
+	result = query(conn, sql, nparams, args);
+	va_end(args);
+	value = PQntuples(result) > 0 ? zodan_field(result, 0, 0) : NULL;
+	PQclear(result);
+	return value;
+}
+
+/*
+ * A field of a result as a palloc'd string; NULL if it is SQL's NULL.
+ */
+char *
+zodan_field(const PGresult *result, int row, int column)
+{
+	return PQgetisnull(result, row, column) ? NULL : pstrdup(PQgetvalue(result, row, column));
+}
+
+/*
+ * An identifier as it stands in a statement, always quoted.
+ */
+char *
+zodan_quote(const char *identifier)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '"');
+	for (const char *c = identifier; *c; c++)
+	{
+		if (*c == '"')
+			appendStringInfoChar(&buf, '"');
+		appendStringInfoChar(&buf, *c);
+	}
+	appendStringInfoChar(&buf, '"');
+	return buf.data;
+}
+
+/*
+ * A string as a literal, for where a parameter can't stand: in utility
+ * statements and replication commands.
+ */
+char *
+zodan_literal(const char *text)
+{
+	return quote_literal_cstr(text);
+}

@@ -1,0 +1,76 @@
+/*
+ * remote.h
+ *		Sessions on the nodes.
+ */
+#ifndef ZODAN_REMOTE_H
+#define ZODAN_REMOTE_H
+
+#include "compat.h"
+
+#include "libpq-fe.h"
+#include "wait.h"
+
+#define ZODAN_MAX_PARAMS	12
+
+/* A timeout for a statement that works as long as it takes */
+#define ZODAN_NO_TIMEOUT	(-1)
+
+typedef struct ZodanConn
+{
+	const char *node;			/* whose name goes into messages */
+	const char *dsn;
+	bool		replication;	/* a walsender, for replication commands */
+	bool		bulk;			/* may stand still for long, being a lane of the copy */
+	bool		need_password;	/* refuse it unless a password was asked for */
+	PGconn	   *pg;				/* NULL unless connected */
+	int			version;		/* as server_version_num */
+	char	   *error;			/* why it isn't connected; no password in it */
+} ZodanConn;
+
+/* One statement for one connection */
+typedef struct ZodanCall
+{
+	ZodanConn  *conn;
+	const char *sql;
+	int			nparams;
+	const char *params[ZODAN_MAX_PARAMS];	/* text; NULL is SQL's NULL */
+	PGresult   *result;			/* out: NULL if it failed */
+	char	   *error;			/* out: NULL if it did not; no password in it */
+	char	   *detail;
+	char	   *hint;
+	int			sqlstate;		/* out: packed, as in ErrorData */
+	bool		sent;			/* private */
+	bool		finished;
+} ZodanCall;
+
+/* For the log of all remote statements; NULL: none is kept */
+extern void (*zodan_statement_hook) (const char *node, const char *sql);
+
+extern void zodan_remote_init(int64 request_id, int64 timeout_ms);
+extern const char *zodan_remote_application(void);
+extern int64 zodan_remote_timeout(void);
+
+extern char *zodan_dsn_check(const char *dsn, bool need_password);
+extern char *zodan_dsn_redact(const char *dsn);
+extern char *zodan_dsn_split(const char *dsn, char **password);
+extern void zodan_dsn_remember(const char *dsn);
+extern char *zodan_redact(const char *text);
+
+extern void zodan_connect_all(ZodanConn **conns, int nconns);
+extern void zodan_connect(ZodanConn *conn);
+extern void zodan_disconnect(ZodanConn *conn);
+
+extern void zodan_call_start(ZodanCall *call);
+extern bool zodan_call_poll(ZodanCall *call);
+extern void zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms);
+extern void zodan_raise(const ZodanCall *call) pg_attribute_noreturn();
+extern void zodan_raise_any(const ZodanCall *calls, int ncalls);
+extern PGresult *zodan_query(ZodanConn *conn, const char *sql, int nparams,...);
+extern char *zodan_value(ZodanConn *conn, const char *sql, int nparams,...);
+extern char *zodan_field(const PGresult *result, int row, int column);
+extern char *zodan_quote(const char *identifier);
+extern char *zodan_literal(const char *text);
+
+extern int	zodan_sqlstate(const PGresult *result);
+
+#endif							/* ZODAN_REMOTE_H */

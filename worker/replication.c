@@ -1,0 +1,451 @@
+/*
+ * replication.c
+ *		Slots, origins, markers and positions on the nodes: PostgreSQL's own
+ *		primitives, on which alone it rests that a join loses nothing. See
+ *		docs/how-a-join-works.md for the argument.
+ */
+#include "replication.h"
+
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+
+/* how the source's WAL is read: backwards, in pieces */
+#define WAL_PIECE	(8 * 1024 * 1024)
+
+#define POLL_FIRST_MS	2
+#define POLL_LAST_MS	200
+
+XLogRecPtr
+zodan_parse_lsn(const char *text)
+{
+	uint32		high;
+	uint32		low;
+
+	if (!text || sscanf(text, "%X/%X", &high, &low) != 2)
+		elog(ERROR, "invalid position \"%s\"", text ? text : "(null)");
+	return (uint64) high << 32 | low;
+}
+
+char *
+zodan_format_lsn(XLogRecPtr lsn)
+{
+	return psprintf("%X/%X", LSN_FORMAT_ARGS(lsn));
+}
+
+/* ---------- slots ---------- */
+
+/*
+ * Where the slot's reader goes on, or NULL if there is no such slot.
+ */
+char *
+zodan_slot_position(ZodanConn *conn, const char *slot)
+{
+	return zodan_value(conn, "SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots"
+					   " WHERE slot_name = $1", 1, slot);
+}
+
+/*
+ * Makes a logical slot unless it's there, and returns where it begins.
+ */
+char *
+zodan_slot_create(ZodanConn *conn, const char *slot, const char *plugin)
+{
+	char	   *lsn = zodan_slot_position(conn, slot);
+
+	/* from 17 on a slot may be kept on standbys, so that it survives a failover */
+	if (!lsn)
+		lsn = zodan_value(conn, conn->version >= 170000 ?
+						  "SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, $2, false, false, true)" :
+						  "SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, $2)",
+						  2, slot, plugin);
+	return lsn;
+}
+
+/*
+ * Drops the slot if it's there, ending whoever reads it.
+ */
+void
+zodan_slot_drop(ZodanConn *conn, const char *slot)
+{
+	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	int			poll_ms = POLL_FIRST_MS;
+
+	for (;;)
+	{
+		char	   *gone = zodan_value(conn, "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = $1)", 1, slot);
+
+		if (gone[0] == 't')
+			return;
+		PQclear(zodan_query(conn, "SELECT pg_catalog.pg_terminate_backend(active_pid)"
+							"  FROM pg_catalog.pg_replication_slots"
+							" WHERE slot_name = $1 AND active_pid IS NOT NULL", 1, slot));
+		PQclear(zodan_query(conn, "SELECT pg_catalog.pg_drop_replication_slot(slot_name)"
+							"  FROM pg_catalog.pg_replication_slots"
+							" WHERE slot_name = $1 AND active_pid IS NULL", 1, slot));
+		if (zodan_deadline_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("node \"%s\": slot \"%s\" can't be dropped, being in use", conn->node, slot)));
+		zodan_sleep(poll_ms);
+		poll_ms = Min(poll_ms * 2, POLL_LAST_MS);
+	}
+}
+
+/*
+ * Moves the slot forward to lsn; nothing happens if it is there already.
+ */
+void
+zodan_slot_advance(ZodanConn *conn, const char *slot, XLogRecPtr lsn)
+{
+	ZodanCall	call = {.conn = conn,.nparams = 2};
+
+	/* it decodes all that lies between, however long that takes */
+	call.sql = "SELECT pg_catalog.pg_replication_slot_advance(slot_name, $2::pg_catalog.pg_lsn)"
+		"  FROM pg_catalog.pg_replication_slots"
+		" WHERE slot_name = $1 AND confirmed_flush_lsn OPERATOR(pg_catalog.<) $2::pg_catalog.pg_lsn";
+	call.params[0] = slot;
+	call.params[1] = zodan_format_lsn(lsn);
+	zodan_call_all(&call, 1, ZODAN_NO_TIMEOUT);
+	zodan_raise_any(&call, 1);
+	PQclear(call.result);
+}
+
+/*
+ * Keeps the node's WAL from here on, until the session ends or the slot is
+ * dropped.
+ */
+void
+zodan_reserve_wal(ZodanConn *conn, const char *slot)
+{
+	zodan_slot_drop(conn, slot);
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_create_physical_replication_slot($1, true, true)",
+						1, slot));
+}
+
+/* ---------- origins ---------- */
+
+void
+zodan_origin_create(ZodanConn *conn, const char *origin)
+{
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_replication_origin_create($1)"
+						" WHERE pg_catalog.pg_replication_origin_oid($1) IS NULL", 1, origin));
+}
+
+void
+zodan_origin_drop(ZodanConn *conn, const char *origin)
+{
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_replication_origin_drop($1)"
+						" WHERE pg_catalog.pg_replication_origin_oid($1) IS NOT NULL", 1, origin));
+}
+
+/*
+ * Does a process work for the origin?
+ */
+bool
+zodan_origin_in_use(ZodanConn *conn, const char *origin)
+{
+	ZodanCall	call = {.conn = conn,.nparams = 1};
+
+	call.sql = "SELECT pg_catalog.pg_replication_origin_session_setup($1)";
+	call.params[0] = origin;
+	zodan_call_all(&call, 1, zodan_remote_timeout());
+	if (call.error && call.sqlstate == ERRCODE_OBJECT_IN_USE)
+		return true;
+	zodan_raise_any(&call, 1);
+	PQclear(call.result);
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_replication_origin_session_reset()", 0));
+	return false;
+}
+
+/*
+ * Sets where the subscriber goes on. Only for a subscription that is disabled
+ * and has never run.
+ */
+void
+zodan_origin_set(ZodanConn *conn, const char *origin, XLogRecPtr lsn)
+{
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_replication_origin_advance($1, $2::pg_catalog.pg_lsn)", 2,
+						origin, zodan_format_lsn(lsn)));
+}
+
+/* ---------- markers ---------- */
+
+/*
+ * Writes a transactional message into the WAL of each node, side by side, and
+ * returns where: what was committed before lies before that position.
+ */
+void
+zodan_markers(ZodanConn **conns, int nconns, XLogRecPtr *lsns)
+{
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * Max(nconns, 1));
+
+	for (int i = 0; i < nconns; i++)
+	{
+		calls[i].conn = conns[i];
+		calls[i].sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'marker')";
+	}
+	zodan_call_all(calls, nconns, zodan_remote_timeout());
+	zodan_raise_any(calls, nconns);
+	for (int i = 0; i < nconns; i++)
+	{
+		lsns[i] = zodan_parse_lsn(PQgetvalue(calls[i].result, 0, 0));
+		PQclear(calls[i].result);
+	}
+	pfree(calls);
+}
+
+static void
+look_at_slots(ZodanConfirm *waits, int nwaits)
+{
+	/* several of them may be on one node, and so on one connection */
+	for (int done = 0; done < nwaits;)
+	{
+		ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nwaits);
+		int		   *whose = palloc(sizeof(int) * nwaits);
+		int			ncalls = 0;
+
+		for (; done < nwaits; done++)
+		{
+			bool		busy = false;
+
+			for (int k = 0; k < ncalls; k++)
+				busy = busy || calls[k].conn == waits[done].provider;
+			if (busy)
+				break;
+			if (waits[done].reached)
+				continue;
+			calls[ncalls].conn = waits[done].provider;
+			calls[ncalls].sql = "SELECT confirmed_flush_lsn, active, wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+			calls[ncalls].nparams = 1;
+			calls[ncalls].params[0] = waits[done].slot;
+			whose[ncalls++] = done;
+		}
+		zodan_call_all(calls, ncalls, zodan_remote_timeout());
+		zodan_raise_any(calls, ncalls);
+		for (int k = 0; k < ncalls; k++)
+		{
+			ZodanConfirm *w = &waits[whose[k]];
+			PGresult   *result = calls[k].result;
+
+			if (PQntuples(result) == 0 || strcmp(PQgetvalue(result, 0, 2), "lost") == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("node \"%s\": slot \"%s\" for node \"%s\" is %s", w->provider->node,
+								w->slot, w->subscriber,
+								PQntuples(result) ? "lost: the WAL that it needs was removed" : "gone")));
+			w->confirmed = zodan_parse_lsn(PQgetvalue(result, 0, 0));
+			w->active = PQgetvalue(result, 0, 1)[0] == 't';
+			w->reached = w->active && w->confirmed >= w->lsn;
+			PQclear(result);
+		}
+		pfree(calls);
+		pfree(whose);
+	}
+}
+
+/*
+ * Waits until each slot's reader has confirmed its position: then all that
+ * was committed before it is applied and durable on the subscriber, since the
+ * stream would start there after a crash. report (may be NULL) is told about
+ * every second who is behind.
+ */
+void
+zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
+					 void (*report) (const char *))
+{
+	ZodanDeadline deadline = zodan_deadline(timeout_ms);
+	ZodanDeadline next_report = zodan_deadline(1000);
+	int			poll_ms = POLL_FIRST_MS;
+
+	for (int i = 0; i < nwaits; i++)
+		waits[i].reached = false;
+	for (;;)
+	{
+		ZodanConfirm *behind = NULL;
+		char	   *where;
+
+		look_at_slots(waits, nwaits);
+		for (int i = 0; i < nwaits && !behind; i++)
+			if (!waits[i].reached)
+				behind = &waits[i];
+		if (!behind)
+			return;
+
+		where = psprintf("node \"%s\" has confirmed %X/%X of node \"%s\", waiting for %X/%X%s",
+						 behind->subscriber, LSN_FORMAT_ARGS(behind->confirmed),
+						 behind->provider->node, LSN_FORMAT_ARGS(behind->lsn),
+						 behind->active ? "" : "; its subscription is not connected");
+		if (zodan_deadline_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("no progress within " INT64_FORMAT " ms: %s", timeout_ms, where),
+					 errhint("Look for the errors of the apply worker in the server log of node \"%s\", then SELECT zodan.retry(id).",
+							 behind->subscriber)));
+		if (report && zodan_deadline_passed(next_report))
+		{
+			report(where);
+			next_report = zodan_deadline(1000);
+		}
+		pfree(where);
+		zodan_sleep(poll_ms);
+		poll_ms = Min(poll_ms * 2, POLL_LAST_MS);
+	}
+}
+
+/* ---------- snapshots ---------- */
+
+/*
+ * Who keeps the slot's creation waiting, for the status; NULL: nobody.
+ */
+static char *
+describe_blockers(ZodanConn *control, int walsender)
+{
+	return zodan_value(control,
+					   "SELECT pg_catalog.format('a transaction of %s (pid %s, %s), open since %s',"
+					   "         coalesce(usename::text, 'a prepared transaction'), pid, coalesce(nullif(application_name, ''), 'no application name'),"
+					   "         pg_catalog.date_trunc('second', xact_start))"
+					   "  FROM pg_catalog.pg_stat_activity"
+					   " WHERE pid OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids($1::int))"
+					   " ORDER BY xact_start LIMIT 1", 1, psprintf("%d", walsender));
+}
+
+/*
+ * Makes the slot over a connection of its own, which then holds the snapshot
+ * that divides the node's history at the slot's consistent point: what was
+ * committed before is in the snapshot, what comes later the slot streams.
+ *
+ * That has to wait for all transactions that write on the node at the moment;
+ * report is told for which. snapshot->conn.dsn and .node are set by the
+ * caller; control is another connection to the same node.
+ */
+void
+zodan_snapshot_open(ZodanSnapshot *snapshot, ZodanConn *control, const char *slot,
+					bool temporary, const char *plugin, void (*report) (const char *))
+{
+	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline next_report = zodan_deadline(1000);
+	ZodanCall	call = {.conn = &snapshot->conn};
+
+	snapshot->conn.replication = true;
+	zodan_connect(&snapshot->conn);
+	call.sql = psprintf("CREATE_REPLICATION_SLOT %s %sLOGICAL %s (SNAPSHOT 'export'%s)",
+						zodan_quote(slot), temporary ? "TEMPORARY " : "", zodan_quote(plugin),
+						!temporary && snapshot->conn.version >= 170000 ? ", FAILOVER" : "");
+	zodan_call_start(&call);
+	while (!zodan_call_poll(&call))
+	{
+		ZodanSocket sock = {.fd = PQsocket(snapshot->conn.pg),.events = WL_SOCKET_READABLE};
+
+		if (zodan_deadline_passed(next_report))
+		{
+			char	   *who = describe_blockers(control, PQbackendPID(snapshot->conn.pg));
+
+			if (who && report)
+				report(psprintf("the snapshot on node \"%s\" waits for %s", control->node, who));
+			if (zodan_deadline_passed(deadline))
+				ereport(ERROR,
+						(errcode(ERRCODE_QUERY_CANCELED),
+						 errmsg("no snapshot on node \"%s\" within " INT64_FORMAT " ms: it waits for %s",
+								control->node, zodan_remote_timeout(), who ? who : "transactions that write"),
+						 errhint("End that transaction; the request goes on by itself.")));
+			next_report = zodan_deadline(1000);
+		}
+		zodan_wait_sockets(&sock, 1, next_report);
+	}
+	zodan_raise_any(&call, 1);
+	snapshot->consistent = zodan_parse_lsn(PQgetvalue(call.result, 0, 1));
+	snapshot->name = zodan_field(call.result, 0, 2);
+	PQclear(call.result);
+}
+
+/* ---------- resume points ---------- */
+
+/*
+ * The function of pg_walinspect, made for this session only: the source needs
+ * the library, not the extension.
+ */
+static const char *const wal_function =
+"CREATE OR REPLACE FUNCTION pg_temp.zodan_wal_records(IN pg_catalog.pg_lsn, IN pg_catalog.pg_lsn,"
+" OUT start_lsn pg_catalog.pg_lsn, OUT end_lsn pg_catalog.pg_lsn, OUT prev_lsn pg_catalog.pg_lsn,"
+" OUT xid pg_catalog.xid, OUT resource_manager text, OUT record_type text, OUT record_length int4,"
+" OUT main_data_length int4, OUT fpi_length int4, OUT description text, OUT block_ref text)"
+" RETURNS SETOF record AS '$libdir/pg_walinspect', 'pg_get_wal_records_info' LANGUAGE C STRICT";
+
+/* a row without a label tells where the first record of the piece starts */
+static const char *const wal_query =
+"WITH r AS MATERIALIZED (SELECT * FROM pg_temp.zodan_wal_records($1::pg_catalog.pg_lsn, $2::pg_catalog.pg_lsn))"
+" SELECT NULL AS label, pg_catalog.min(start_lsn) FROM r"
+" UNION ALL"
+" SELECT m[1], pg_catalog.max(m[2]::pg_catalog.pg_lsn)"
+"   FROM (SELECT pg_catalog.regexp_match(description, 'origin: node (\\d+), lsn ([0-9A-F]+/[0-9A-F]+)') AS m"
+"           FROM r WHERE resource_manager = 'Transaction' AND record_type LIKE 'COMMIT%') AS c"
+"  WHERE m IS NOT NULL AND m[2] <> '0/0' GROUP BY m[1]";
+
+/*
+ * A commit record with this label was found: whose is it?
+ */
+static void
+note_commit(ZodanResume *peers, int npeers, const char *label, XLogRecPtr lsn)
+{
+	for (int i = 0; i < npeers; i++)
+		for (int k = 0; k < lengthof(peers[i].ids); k++)
+			if (peers[i].ids[k] &&
+				(strcmp(peers[i].ids[k], label) == 0 || strcmp(peers[i].ids[k], "*") == 0))
+			{
+				peers[i].found = true;
+				peers[i].lsn = Max(peers[i].lsn, lsn);
+			}
+}
+
+/*
+ * Finds, for each peer, where the new node must go on with the peer's own
+ * changes: the largest of its marker and the positions that the source's
+ * commit records in [window, consistent) carry for it.
+ *
+ * The WAL is read backwards, since the latest such record is what's wanted.
+ * A piece ends where the first record of the one behind it starts, so no
+ * record is cut in two.
+ */
+void
+zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
+					ZodanResume *peers, int npeers)
+{
+	XLogRecPtr	end = consistent;
+	uint64		piece = WAL_PIECE;
+
+	if (npeers == 0)
+		return;
+	for (int i = 0; i < npeers; i++)
+		peers[i].found = false;
+	PQclear(zodan_query(source, wal_function, 0));
+
+	while (end > window)
+	{
+		XLogRecPtr	start = end - window > piece ? end - piece : window;
+		XLogRecPtr	first = InvalidXLogRecPtr;
+		bool		all = true;
+		PGresult   *result = zodan_query(source, wal_query, 2, zodan_format_lsn(start),
+										 zodan_format_lsn(end));
+
+		for (int row = 0; row < PQntuples(result); row++)
+		{
+			if (PQgetisnull(result, row, 1))
+				continue;
+			if (PQgetisnull(result, row, 0))
+				first = zodan_parse_lsn(PQgetvalue(result, row, 1));
+			else
+				note_commit(peers, npeers, PQgetvalue(result, row, 0),
+							zodan_parse_lsn(PQgetvalue(result, row, 1)));
+		}
+		PQclear(result);
+
+		for (int i = 0; i < npeers; i++)
+			all = all && peers[i].found;
+		if (all || start == window)
+			return;
+		if (first == InvalidXLogRecPtr)
+			piece *= 2;			/* it lies within one record */
+		else
+			end = first;
+	}
+}

@@ -1,0 +1,62 @@
+/*
+ * replication.h
+ *		Slots, origins, markers and positions on the nodes.
+ */
+#ifndef ZODAN_REPLICATION_H
+#define ZODAN_REPLICATION_H
+
+#include "remote.h"
+
+#include "access/xlogdefs.h"
+
+/* A position that a slot's reader must have confirmed */
+typedef struct ZodanConfirm
+{
+	ZodanConn  *provider;		/* where the slot is */
+	const char *subscriber;		/* the node that reads it */
+	const char *slot;
+	XLogRecPtr	lsn;
+	XLogRecPtr	confirmed;		/* out: how far it was last seen */
+	bool		active;			/* out */
+	bool		reached;		/* out */
+} ZodanConfirm;
+
+/* A peer whose commits are looked for in the source's WAL */
+typedef struct ZodanResume
+{
+	const char *node;
+	const char *ids[2];			/* what its commits may be labelled with; "*": anything */
+	XLogRecPtr	lsn;			/* in: where its marker is; out: where to go on */
+	bool		found;			/* private */
+} ZodanResume;
+
+typedef struct ZodanSnapshot
+{
+	ZodanConn	conn;			/* holds the snapshot while it's open */
+	char	   *name;
+	XLogRecPtr	consistent;
+} ZodanSnapshot;
+
+extern XLogRecPtr zodan_parse_lsn(const char *text);
+extern char *zodan_format_lsn(XLogRecPtr lsn);
+
+extern char *zodan_slot_create(ZodanConn *conn, const char *slot, const char *plugin);
+extern char *zodan_slot_position(ZodanConn *conn, const char *slot);
+extern void zodan_slot_drop(ZodanConn *conn, const char *slot);
+extern void zodan_slot_advance(ZodanConn *conn, const char *slot, XLogRecPtr lsn);
+extern void zodan_reserve_wal(ZodanConn *conn, const char *slot);
+
+extern void zodan_origin_create(ZodanConn *conn, const char *origin);
+extern void zodan_origin_drop(ZodanConn *conn, const char *origin);
+extern bool zodan_origin_in_use(ZodanConn *conn, const char *origin);
+extern void zodan_origin_set(ZodanConn *conn, const char *origin, XLogRecPtr lsn);
+
+extern void zodan_markers(ZodanConn **conns, int nconns, XLogRecPtr *lsns);
+extern void zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
+								 void (*report) (const char *));
+extern void zodan_snapshot_open(ZodanSnapshot *snapshot, ZodanConn *control, const char *slot,
+								bool temporary, const char *plugin, void (*report) (const char *));
+extern void zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
+								ZodanResume *peers, int npeers);
+
+#endif							/* ZODAN_REPLICATION_H */

@@ -1,0 +1,243 @@
+/*
+ * runner.c
+ *		The process that runs one request.
+ *
+ * It takes the request's lock, runs the phases that aren't done, notes each,
+ * and leaves. An error is classified, written down, and ends the process: the
+ * launcher starts another when it's time. So there is no state in here that
+ * a crash could take away, and none that an error could leave behind.
+ *
+ *		queued ---> running ---> done
+ *		  ^          |  |  `---> failed      (permanent error; asked again: retry)
+ *		  |          |  `------> retrying    (transient error) ---> running
+ *		  |          |---------> paused      (asked) ---> queued
+ *		  |          `---------> rolling_back (asked) ---> cancelled
+ *
+ * A request that is cancelled while nobody runs it is "cancelling" until a
+ * runner has it.
+ */
+#include "runner.h"
+
+#include "access/xact.h"
+#include "phases.h"
+#include "postmaster/interrupt.h"
+#include "retry.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+/* errors by which a phase under way is left when that is asked for */
+#define ERRCODE_ZODAN_CANCEL	MAKE_SQLSTATE('Z', 'D', '0', '0', '1')
+#define ERRCODE_ZODAN_PAUSE		MAKE_SQLSTATE('Z', 'D', '0', '0', '2')
+
+static MemoryContext runner_context;
+
+/*
+ * Has a user asked for something else? Called about once a second while the
+ * process waits, and between the phases.
+ */
+static void
+check_asked(void)
+{
+	char	   *asked = zodan_asked();
+
+	if (!asked)
+		return;
+	ereport(ERROR,
+			(errcode(strcmp(asked, "cancel") == 0 ? ERRCODE_ZODAN_CANCEL : ERRCODE_ZODAN_PAUSE),
+			 errmsg("%s asked", asked)));
+}
+
+static void
+log_remote_statement(const char *node, const char *statement)
+{
+	zodan_event("debug", node, statement);
+}
+
+/*
+ * Sets the phase under way, and which part of the whole it is.
+ */
+static void
+enter_phase(ZodanJob *job, int phase, int bit)
+{
+	int			before = 0;
+	int			all = 0;
+
+	for (int i = 0; i < zodan_phase_count; i++)
+	{
+		if (!(zodan_phase_table[i].operations & bit))
+			continue;
+		all += zodan_phase_table[i].share;
+		if (i < phase)
+			before += zodan_phase_table[i].share;
+	}
+	job->phase = zodan_phase_table[phase].name;
+	job->phase_start = 100.0 * before / all;
+	job->phase_share = 100.0 * zodan_phase_table[phase].share / all;
+}
+
+static void
+run_phases(ZodanJob *job)
+{
+	int			bit = zodan_operation_bit(job->req->operation);
+
+	zodan_wait_hook = check_asked;
+	zodan_cluster_open(job);
+	for (int i = 0; i < zodan_phase_count; i++)
+	{
+		const ZodanPhase *phase = &zodan_phase_table[i];
+
+		if (!(phase->operations & bit))
+			continue;
+		check_asked();
+		if (!zodan_checkpoint_begin(phase->name))
+			continue;
+		enter_phase(job, i, bit);
+		zodan_job_detail(job, 0, phase->comment);
+		zodan_event("info", NULL, phase->comment);
+
+		/* the checks list what can't be reached; what changes anything needs all */
+		if (!job->locked && !(phase->operations & zodan_operation_bit("check")))
+		{
+			zodan_cluster_require(job);
+			zodan_cluster_lock(job);
+			job->locked = true;
+		}
+		phase->run(job);
+		zodan_checkpoint_done(phase->name);
+	}
+	zodan_event("info", NULL, "done");
+	zodan_end_request("running", "done", true);
+}
+
+/*
+ * Undoes the request, from whatever state it is in.
+ */
+static void
+roll_back(ZodanJob *job, const char *state)
+{
+	if (strcmp(state, "rolling_back") != 0)
+		zodan_set_state(state, "rolling_back");
+	job->phase = NULL;
+	zodan_wait_hook = NULL;
+	if (zodan_live_effects() != NIL)
+	{
+		zodan_cluster_open(job);
+		zodan_cluster_require(job);
+		zodan_cluster_lock(job);
+		zodan_undo(job);
+	}
+	zodan_event("info", NULL, "cancelled: what the request made is undone");
+	zodan_end_request("rolling_back", "cancelled", true);
+}
+
+/*
+ * Writes down what an error means for the request.
+ */
+static void
+record_error(ZodanJob *job, ErrorData *error)
+{
+	char	   *message = error->detail ? psprintf("%s: %s", error->message, error->detail) : error->message;
+	ZodanRequest *req = job->req;
+	bool		running = zodan_wait_hook != NULL;
+
+	if (job->phase)
+		zodan_checkpoint_error(job->phase, message);
+	if (error->sqlerrcode == ERRCODE_ZODAN_PAUSE)
+	{
+		zodan_set_state("running", "paused");
+		zodan_event("warning", NULL, "paused: the slots that the request has made go on holding WAL on the existing nodes");
+		return;
+	}
+	zodan_event("error", NULL, message);
+	if ((zodan_error_is_transient(error->sqlerrcode) &&
+		 (req->max_attempts == 0 || req->attempt < req->max_attempts)) || !running)
+	{
+		int			attempts = job->phase ? zodan_checkpoint_attempts(job->phase) : req->attempt;
+
+		zodan_retry_at(zodan_backoff_ms(attempts), message, error->hint);
+	}
+	else
+	{
+		bool		clean = zodan_live_effects() == NIL;
+
+		zodan_set_error(message, clean && error->hint ? error->hint :
+						psprintf("%s%sWhat the request has made is still there: correct the cause and SELECT zodan.retry(" INT64_FORMAT "), or undo it by SELECT zodan.cancel(" INT64_FORMAT ").",
+								 error->hint ? error->hint : "", error->hint ? " " : "", req->id, req->id));
+		if (clean && !error->hint)
+			zodan_set_error(message, "Correct the cause and file the request again.");
+		zodan_end_request("running", "failed", clean);
+	}
+}
+
+/*
+ * Runs the request that the launcher has claimed.
+ */
+static void
+run_request(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+
+	PG_TRY();
+	{
+		if (strcmp(req->state, "running") == 0)
+			run_phases(job);
+		else
+			roll_back(job, req->state);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(runner_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(runner_context);
+		if (error->sqlerrcode == ERRCODE_ZODAN_CANCEL)
+		{
+			/* our own sessions may be in the middle of anything: another process undoes it */
+			zodan_set_state("running", "cancelling");
+			zodan_event("info", NULL, "cancelling");
+			proc_exit(0);
+		}
+		record_error(job, error);
+		ereport(LOG,
+				(errmsg("zodan_bgw: request " INT64_FORMAT ": %s", req->id, error->message),
+				 error->detail ? errdetail("%s", error->detail) : 0));
+		proc_exit(1);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Entry point of a runner.
+ */
+void
+zodan_runner_main(Datum arg)
+{
+	ZodanRunnerArgs args;
+	ZodanJob   *job;
+
+	(void) arg;
+	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+
+	runner_context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(runner_context);
+	if (!zodan_lock_request(args.request_id))
+		proc_exit(0);
+
+	job = palloc0(sizeof(ZodanJob));
+	job->req = zodan_load_request(args.request_id);
+	zodan_remote_init(job->req->id, job->req->sync_timeout);
+	if (job->req->verb)
+		zodan_statement_hook = log_remote_statement;
+	run_request(job);
+	proc_exit(0);
+}

@@ -1,0 +1,61 @@
+/*
+ * settings.c
+ *		The configuration parameters "zodan.*": defaults, bounds, help texts.
+ */
+#include "settings.h"
+
+#include "utils/guc.h"
+
+char	   *zodan_database = NULL;
+int			zodan_poll_interval = 5000;
+int			zodan_max_runners = 4;
+int			zodan_connect_timeout = 10000;
+int			zodan_copy_jobs = 2;
+int			zodan_max_lag = 59000;
+char	   *zodan_bindir = NULL;
+
+/*
+ * Defines all parameters. Called once a process, from _PG_init().
+ */
+void
+zodan_define_settings(void)
+{
+	/* a session may load the library late: then it can't set this one */
+	DefineCustomStringVariable("zodan.database",
+							   "Database that holds the queue of requests.",
+							   "The launcher that is started with the server connects to it.",
+							   &zodan_database, "postgres",
+							   process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP,
+							   0, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.poll_interval",
+							"Longest time between two looks of the launcher at the queue.",
+							"An insert wakes the launcher at once; this is the fallback.",
+							&zodan_poll_interval, 5000, 100, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.max_runners",
+							"Largest number of requests that run at the same time.",
+							"Requests for one cluster never do; each takes a worker process.",
+							&zodan_max_runners, 4, 1, 64,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.connect_timeout",
+							"Longest time that connecting to a node may take.",
+							NULL,
+							&zodan_connect_timeout, 10000, 100, INT_MAX / 2,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.copy_jobs",
+							"Tables copied, and indexes built, at the same time.",
+							"A request's copy_jobs overrides it.",
+							&zodan_copy_jobs, 2, 1, 64,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.max_lag",
+							"A new node counts as joined once it lags less than this.",
+							NULL,
+							&zodan_max_lag, 59000, 100, INT_MAX / 2,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("zodan.bindir",
+							   "Directory of pg_dump and pg_restore.",
+							   "They must be of the new node's PostgreSQL version. Empty: this server's own.",
+							   &zodan_bindir, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	MarkGUCPrefixReserved("zodan");
+}

@@ -1,0 +1,309 @@
+/*
+ * zodan_bgw.c
+ *		The library's entry points: _PG_init() and the functions that SQL calls.
+ */
+#include "compat.h"
+
+#include "catalog.h"
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "launcher.h"
+#include "phases.h"
+#include "settings.h"
+#include "storage/ipc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+ZODAN_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(zodan_validate_request);
+PG_FUNCTION_INFO_V1(zodan_queue_request);
+PG_FUNCTION_INFO_V1(zodan_phases);
+PG_FUNCTION_INFO_V1(zodan_start);
+PG_FUNCTION_INFO_V1(zodan_wake);
+PG_FUNCTION_INFO_V1(zodan_redact_dsn);
+
+extern PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	BackgroundWorker launcher;
+
+	zodan_define_settings();
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	zodan_describe_launcher(&launcher, InvalidOid);
+	RegisterBackgroundWorker(&launcher);
+}
+
+/* ---------- zodan.requests ---------- */
+
+/*
+ * Refuses the row. The statement isn't logged with the error, since there are
+ * passwords in it.
+ */
+static void
+refuse(const char *field, const char *problem)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s %s", field, problem),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+static Datum
+field_datum(TriggerData *trigger, const char *field, bool *isnull)
+{
+	return SPI_getbinval(trigger->tg_trigtuple, trigger->tg_relation->rd_att,
+						 SPI_fnumber(trigger->tg_relation->rd_att, field), isnull);
+}
+
+/*
+ * A field's value as text; refuses NULL.
+ */
+static char *
+field_text(TriggerData *trigger, const char *field)
+{
+	TupleDesc	desc = trigger->tg_relation->rd_att;
+	char	   *value = SPI_getvalue(trigger->tg_trigtuple, desc, SPI_fnumber(desc, field));
+
+	if (!value)
+		refuse(field, "must not be null");
+	return value;
+}
+
+static void
+validate_name(const char *field, const char *name)
+{
+	if (name[0] == '\0')
+		refuse(field, "must not be empty");
+	if (strlen(name) >= NAMEDATALEN)
+		refuse(field, psprintf("is longer than %d bytes", NAMEDATALEN - 1));
+}
+
+static void
+validate_dsn(const char *field, const char *dsn, bool need_password)
+{
+	char	   *problem;
+
+	if (dsn[strspn(dsn, " \t\n\r")] == '\0')
+		refuse(field, "must not be empty");
+	problem = zodan_dsn_check(dsn, need_password);
+	if (problem)
+		refuse(field, problem);
+}
+
+/*
+ * options: an object with the keys that we know, and values of their kinds.
+ */
+static void
+validate_options(Jsonb *options, bool need_password)
+{
+	JsonbIterator *it;
+	JsonbValue	v;
+	JsonbIteratorToken token;
+	char	   *key = NULL;
+	char	   *node = NULL;
+	int			depth = 0;
+
+	if (!JB_ROOT_IS_OBJECT(options))
+		refuse("options", "must be a JSON object");
+	it = JsonbIteratorInit(&options->root);
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	{
+		if (token == WJB_BEGIN_OBJECT || token == WJB_BEGIN_ARRAY)
+		{
+			if (depth == 1 && strcmp(key, token == WJB_BEGIN_OBJECT ? "peer_dsns" : "replication_sets") != 0)
+				refuse(psprintf("options.%s", key), token == WJB_BEGIN_OBJECT ? "must be an array of strings" : "must be an object of strings");
+			if (++depth > 2)
+				refuse(psprintf("options.%s", key), "must hold strings only");
+		}
+		else if (token == WJB_END_OBJECT || token == WJB_END_ARRAY)
+			depth--;
+		else if (token == WJB_KEY)
+		{
+			char	   *name = pnstrdup(v.val.string.val, v.val.string.len);
+
+			if (depth == 1)
+			{
+				key = name;
+				if (strcmp(key, "peer_dsns") != 0 && strcmp(key, "replication_sets") != 0)
+					refuse(psprintf("options.%s", key), "is not an option; there are peer_dsns and replication_sets");
+			}
+			else
+				node = name;
+		}
+		else
+		{
+			if (depth == 1 || v.type != jbvString)
+				refuse(psprintf("options.%s", key), strcmp(key, "peer_dsns") == 0 ?
+					   "must be an object of strings" : "must be an array of strings");
+			if (strcmp(key, "peer_dsns") == 0)
+				validate_dsn(psprintf("options.peer_dsns.%s", node),
+							 pnstrdup(v.val.string.val, v.val.string.len), need_password);
+		}
+	}
+}
+
+/*
+ * Trigger before INSERT on zodan.requests: refuses what could not run, with
+ * the field's name, before a constraint could print the row. Who asks, and
+ * when, isn't the user's to say.
+ */
+Datum
+zodan_validate_request(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	bool		need_password = !superuser();
+	bool		isnull;
+	Datum		datum;
+	char	   *text;
+	int			columns[2];
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("must be fired before INSERT")));
+	desc = trigger->tg_relation->rd_att;
+
+	text = field_text(trigger, "operation");
+	if (!zodan_operation_bit(text))
+		refuse("operation", "must be add_node or check");
+	validate_name("src_node_name", field_text(trigger, "src_node_name"));
+	validate_name("new_node_name", field_text(trigger, "new_node_name"));
+	if (strcmp(field_text(trigger, "src_node_name"), field_text(trigger, "new_node_name")) == 0)
+		refuse("new_node_name", "must not be the source's");
+	validate_dsn("src_dsn", field_text(trigger, "src_dsn"), need_password);
+	validate_dsn("new_node_dsn", field_text(trigger, "new_node_dsn"), need_password);
+	field_text(trigger, "new_node_location");
+	field_text(trigger, "new_node_country");
+	field_text(trigger, "new_node_info");
+	field_text(trigger, "verb");
+	field_text(trigger, "fence");
+
+	field_text(trigger, "sync_timeout");
+	datum = field_datum(trigger, "sync_timeout", &isnull);
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, datum,
+										 DirectFunctionCall3(interval_in, CStringGetDatum("1 second"),
+															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
+		refuse("sync_timeout", "must be at least one second");
+	datum = field_datum(trigger, "max_attempts", &isnull);
+	if (!isnull && DatumGetInt32(datum) < 1)
+		refuse("max_attempts", "must be positive");
+	datum = field_datum(trigger, "copy_jobs", &isnull);
+	if (!isnull && (DatumGetInt32(datum) < 1 || DatumGetInt32(datum) > 64))
+		refuse("copy_jobs", "must be between 1 and 64");
+	field_text(trigger, "options");
+	validate_options(DatumGetJsonbP(field_datum(trigger, "options", &isnull)), need_password);
+
+	columns[0] = SPI_fnumber(desc, "requested_by");
+	values[0] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
+	columns[1] = SPI_fnumber(desc, "requested_at");
+	values[1] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple, desc, 2, columns, values, nulls));
+}
+
+/*
+ * Trigger after INSERT on zodan.requests: puts the request into the queue and
+ * wakes the launcher when the transaction commits.
+ */
+Datum
+zodan_queue_request(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("must be called as a trigger")));
+	zodan_queue(DatumGetInt64(field_datum(trigger, "id", &isnull)));
+	zodan_wake_launcher_at_commit();
+	return PointerGetDatum(NULL);
+}
+
+/* ---------- functions ---------- */
+
+/*
+ * zodan.phases(operation): the table of phases, as rows.
+ */
+Datum
+zodan_phases(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	int			bit = zodan_operation_bit(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	int			n = 0;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < zodan_phase_count; i++)
+	{
+		Datum		values[3];
+		bool		nulls[3] = {false, false, false};
+
+		if (!(zodan_phase_table[i].operations & bit))
+			continue;
+		values[0] = Int32GetDatum(++n);
+		values[1] = CStringGetTextDatum(zodan_phase_table[i].name);
+		values[2] = CStringGetTextDatum(zodan_phase_table[i].comment);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * zodan.start(): starts a launcher for the current database, and returns
+ * whether there was none. It is gone after the server's next restart.
+ */
+Datum
+zodan_start(PG_FUNCTION_ARGS)
+{
+	BackgroundWorker worker;
+	BackgroundWorkerHandle *handle;
+	pid_t		pid;
+
+	if (zodan_launcher_pid() != 0)
+		PG_RETURN_BOOL(false);
+	zodan_describe_launcher(&worker, MyDatabaseId);
+	worker.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no background worker is free for the launcher"),
+				 errhint("Increase max_worker_processes and restart the server.")));
+	if (WaitForBackgroundWorkerStartup(handle, &pid) != BGWH_STARTED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("the launcher did not start"),
+				 errhint("Look into the server's log.")));
+	PG_RETURN_BOOL(true);
+}
+
+/*
+ * zodan.wake(): the launcher looks at the queue when the transaction commits.
+ */
+Datum
+zodan_wake(PG_FUNCTION_ARGS)
+{
+	zodan_wake_launcher_at_commit();
+	PG_RETURN_VOID();
+}
+
+/*
+ * zodan.redact_dsn(dsn): the DSN with its passwords masked.
+ */
+Datum
+zodan_redact_dsn(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(zodan_dsn_redact(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+}
