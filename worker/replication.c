@@ -78,10 +78,10 @@ zodan_slot_drop(ZodanConn *conn, const char *slot)
 			return;
 		PQclear(zodan_query(conn, "SELECT pg_catalog.pg_terminate_backend(active_pid)"
 							"  FROM pg_catalog.pg_replication_slots"
-							" WHERE slot_name = $1 AND active_pid IS NOT NULL", 1, slot));
+							" WHERE slot_name = $1 AND active_pid <> pg_catalog.pg_backend_pid()", 1, slot));
 		PQclear(zodan_query(conn, "SELECT pg_catalog.pg_drop_replication_slot(slot_name)"
 							"  FROM pg_catalog.pg_replication_slots"
-							" WHERE slot_name = $1 AND active_pid IS NULL", 1, slot));
+							" WHERE slot_name = $1 AND coalesce(active_pid, pg_catalog.pg_backend_pid()) = pg_catalog.pg_backend_pid()", 1, slot));
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),

@@ -229,7 +229,9 @@ sub wait_for
 sub join_node
 {
 	my ($self, $new, %arg) = @_;
-	my $state = $self->wait_for($self->request(new => $new, %arg));
+	my $id = $self->request(new => $new, %arg);
+	my $state = $self->wait_for($id);
+	note($self->queue($self->{coordinator}, "SELECT to_char(at, 'SS.MS'), phase, node, message FROM zodan.events WHERE request_id = $id ORDER BY id"));
 	push @{ $self->{order} }, $new if $state eq 'done';
 	return $state;
 }
