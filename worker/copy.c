@@ -268,6 +268,8 @@ zodan_copy_run(ZodanJob *job)
 									   p.rows, list_length(todo), p.done_bytes));
 	for (int i = 0; i < nlanes; i++)
 	{
+		/* so that the origin can be dropped without waiting for the session's end */
+		PQclear(zodan_query(&lanes[i].to, "SELECT pg_catalog.pg_replication_origin_session_reset()", 0));
 		zodan_disconnect(&lanes[i].from);
 		zodan_disconnect(&lanes[i].to);
 	}

@@ -93,6 +93,13 @@ zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 					   1, name) != NULL;
 }
 
+bool
+zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	return zodan_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_enabled"),
+					   1, name) != NULL;
+}
+
 /*
  * Makes subscriptions on different nodes, side by side, each disabled and
  * such that enabling it only starts to stream.
@@ -144,6 +151,29 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 					 errmsg("node \"%s\": subscription \"%s\" was made, but is not disabled and ready",
 							subs[i].subscriber->node, subs[i].name)));
 	pfree(calls);
+}
+
+/*
+ * Wakes the engine's manager on a node. When it has started a worker, it
+ * sleeps for a second, unless woken, before it sees that the worker runs, and
+ * for so long keeps the lock that making, enabling and disabling need.
+ *
+ * Changing a subscription wakes it and needs no such lock; it would also end
+ * the subscription's worker, so the one named here must be disabled, else
+ * nothing happens.
+ */
+void
+zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "BEGIN;");
+	for (int i = 0; i < lengthof(engine->sub_touch); i++)
+		appendStringInfo(&sql, "SELECT %s FROM %s.subscription WHERE sub_name = %s AND NOT sub_enabled;",
+						 engine->sub_touch[i], engine->name, zodan_literal(name));
+	appendStringInfoString(&sql, "COMMIT");
+	PQclear(zodan_query(conn, sql.data, 0));
 }
 
 /*

@@ -29,6 +29,7 @@ typedef struct ZodanEngine
 	const char *sub_enable;		/* name */
 	const char *sub_disable;	/* name */
 	const char *sub_drop;		/* name */
+	const char *sub_touch[2];	/* name: change it, and change it back */
 	const char *sub_status;		/* no parameter: rows of name and status */
 	const char *slot_name;		/* database, provider, subscription */
 	const char *set_create;		/* the columns of a set, by name: see engine.c */
@@ -68,7 +69,9 @@ extern void zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const 
 							  const char *info);
 extern void zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern bool zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs);
+extern void zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name,
 								 const char *tables);
 extern void zodan_sub_forward_nothing(const ZodanEngine *engine, ZodanConn *conn, const char *name);

@@ -25,6 +25,8 @@ const ZodanEngine zodan_engine_pglogical = {
 	},
 	.sub_disable = "SELECT pglogical.alter_subscription_disable($1, true)",
 	.sub_enable = "SELECT pglogical.alter_subscription_enable($1, true)",
+	.sub_touch = {"pglogical.alter_subscription_add_replication_set(sub_name, 'zodan')",
+	"pglogical.alter_subscription_remove_replication_set(sub_name, 'zodan')"},
 	.sub_drop = "SELECT pglogical.drop_subscription($1, true)",
 	.sub_status = "SELECT subscription_name, status FROM pglogical.show_subscription_status()",
 	.slot_name = "SELECT pglogical.pglogical_gen_slot_name($1, $2, $3)",

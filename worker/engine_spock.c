@@ -22,6 +22,7 @@ const ZodanEngine zodan_engine_spock = {
 	},
 	.sub_disable = "SELECT spock.sub_disable($1, true)",
 	.sub_enable = "SELECT spock.sub_enable($1, true)",
+	.sub_touch = {"spock.sub_add_repset(sub_name, 'zodan')", "spock.sub_remove_repset(sub_name, 'zodan')"},
 	.sub_drop = "SELECT spock.sub_drop($1, true)",
 	.sub_status = "SELECT subscription_name, status FROM spock.sub_show_status()",
 	.slot_name = "SELECT spock.spock_gen_slot_name($1, $2, $3)",

@@ -1,6 +1,6 @@
 /*
  * phase_subscribe.c
- *		The phases from sync_source_to_new to subscribe_existing_nodes: the
+ *		The phases from mirror_replication_sets to subscribe_existing_nodes: the
  *		streams, and where each of them begins.
  *
  * The new node first catches up by the source's stream alone, which for that
@@ -18,6 +18,15 @@
 /* catching up is over when a round takes less, or isn't shorter than the one before */
 #define CATCH_UP_MS			500
 #define CATCH_UP_SHRINK		0.8
+
+/*
+ * Phase: what the new node offers is what the source offers.
+ */
+void
+zodan_mirror_replication_sets(ZodanJob *job)
+{
+	zodan_sets_mirror(job->engine, &ZODAN_SOURCE(job)->conn, &job->new_conn, zodan_skipped_schemas(job));
+}
 
 static void
 enable(ZodanJob *job, ZodanConn *subscriber, const char *sub)
@@ -67,6 +76,8 @@ zodan_sync_source_to_new(ZodanJob *job)
 	}
 	enable(job, &job->new_conn, source->sub_in);
 	catch_up(job, NULL);
+	if (ZODAN_NPEERS(job) > 0)
+		zodan_sub_wake_manager(job->engine, &job->new_conn, ZODAN_PEERS(job)[0].sub_in);
 	zodan_job_detail(job, 0.5, "adding foreign keys");
 	n = zodan_add_foreign_keys(job, zodan_skipped_schemas(job));
 	zodan_job_detail(job, 1, psprintf("the new node follows the source, %d foreign keys are checked", n));
@@ -135,7 +146,8 @@ zodan_advance_slots(ZodanJob *job)
 		XLogRecPtr	x;
 
 		/* an earlier attempt may have stopped it without finding out where */
-		enable(job, new_conn, source->sub_in);
+		if (!zodan_sub_enabled(job->engine, new_conn, source->sub_in))
+			enable(job, new_conn, source->sub_in);
 		for (;;)
 		{
 			int64		ms = catch_up(job, NULL);
@@ -209,8 +221,18 @@ zodan_enable_subscriptions(ZodanJob *job)
 
 	for (int i = 0; i < n; i++)
 	{
-		enable(job, &job->new_conn, job->members[i].sub_in);
-		conns[i] = &job->members[i].conn;
+		ZodanMember *m = &job->members[i];
+
+		conns[i] = &m->conn;
+		enable(job, &job->new_conn, m->sub_in);
+		if (i + 1 < n)
+		{
+			/* one by one, for the manager to be woken with the help of the next */
+			ZodanConfirm connected = {.provider = &m->conn,.subscriber = job->req->new_node_name,.slot = m->slot_in};
+
+			zodan_wait_confirmed(&connected, 1, zodan_remote_timeout(), zodan_report);
+			zodan_sub_wake_manager(job->engine, &job->new_conn, m[1].sub_in);
+		}
 	}
 	zodan_markers(conns, n, lsns);
 	for (int i = 0; i < n; i++)
@@ -223,15 +245,6 @@ zodan_enable_subscriptions(ZodanJob *job)
 	for (int i = 0; i < n; i++)
 		wait_replicating(job, &job->new_conn, job->members[i].sub_in);
 	zodan_job_detail(job, 1, psprintf("the new node replicates from %s", zodan_cluster_names(job)));
-}
-
-/*
- * Phase: what the new node offers is what the source offers.
- */
-void
-zodan_mirror_replication_sets(ZodanJob *job)
-{
-	zodan_sets_mirror(job->engine, &ZODAN_SOURCE(job)->conn, &job->new_conn, zodan_skipped_schemas(job));
 }
 
 /*

@@ -13,7 +13,7 @@
 #define WAL_PIECE	(8 * 1024 * 1024)
 
 #define POLL_FIRST_MS	2
-#define POLL_LAST_MS	200
+#define POLL_LAST_MS	50
 
 XLogRecPtr
 zodan_parse_lsn(const char *text)
