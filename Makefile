@@ -17,3 +17,6 @@ SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# PGXS doesn't know which object needs which header
+$(OBJS) $(OBJS:.o=.bc): $(wildcard worker/*.h)
