@@ -36,4 +36,9 @@
 #define ZODAN_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
+/* before 18 it's an attribute with another name */
+#ifndef pg_noreturn
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 #endif							/* ZODAN_COMPAT_H */

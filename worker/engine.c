@@ -101,8 +101,32 @@ zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 }
 
 /*
- * Makes subscriptions on different nodes, side by side, each disabled and
- * such that enabling it only starts to stream.
+ * Adds the calls that make a subscription to calls[]; returns how many.
+ */
+static int
+sub_create_calls(const ZodanEngine *engine, const ZodanSubscription *sub, ZodanCall *calls)
+{
+	int			n = 0;
+
+	calls[n++].sql = "BEGIN";
+	for (int step = 0; step < ZODAN_MAX_SUB_STEPS && engine->sub_create[step].sql; step++)
+	{
+		calls[n].sql = engine->sub_create[step].sql;
+		calls[n].nparams = engine->sub_create[step].nparams;
+		calls[n].params[0] = sub->name;
+		calls[n].params[1] = sub->provider_dsn;
+		calls[n].params[2] = sub->sets;
+		calls[n++].params[3] = sub->forward;
+	}
+	calls[n++].sql = "COMMIT";
+	for (int i = 0; i < n; i++)
+		calls[i].conn = sub->subscriber;
+	return n;
+}
+
+/*
+ * Makes subscriptions, on different nodes side by side, each disabled and such
+ * that enabling it only starts to stream.
  *
  * Making one connects from the subscriber to the provider and back: what goes
  * wrong there is raised.
@@ -110,46 +134,41 @@ zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 void
 zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs)
 {
-	ZodanStatement begin = {"BEGIN", 0};
-	ZodanStatement commit = {"COMMIT", 0};
-	ZodanCall  *calls = palloc(sizeof(ZodanCall) * Max(nsubs, 1));
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (nsubs * (ZODAN_MAX_SUB_STEPS + 2) + 1));
+	int			n = 0;
 
-	for (int step = -1; step <= ZODAN_MAX_SUB_STEPS; step++)
-	{
-		ZodanStatement st = step < 0 ? begin :
-			step == ZODAN_MAX_SUB_STEPS ? commit : engine->sub_create[step];
-
-		if (!st.sql)
-			continue;
-		memset(calls, 0, sizeof(ZodanCall) * nsubs);
-		for (int i = 0; i < nsubs; i++)
-		{
-			calls[i].conn = subs[i].subscriber;
-			calls[i].sql = st.sql;
-			calls[i].nparams = st.nparams;
-			calls[i].params[0] = subs[i].name;
-			calls[i].params[1] = subs[i].provider_dsn;
-			calls[i].params[2] = subs[i].sets;
-			calls[i].params[3] = subs[i].forward;
-		}
-		zodan_call_all(calls, nsubs, zodan_remote_timeout());
-		zodan_raise_any(calls, nsubs);
-		for (int i = 0; i < nsubs; i++)
-			PQclear(calls[i].result);
-	}
+	for (int i = 0; i < nsubs; i++)
+		n += sub_create_calls(engine, &subs[i], &calls[n]);
+	zodan_call_all(calls, n, zodan_remote_timeout());
+	zodan_raise_any(calls, n);
+	for (int i = 0; i < n; i++)
+		PQclear(calls[i].result);
 
 	/* the positions of a join hang on these names, and on the state being "ready" */
+	memset(calls, 0, sizeof(ZodanCall) * n);
 	for (int i = 0; i < nsubs; i++)
-		if (!zodan_value(subs[i].subscriber, zodan_engine_sql(engine,
-						 "SELECT 1 FROM {e}.subscription s JOIN {e}.local_sync_status y ON y.sync_subid = s.sub_id"
-						 " WHERE s.sub_name = $1 AND s.sub_slot_name = $2 AND NOT s.sub_enabled"
-						 "   AND y.sync_relname IS NULL AND y.sync_status = 'r'"
-						 "   AND pg_catalog.pg_replication_origin_oid(s.sub_slot_name) IS NOT NULL"),
-						 2, subs[i].name, subs[i].slot))
+	{
+		calls[i].conn = subs[i].subscriber;
+		calls[i].sql = zodan_engine_sql(engine,
+										"SELECT 1 FROM {e}.subscription s JOIN {e}.local_sync_status y ON y.sync_subid = s.sub_id"
+										" WHERE s.sub_name = $1 AND s.sub_slot_name = $2 AND NOT s.sub_enabled"
+										"   AND y.sync_relname IS NULL AND y.sync_status = 'r'"
+										"   AND pg_catalog.pg_replication_origin_oid(s.sub_slot_name) IS NOT NULL");
+		calls[i].nparams = 2;
+		calls[i].params[0] = subs[i].name;
+		calls[i].params[1] = subs[i].slot;
+	}
+	zodan_call_all(calls, nsubs, zodan_remote_timeout());
+	zodan_raise_any(calls, nsubs);
+	for (int i = 0; i < nsubs; i++)
+	{
+		if (PQntuples(calls[i].result) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("node \"%s\": subscription \"%s\" was made, but is not disabled and ready",
 							subs[i].subscriber->node, subs[i].name)));
+		PQclear(calls[i].result);
+	}
 	pfree(calls);
 }
 

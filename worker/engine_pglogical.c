@@ -24,7 +24,8 @@ const ZodanEngine zodan_engine_pglogical = {
 		" FROM pglogical.subscription s WHERE sub_name = $1", 1},
 	},
 	.sub_disable = "SELECT pglogical.alter_subscription_disable($1, true)",
-	.sub_enable = "SELECT pglogical.alter_subscription_enable($1, true)",
+	.sub_enable = "SELECT pglogical.alter_subscription_enable(x, true)"
+	" FROM pg_catalog.unnest($1::pg_catalog.name[]) AS x",
 	.sub_touch = {"pglogical.alter_subscription_add_replication_set(sub_name, 'zodan')",
 	"pglogical.alter_subscription_remove_replication_set(sub_name, 'zodan')"},
 	.sub_drop = "SELECT pglogical.drop_subscription($1, true)",

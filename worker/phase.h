@@ -16,7 +16,6 @@ extern void zodan_check_prerequisites(ZodanJob *job);
 
 /* phase_register.c */
 extern void zodan_register_node(ZodanJob *job);
-extern void zodan_subscribe_new_node(ZodanJob *job, ZodanMember *m);
 
 /* phase_bookmark.c */
 extern void zodan_bookmark_peers(ZodanJob *job);

@@ -24,31 +24,32 @@ temporary_slot(ZodanJob *job, const char *use)
 
 /*
  * Phase: slots on the peers, which from now on keep what the new node may
- * need; the new node's subscriptions that will use them, disabled.
+ * need.
  */
 void
 zodan_bookmark_peers(ZodanJob *job)
 {
-	if (ZODAN_NPEERS(job) == 0)
-	{
-		zodan_job_detail(job, 1, "the source has no peers");
-		return;
-	}
-	for (int i = 0; i < ZODAN_NPEERS(job); i++)
+	int			n = ZODAN_NPEERS(job);
+	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
 	{
 		ZodanMember *m = &ZODAN_PEERS(job)[i];
-		ZodanEffect *slot = zodan_effect_intent(m->name, EFFECT_SLOT, m->slot_in);
 
-		if (!slot->state || strcmp(slot->state, "done") != 0)
-		{
-			char	   *lsn = zodan_slot_create(&m->conn, m->slot_in, job->engine->plugin);
-
-			zodan_set_bookmark(0, m->name, "slot_lsn", lsn);
-			zodan_effect_result(slot->node, slot->kind, slot->name, "done", lsn);
-		}
-		zodan_subscribe_new_node(job, m);
-		zodan_job_detail(job, (i + 1.0) / ZODAN_NPEERS(job), psprintf("node %s keeps its changes", m->name));
+		zodan_effect_intent(m->name, EFFECT_SLOT, m->slot_in);
+		slots[i].conn = &m->conn;
+		slots[i].name = m->slot_in;
 	}
+	zodan_slots_create(slots, n, job->engine->plugin);
+	for (int i = 0; i < n; i++)
+	{
+		ZodanMember *m = &ZODAN_PEERS(job)[i];
+
+		zodan_set_bookmark(0, m->name, "slot_lsn", slots[i].lsn);
+		zodan_effect_result(m->name, EFFECT_SLOT, m->slot_in, "done", slots[i].lsn);
+	}
+	zodan_job_detail(job, 1, n == 0 ? "the source has no peers" :
+					 "the peers keep what the new node may need");
 }
 
 /*

@@ -328,49 +328,60 @@ set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
 }
 
 /*
- * Runs a check on all nodes that it is about and that can be reached.
+ * Runs the checks, each on all nodes that it is about and that can be reached,
+ * the nodes side by side.
  */
 static void
-run_check(ZodanJob *job, const Check *check)
+run_checks(ZodanJob *job, const Check *checks, int nchecks)
 {
-	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (job->nmembers + 1));
-	char	   *sql = expand(job->engine, check->sql);
-	char	   *from_source = NULL;
-	int			ncalls = 0;
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nchecks * (job->nmembers + 1));
+	const Check **whose = palloc(sizeof(Check *) * nchecks * (job->nmembers + 1));
+	int			n = 0;
 
-	if (!sql)
-		return;
-	if (check->from_source)
-		from_source = zodan_value(&ZODAN_SOURCE(job)->conn, expand(job->engine, check->from_source), 0);
-	for (int i = 0; i <= job->nmembers; i++)
+	for (int c = 0; c < nchecks; c++)
 	{
-		ZodanMember *m = i < job->nmembers ? &job->members[i] : NULL;
-		int			which = !m ? ON_NEW : i == 0 ? ON_SOURCE : ON_PEERS;
-		ZodanConn  *conn = m ? &m->conn : &job->new_conn;
+		const Check *check = &checks[c];
+		char	   *sql = expand(job->engine, check->sql);
+		char	   *from_source = NULL;
 
-		if (!(check->nodes & which) || !conn->pg)
+		if (!sql)
 			continue;
-		set_parameters(job, &calls[ncalls], m);
-		calls[ncalls].params[8] = from_source;
-		calls[ncalls].conn = conn;
-		calls[ncalls++].sql = psprintf("%s%s", parameters, sql);
+		if (check->from_source)
+			from_source = zodan_value(&ZODAN_SOURCE(job)->conn, expand(job->engine, check->from_source), 0);
+		for (int i = 0; i <= job->nmembers; i++)
+		{
+			ZodanMember *m = i < job->nmembers ? &job->members[i] : NULL;
+			int			which = !m ? ON_NEW : i == 0 ? ON_SOURCE : ON_PEERS;
+			ZodanConn  *conn = m ? &m->conn : &job->new_conn;
+
+			if (!(check->nodes & which) || !conn->pg)
+				continue;
+			set_parameters(job, &calls[n], m);
+			calls[n].params[8] = from_source;
+			calls[n].conn = conn;
+			calls[n].sql = psprintf("%s%s", parameters, sql);
+			calls[n].go_on = true;
+			whose[n++] = check;
+		}
 	}
-	zodan_call_all(calls, ncalls, zodan_remote_timeout());
-	for (int i = 0; i < ncalls; i++)
+	zodan_call_all(calls, n, zodan_remote_timeout());
+	for (int i = 0; i < n; i++)
 	{
 		PGresult   *result = calls[i].result;
 
 		/* no such table: the engine isn't there, which has been listed */
-		if (calls[i].error && calls[i].sqlstate != ERRCODE_UNDEFINED_TABLE)
-			zodan_check_failure(job->phase, check->name, calls[i].conn->node, calls[i].error,
+		if (calls[i].error && calls[i].sqlstate != ERRCODE_UNDEFINED_TABLE &&
+			calls[i].sqlstate != ERRCODE_INVALID_SCHEMA_NAME)
+			zodan_check_failure(job->phase, whose[i]->name, calls[i].conn->node, calls[i].error,
 								"an answer", "Correct what the message says.");
 		for (int row = 0; result && row < PQntuples(result); row++)
-			zodan_check_failure(job->phase, check->name, calls[i].conn->node,
+			zodan_check_failure(job->phase, whose[i]->name, calls[i].conn->node,
 								zodan_redact(PQgetvalue(result, row, 0)),
 								zodan_redact(PQgetvalue(result, row, 1)), PQgetvalue(result, row, 2));
 		PQclear(result);
 	}
 	pfree(calls);
+	pfree(whose);
 }
 
 static void
@@ -419,8 +430,7 @@ zodan_check_versions(ZodanJob *job)
 								"the extension spock or pglogical", "Name a node of the cluster as the source.");
 		raise_failures(job);
 	}
-	for (int i = 0; i < lengthof(version_checks); i++)
-		run_check(job, &version_checks[i]);
+	run_checks(job, version_checks, lengthof(version_checks));
 	if (job->new_conn.pg)
 	{
 		tools = zodan_schema_check_tools(job, job->new_conn.version);
@@ -441,8 +451,7 @@ zodan_check_prerequisites(ZodanJob *job)
 	ZodanConn  *conns[] = {&ZODAN_SOURCE(job)->conn, &job->new_conn};
 
 	zodan_forget_check_failures(job->phase);
-	for (int i = 0; i < lengthof(prerequisite_checks); i++)
-		run_check(job, &prerequisite_checks[i]);
+	run_checks(job, prerequisite_checks, lengthof(prerequisite_checks));
 	for (int i = 0; i < lengthof(conns); i++)
 	{
 		ZodanCall	call = {.conn = conns[i],.sql = walinspect};

@@ -57,33 +57,38 @@ want_subscription(ZodanJob *job, ZodanSubscription *subs, int *nsubs, ZodanSubsc
 		subs[(*nsubs)++] = sub;
 }
 
+/*
+ * Makes the subscriptions of all members to the new node, and its to them.
+ * That proves that they can reach each other: better known now than after
+ * hours of copying.
+ *
+ * The new node's subscription to the source takes what the source has from
+ * others, too, until the new node has caught up: so all comes in the order in
+ * which the source has seen it. See docs/how-a-join-works.md.
+ */
 static void
-make_subscriptions(ZodanJob *job, ZodanSubscription *subs, int nsubs)
+create_subscriptions(ZodanJob *job)
 {
+	ZodanSubscription *subs = palloc(sizeof(ZodanSubscription) * job->nmembers * 2);
+	int			nsubs = 0;
+
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		bool		forward = i == 0 && ZODAN_NPEERS(job) > 0;
+
+		want_subscription(job, subs, &nsubs, (ZodanSubscription)
+						  {
+							  &job->new_conn, m->sub_in, m->catalog_dsn, m->sets, forward ? "{all}" : "{}", m->slot_in
+						  });
+		want_subscription(job, subs, &nsubs, (ZodanSubscription)
+						  {
+							  &m->conn, m->sub_out, job->req->new_node_dsn, ZODAN_SOURCE(job)->sets, "{}", m->slot_out
+						  });
+	}
 	zodan_sub_create_disabled(job->engine, subs, nsubs);
 	for (int i = 0; i < nsubs; i++)
 		zodan_effect_result(subs[i].subscriber->node, EFFECT_SUBSCRIPTION, subs[i].name, "done", subs[i].slot);
-}
-
-/*
- * Makes the new node's subscription to a member, disabled.
- *
- * The one to the source takes what the source has from others, too, until the
- * new node has caught up: so it comes in the order in which the source has
- * seen it. See docs/how-a-join-works.md.
- */
-void
-zodan_subscribe_new_node(ZodanJob *job, ZodanMember *m)
-{
-	ZodanSubscription sub;
-	int			n = 0;
-	bool		forward = m == ZODAN_SOURCE(job) && ZODAN_NPEERS(job) > 0;
-
-	want_subscription(job, &sub, &n, (ZodanSubscription)
-					  {
-						  &job->new_conn, m->sub_in, m->catalog_dsn, m->sets, forward ? "{all}" : "{}", m->slot_in
-					  });
-	make_subscriptions(job, &sub, n);
 }
 
 /*
@@ -92,25 +97,10 @@ zodan_subscribe_new_node(ZodanJob *job, ZodanMember *m)
 void
 zodan_register_node(ZodanJob *job)
 {
-	ZodanSubscription *subs = palloc(sizeof(ZodanSubscription) * job->nmembers);
-	int			nsubs = 0;
-
 	if (job->req->fence)
 		fence_new_node(job);
 	create_node(job);
-
-	/* making one proves that the existing node can reach the new one */
-	for (int i = 0; i < job->nmembers; i++)
-	{
-		ZodanMember *m = &job->members[i];
-
-		want_subscription(job, subs, &nsubs, (ZodanSubscription)
-						  {
-							  &m->conn, m->sub_out, job->req->new_node_dsn, ZODAN_SOURCE(job)->sets, "{}", m->slot_out
-						  });
-	}
-	make_subscriptions(job, subs, nsubs);
-	zodan_subscribe_new_node(job, ZODAN_SOURCE(job));
+	create_subscriptions(job);
 	zodan_job_detail(job, 1, psprintf("node %s is registered%s", job->req->new_node_name,
 									  job->req->fence ? "; only superusers can connect to it until the join is done" : ""));
 }

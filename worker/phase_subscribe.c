@@ -28,12 +28,26 @@ zodan_mirror_replication_sets(ZodanJob *job)
 	zodan_sets_mirror(job->engine, &ZODAN_SOURCE(job)->conn, &job->new_conn, zodan_skipped_schemas(job));
 }
 
+/*
+ * Enables subscriptions of the new node.
+ */
 static void
-enable(ZodanJob *job, ZodanConn *subscriber, const char *sub)
+enable(ZodanJob *job, ZodanMember *members, int nmembers)
 {
-	zodan_effect_intent(subscriber->node, EFFECT_RUNNING, sub);
-	PQclear(zodan_query(subscriber, job->engine->sub_enable, 1, sub));
-	zodan_effect_result(subscriber->node, EFFECT_RUNNING, sub, "done", NULL);
+	const char *node = job->req->new_node_name;
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < nmembers; i++)
+	{
+		zodan_effect_intent(node, EFFECT_RUNNING, members[i].sub_in);
+		appendStringInfo(&names, "%c%s", i ? ',' : '{', members[i].sub_in);
+	}
+	appendStringInfoChar(&names, '}');
+	if (nmembers > 0)
+		PQclear(zodan_query(&job->new_conn, job->engine->sub_enable, 1, names.data));
+	for (int i = 0; i < nmembers; i++)
+		zodan_effect_result(node, EFFECT_RUNNING, members[i].sub_in, "done", NULL);
 }
 
 /*
@@ -74,7 +88,7 @@ zodan_sync_source_to_new(ZodanJob *job)
 		zodan_origin_set(&job->new_conn, source->slot_in,
 						 zodan_parse_lsn(zodan_get_bookmark(0, source->name)->consistent_lsn));
 	}
-	enable(job, &job->new_conn, source->sub_in);
+	enable(job, source, 1);
 	catch_up(job, NULL);
 	if (ZODAN_NPEERS(job) > 0)
 		zodan_sub_wake_manager(job->engine, &job->new_conn, ZODAN_PEERS(job)[0].sub_in);
@@ -147,7 +161,7 @@ zodan_advance_slots(ZodanJob *job)
 
 		/* an earlier attempt may have stopped it without finding out where */
 		if (!zodan_sub_enabled(job->engine, new_conn, source->sub_in))
-			enable(job, new_conn, source->sub_in);
+			enable(job, source, 1);
 		for (;;)
 		{
 			int64		ms = catch_up(job, NULL);
@@ -209,6 +223,28 @@ wait_replicating(ZodanJob *job, ZodanConn *subscriber, const char *sub)
 }
 
 /*
+ * Enables all subscriptions of the new node: all but the last at once, with
+ * whose help the manager is woken until their workers run.
+ */
+static void
+enable_on_new_node(ZodanJob *job)
+{
+	int			last = job->nmembers - 1;
+	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+
+	enable(job, job->members, last);
+	for (int i = 0; i < last; i++)
+		while (!zodan_origin_in_use(&job->new_conn, job->members[i].slot_in))
+		{
+			if (zodan_deadline_passed(deadline))
+				break;			/* the wait for its position will say what's wrong */
+			zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
+			zodan_sleep(5);
+		}
+	enable(job, &job->members[last], 1);
+}
+
+/*
  * Phase: the streams of all existing nodes, each of its own changes.
  */
 void
@@ -219,21 +255,9 @@ zodan_enable_subscriptions(ZodanJob *job)
 	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * n);
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
 
+	enable_on_new_node(job);
 	for (int i = 0; i < n; i++)
-	{
-		ZodanMember *m = &job->members[i];
-
-		conns[i] = &m->conn;
-		enable(job, &job->new_conn, m->sub_in);
-		if (i + 1 < n)
-		{
-			/* one by one, for the manager to be woken with the help of the next */
-			ZodanConfirm connected = {.provider = &m->conn,.subscriber = job->req->new_node_name,.slot = m->slot_in};
-
-			zodan_wait_confirmed(&connected, 1, zodan_remote_timeout(), zodan_report);
-			zodan_sub_wake_manager(job->engine, &job->new_conn, m[1].sub_in);
-		}
-	}
+		conns[i] = &job->members[i].conn;
 	zodan_markers(conns, n, lsns);
 	for (int i = 0; i < n; i++)
 		waits[i] = (ZodanConfirm)
@@ -257,31 +281,33 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	int			n = job->nmembers;
 	ZodanConn  *new_conn = &job->new_conn;
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * n);
+	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * n);
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
 	XLogRecPtr	marker;
 
 	for (int i = 0; i < n; i++)
 	{
+		zodan_effect_intent(new_conn->node, EFFECT_SLOT, job->members[i].slot_out);
+		slots[i].conn = new_conn;
+		slots[i].name = job->members[i].slot_out;
+	}
+	zodan_slots_create(slots, n, job->engine->plugin);
+	for (int i = 0; i < n; i++)
+	{
 		ZodanMember *m = &job->members[i];
-		ZodanEffect *slot = zodan_effect_intent(new_conn->node, EFFECT_SLOT, m->slot_out);
 		ZodanEffect *running = zodan_effect_intent(m->name, EFFECT_RUNNING, m->sub_out);
-		char	   *lsn = slot->result;
 
-		if (!lsn)
-		{
-			lsn = zodan_slot_create(new_conn, m->slot_out, job->engine->plugin);
-			zodan_effect_result(slot->node, slot->kind, slot->name, "done", lsn);
-		}
+		zodan_effect_result(new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
 		/* "done" stands for having been set here: it may run from now on */
 		if (!running->state || strcmp(running->state, "done") != 0)
 		{
-			zodan_origin_set(&m->conn, m->slot_out, zodan_parse_lsn(lsn));
-			zodan_effect_result(m->name, EFFECT_RUNNING, m->sub_out, "done", lsn);
+			zodan_origin_set(&m->conn, m->slot_out, zodan_parse_lsn(slots[i].lsn));
+			zodan_effect_result(m->name, EFFECT_RUNNING, m->sub_out, "done", slots[i].lsn);
 		}
 		calls[i].conn = &m->conn;
 		calls[i].sql = job->engine->sub_enable;
 		calls[i].nparams = 1;
-		calls[i].params[0] = m->sub_out;
+		calls[i].params[0] = psprintf("{%s}", m->sub_out);
 	}
 	zodan_call_all(calls, n, zodan_remote_timeout());
 	zodan_raise_any(calls, n);

@@ -50,10 +50,8 @@ static const char *const session_pins =
 "SET default_transaction_isolation = 'read committed';"
 "SET client_min_messages = warning;"
 "SELECT pg_catalog.set_config(name, '0', false)"
-"  FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'";
-
+"  FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';"
 /* these take a superuser, which the joins need anyway and the checks ask for */
-static const char *const session_log_pins =
 "SELECT pg_catalog.set_config(name, value, false)"
 "  FROM pg_catalog.pg_roles, (VALUES ('log_statement', 'none'),"
 "       ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'),"
@@ -387,25 +385,19 @@ finish_connection(ZodanConn *conn)
 static void
 pin_sessions(ZodanConn **conns, int nconns)
 {
-	const char *const pins[] = {session_pins, session_log_pins};
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nconns);
+	int			n = 0;
 
-	for (int p = 0; p < lengthof(pins); p++)
-	{
-		int			n = 0;
-
-		memset(calls, 0, sizeof(ZodanCall) * nconns);
-		for (int i = 0; i < nconns; i++)
-			if (conns[i]->pg)
-			{
-				calls[n].conn = conns[i];
-				calls[n++].sql = pins[p];
-			}
-		zodan_call_all(calls, n, zodan_connect_timeout);
-		for (int i = 0; i < n; i++)
-			if (calls[i].error)
-				fail_connection(calls[i].conn, calls[i].error);
-	}
+	for (int i = 0; i < nconns; i++)
+		if (conns[i]->pg)
+		{
+			calls[n].conn = conns[i];
+			calls[n++].sql = session_pins;
+		}
+	zodan_call_all(calls, n, zodan_connect_timeout);
+	for (int i = 0; i < n; i++)
+		if (calls[i].error)
+			fail_connection(calls[i].conn, calls[i].error);
 	pfree(calls);
 }
 
@@ -540,7 +532,7 @@ zodan_call_start(ZodanCall *call)
 				  call->conn->error ? call->conn->error : "not connected");
 		return;
 	}
-	if (zodan_statement_hook && call->sql != session_pins && call->sql != session_log_pins)
+	if (zodan_statement_hook && call->sql != session_pins)
 		zodan_statement_hook(call->conn->node, zodan_redact(call->sql));
 	if (call->nparams)
 		ok = PQsendQueryParams(call->conn->pg, call->sql, call->nparams, NULL, call->params,
@@ -608,9 +600,34 @@ zodan_call_poll(ZodanCall *call)
 }
 
 /*
- * Runs all statements side by side, each on a connection of its own, and
- * waits until all have finished or timeout_ms has passed. What became of each
- * is in the calls; nothing is raised.
+ * Starts a call unless one before it has its connection; where that one has
+ * failed, this one fails with it.
+ */
+static void
+start_in_turn(ZodanCall *calls, int i)
+{
+	for (int k = i - 1; k >= 0; k--)
+	{
+		if (calls[k].conn != calls[i].conn)
+			continue;
+		if (!calls[k].finished)
+			return;
+		if (calls[k].error && !calls[i].go_on)
+		{
+			calls[i].sent = true;
+			fail_call(&calls[i], calls[k].sqlstate, calls[k].error);
+			return;
+		}
+		break;
+	}
+	zodan_call_start(&calls[i]);
+}
+
+/*
+ * Runs all statements, those on different connections side by side and those
+ * on one in their order, and waits until all have finished or timeout_ms has
+ * passed. What became of each is in the calls; nothing is raised. When one
+ * has failed, those behind it on its connection aren't run.
  */
 void
 zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
@@ -618,20 +635,20 @@ zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
 	ZodanDeadline deadline = zodan_deadline(timeout_ms);
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * Max(ncalls, 1));
 
-	for (int i = 0; i < ncalls; i++)
-		if (!calls[i].sent)
-			zodan_call_start(&calls[i]);
 	for (;;)
 	{
 		int			n = 0;
 
 		for (int i = 0; i < ncalls; i++)
-			if (!zodan_call_poll(&calls[i]))
-			{
-				sockets[n].fd = PQsocket(calls[i].conn->pg);
-				sockets[n++].events = WL_SOCKET_READABLE |
-					(PQflush(calls[i].conn->pg) == 1 ? WL_SOCKET_WRITEABLE : 0);
-			}
+		{
+			if (!calls[i].sent)
+				start_in_turn(calls, i);
+			if (!calls[i].sent || zodan_call_poll(&calls[i]))
+				continue;
+			sockets[n].fd = PQsocket(calls[i].conn->pg);
+			sockets[n++].events = WL_SOCKET_READABLE |
+				(PQflush(calls[i].conn->pg) == 1 ? WL_SOCKET_WRITEABLE : 0);
+		}
 		if (n == 0)
 			break;
 		if (zodan_deadline_passed(deadline))

@@ -39,6 +39,7 @@ typedef struct ZodanCall
 	char	   *detail;
 	char	   *hint;
 	int			sqlstate;		/* out: packed, as in ErrorData */
+	bool		go_on;			/* run it even if one before on this connection failed */
 	bool		sent;			/* private */
 	bool		finished;
 } ZodanCall;
@@ -63,7 +64,7 @@ extern void zodan_disconnect(ZodanConn *conn);
 extern void zodan_call_start(ZodanCall *call);
 extern bool zodan_call_poll(ZodanCall *call);
 extern void zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms);
-extern void zodan_raise(const ZodanCall *call) pg_attribute_noreturn();
+pg_noreturn extern void zodan_raise(const ZodanCall *call);
 extern void zodan_raise_any(const ZodanCall *calls, int ncalls);
 extern PGresult *zodan_query(ZodanConn *conn, const char *sql, int nparams,...);
 extern char *zodan_value(ZodanConn *conn, const char *sql, int nparams,...);

@@ -35,30 +35,35 @@ zodan_format_lsn(XLogRecPtr lsn)
 /* ---------- slots ---------- */
 
 /*
- * Where the slot's reader goes on, or NULL if there is no such slot.
+ * Makes logical slots, on different nodes side by side, unless they're there,
+ * and stores in each where it begins.
  */
-char *
-zodan_slot_position(ZodanConn *conn, const char *slot)
+void
+zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin)
 {
-	return zodan_value(conn, "SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots"
-					   " WHERE slot_name = $1", 1, slot);
-}
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * Max(nslots, 1));
 
-/*
- * Makes a logical slot unless it's there, and returns where it begins.
- */
-char *
-zodan_slot_create(ZodanConn *conn, const char *slot, const char *plugin)
-{
-	char	   *lsn = zodan_slot_position(conn, slot);
-
-	/* from 17 on a slot may be kept on standbys, so that it survives a failover */
-	if (!lsn)
-		lsn = zodan_value(conn, conn->version >= 170000 ?
-						  "SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, $2, false, false, true)" :
-						  "SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, $2)",
-						  2, slot, plugin);
-	return lsn;
+	for (int i = 0; i < nslots; i++)
+	{
+		calls[i].conn = slots[i].conn;
+		/* from 17 on a slot may be kept on standbys, so that it survives a failover */
+		calls[i].sql = slots[i].conn->version >= 170000 ?
+			"SELECT coalesce((SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1),"
+			" (SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, $2, false, false, true)))" :
+			"SELECT coalesce((SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1),"
+			" (SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, $2)))";
+		calls[i].nparams = 2;
+		calls[i].params[0] = slots[i].name;
+		calls[i].params[1] = plugin;
+	}
+	zodan_call_all(calls, nslots, zodan_remote_timeout());
+	zodan_raise_any(calls, nslots);
+	for (int i = 0; i < nslots; i++)
+	{
+		slots[i].lsn = zodan_field(calls[i].result, 0, 0);
+		PQclear(calls[i].result);
+	}
+	pfree(calls);
 }
 
 /*
@@ -197,50 +202,40 @@ zodan_markers(ZodanConn **conns, int nconns, XLogRecPtr *lsns)
 static void
 look_at_slots(ZodanConfirm *waits, int nwaits)
 {
-	/* several of them may be on one node, and so on one connection */
-	for (int done = 0; done < nwaits;)
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * Max(nwaits, 1));
+	ZodanConfirm **whose = palloc(sizeof(ZodanConfirm *) * Max(nwaits, 1));
+	int			n = 0;
+
+	for (int i = 0; i < nwaits; i++)
 	{
-		ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nwaits);
-		int		   *whose = palloc(sizeof(int) * nwaits);
-		int			ncalls = 0;
-
-		for (; done < nwaits; done++)
-		{
-			bool		busy = false;
-
-			for (int k = 0; k < ncalls; k++)
-				busy = busy || calls[k].conn == waits[done].provider;
-			if (busy)
-				break;
-			if (waits[done].reached)
-				continue;
-			calls[ncalls].conn = waits[done].provider;
-			calls[ncalls].sql = "SELECT confirmed_flush_lsn, active, wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
-			calls[ncalls].nparams = 1;
-			calls[ncalls].params[0] = waits[done].slot;
-			whose[ncalls++] = done;
-		}
-		zodan_call_all(calls, ncalls, zodan_remote_timeout());
-		zodan_raise_any(calls, ncalls);
-		for (int k = 0; k < ncalls; k++)
-		{
-			ZodanConfirm *w = &waits[whose[k]];
-			PGresult   *result = calls[k].result;
-
-			if (PQntuples(result) == 0 || strcmp(PQgetvalue(result, 0, 2), "lost") == 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("node \"%s\": slot \"%s\" for node \"%s\" is %s", w->provider->node,
-								w->slot, w->subscriber,
-								PQntuples(result) ? "lost: the WAL that it needs was removed" : "gone")));
-			w->confirmed = zodan_parse_lsn(PQgetvalue(result, 0, 0));
-			w->active = PQgetvalue(result, 0, 1)[0] == 't';
-			w->reached = w->active && w->confirmed >= w->lsn;
-			PQclear(result);
-		}
-		pfree(calls);
-		pfree(whose);
+		if (waits[i].reached)
+			continue;
+		calls[n].conn = waits[i].provider;
+		calls[n].sql = "SELECT confirmed_flush_lsn, active, wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+		calls[n].nparams = 1;
+		calls[n].params[0] = waits[i].slot;
+		whose[n++] = &waits[i];
 	}
+	zodan_call_all(calls, n, zodan_remote_timeout());
+	zodan_raise_any(calls, n);
+	for (int i = 0; i < n; i++)
+	{
+		ZodanConfirm *w = whose[i];
+		PGresult   *result = calls[i].result;
+
+		if (PQntuples(result) == 0 || strcmp(PQgetvalue(result, 0, 2), "lost") == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("node \"%s\": slot \"%s\" for node \"%s\" is %s", w->provider->node,
+							w->slot, w->subscriber,
+							PQntuples(result) ? "lost: the WAL that it needs was removed" : "gone")));
+		w->confirmed = zodan_parse_lsn(PQgetvalue(result, 0, 0));
+		w->active = PQgetvalue(result, 0, 1)[0] == 't';
+		w->reached = w->active && w->confirmed >= w->lsn;
+		PQclear(result);
+	}
+	pfree(calls);
+	pfree(whose);
 }
 
 /*

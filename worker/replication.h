@@ -21,6 +21,14 @@ typedef struct ZodanConfirm
 	bool		reached;		/* out */
 } ZodanConfirm;
 
+/* A slot to make */
+typedef struct ZodanSlot
+{
+	ZodanConn  *conn;
+	const char *name;
+	char	   *lsn;			/* out: where it begins */
+} ZodanSlot;
+
 /* A peer whose commits are looked for in the source's WAL */
 typedef struct ZodanResume
 {
@@ -40,8 +48,7 @@ typedef struct ZodanSnapshot
 extern XLogRecPtr zodan_parse_lsn(const char *text);
 extern char *zodan_format_lsn(XLogRecPtr lsn);
 
-extern char *zodan_slot_create(ZodanConn *conn, const char *slot, const char *plugin);
-extern char *zodan_slot_position(ZodanConn *conn, const char *slot);
+extern void zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin);
 extern void zodan_slot_drop(ZodanConn *conn, const char *slot);
 extern void zodan_slot_advance(ZodanConn *conn, const char *slot, XLogRecPtr lsn);
 extern void zodan_reserve_wal(ZodanConn *conn, const char *slot);
