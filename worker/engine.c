@@ -196,6 +196,19 @@ zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *n
 }
 
 /*
+ * How many of the subscriptions (an array literal of names) have a worker.
+ */
+int
+zodan_sub_workers(const ZodanEngine *engine, ZodanConn *conn, const char *names)
+{
+	return atoi(zodan_value(conn, zodan_engine_sql(engine,
+							"SELECT count(*) FROM {e}.subscription s"
+							"  JOIN pg_catalog.pg_stat_activity a ON a.backend_type LIKE '{e} apply %:' || s.sub_id"
+							"   AND a.datname = pg_catalog.current_database()"
+							" WHERE s.sub_name = ANY ($1::pg_catalog.name[])"), 1, names));
+}
+
+/*
  * Tells a subscription that has never run which tables it has to skip up to
  * which position: tables is a JSON array of {nspname, relname, lsn}.
  */

@@ -29,25 +29,27 @@ zodan_mirror_replication_sets(ZodanJob *job)
 }
 
 /*
- * Enables subscriptions of the new node.
+ * Enables subscriptions of the new node; returns their names, the literal of
+ * an array.
  */
-static void
+static char *
 enable(ZodanJob *job, ZodanMember *members, int nmembers)
 {
 	const char *node = job->req->new_node_name;
 	StringInfoData names;
 
 	initStringInfo(&names);
+	appendStringInfoChar(&names, '{');
 	for (int i = 0; i < nmembers; i++)
 	{
 		zodan_effect_intent(node, EFFECT_RUNNING, members[i].sub_in);
-		appendStringInfo(&names, "%c%s", i ? ',' : '{', members[i].sub_in);
+		appendStringInfo(&names, "%s%s", i ? "," : "", members[i].sub_in);
 	}
 	appendStringInfoChar(&names, '}');
-	if (nmembers > 0)
-		PQclear(zodan_query(&job->new_conn, job->engine->sub_enable, 1, names.data));
+	PQclear(zodan_query(&job->new_conn, job->engine->sub_enable, 1, names.data));
 	for (int i = 0; i < nmembers; i++)
 		zodan_effect_result(node, EFFECT_RUNNING, members[i].sub_in, "done", NULL);
+	return names.data;
 }
 
 /*
@@ -231,16 +233,14 @@ enable_on_new_node(ZodanJob *job)
 {
 	int			last = job->nmembers - 1;
 	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	char	   *names = enable(job, job->members, last);
 
-	enable(job, job->members, last);
-	for (int i = 0; i < last; i++)
-		while (!zodan_origin_in_use(&job->new_conn, job->members[i].slot_in))
-		{
-			if (zodan_deadline_passed(deadline))
-				break;			/* the wait for its position will say what's wrong */
-			zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
-			zodan_sleep(5);
-		}
+	/* where one doesn't start, the wait for its position will say what's wrong */
+	while (zodan_sub_workers(job->engine, &job->new_conn, names) < last && !zodan_deadline_passed(deadline))
+	{
+		zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
+		zodan_sleep(5);
+	}
 	enable(job, &job->members[last], 1);
 }
 
