@@ -283,8 +283,7 @@ zodan_schema_own_schemas(ZodanJob *job)
 					   "   AND n.nspname <> ALL ($1::text[])"
 					   "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
 					   "                    WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass"
-					   "                      AND d.objid = n.oid AND d.deptype = 'e')"
-					   "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extnamespace = n.oid)",
+					   "                      AND d.objid = n.oid AND d.deptype = 'e')",
 					   1, job->engine->foreign_schemas);
 }
 
