@@ -56,10 +56,10 @@ plain_name(const char *name, int max, bool *same)
 /*
  * A name for the subscription of one node to another. The plain form is what
  * people write by hand; where the nodes' names don't allow it, or its slot's
- * name would be a trap, a hash makes it unique.
+ * name would be a trap, a hash makes it unique. suffix tells several apart.
  */
 static char *
-subscription_name(const char *provider, const char *subscriber, int try)
+subscription_name(const char *provider, const char *subscriber, const char *suffix, int try)
 {
 	bool		same_p;
 	bool		same_s;
@@ -68,9 +68,9 @@ subscription_name(const char *provider, const char *subscriber, int try)
 	char	   *both;
 
 	if (try == 0 && same_p && same_s)
-		return psprintf("sub_%s_%s", p, s);
+		return psprintf("sub_%s_%s%s", p, s, suffix);
 	both = psprintf("%s/%s/%d", provider, subscriber, try);
-	return psprintf("sub_%.12s_%.12s_x%08x", p, s,
+	return psprintf("sub_%.12s_%.12s%s_x%08x", p, s, suffix,
 					hash_bytes((const unsigned char *) both, (int) strlen(both)));
 }
 
@@ -90,11 +90,11 @@ is_trap(const char *name)
 
 static void
 name_subscription(ZodanJob *job, const char *dbname, const char *provider, const char *subscriber,
-				  const char **sub, const char **slot)
+				  const char *suffix, const char **sub, const char **slot)
 {
 	for (int try = 0; try < NAME_TRIES; try++)
 	{
-		*sub = subscription_name(provider, subscriber, try);
+		*sub = subscription_name(provider, subscriber, suffix, try);
 		*slot = zodan_value(&ZODAN_SOURCE(job)->conn, job->engine->slot_name, 3, dbname, provider, *sub);
 		if (!is_trap(*sub) && !is_trap(*slot))
 			return;
@@ -247,10 +247,16 @@ zodan_cluster_open(ZodanJob *job)
 		if (m->conn.pg)
 			m->dbname = pstrdup(PQdb(m->conn.pg));
 		if (job->new_dbname)
-			name_subscription(job, job->new_dbname, m->name, req->new_node_name, &m->sub_in, &m->slot_in);
+			name_subscription(job, job->new_dbname, m->name, req->new_node_name, "", &m->sub_in, &m->slot_in);
 		if (m->dbname)
-			name_subscription(job, m->dbname, req->new_node_name, m->name, &m->sub_out, &m->slot_out);
+			name_subscription(job, m->dbname, req->new_node_name, m->name, "", &m->sub_out, &m->slot_out);
 	}
+	source = ZODAN_SOURCE(job);
+	source->sub_first = source->sub_in;
+	source->slot_first = source->slot_in;
+	if (ZODAN_NPEERS(job) > 0 && job->new_dbname)
+		name_subscription(job, job->new_dbname, source->name, req->new_node_name, "_catchup",
+						  &source->sub_first, &source->slot_first);
 }
 
 /*

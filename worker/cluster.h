@@ -19,6 +19,8 @@ typedef struct ZodanMember
 	const char *sets;			/* what is subscribed to from it: an array literal */
 	const char *sub_in;			/* the new node's subscription to it, */
 	const char *slot_in;		/* the slot here, and the new node's origin, for that */
+	const char *sub_first;		/* the source's: by which the new node catches up; the */
+	const char *slot_first;		/* same as sub_in and slot_in where there are no peers */
 	const char *sub_out;		/* its subscription to the new node, */
 	const char *slot_out;		/* the slot there, and the origin here, for that */
 	const char *slot_for_source;	/* a peer's slot that the source reads */

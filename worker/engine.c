@@ -229,18 +229,6 @@ zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *nam
 }
 
 /*
- * From now on the subscription, which must be disabled, only takes what was
- * written on its provider.
- */
-void
-zodan_sub_forward_nothing(const ZodanEngine *engine, ZodanConn *conn, const char *name)
-{
-	PQclear(zodan_query(conn, zodan_engine_sql(engine,
-						"UPDATE {e}.subscription SET sub_forward_origins = NULL"
-						" WHERE sub_name = $1 AND NOT sub_enabled"), 1, name));
-}
-
-/*
  * The sets that a node provides, as the literal of an array.
  */
 char *

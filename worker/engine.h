@@ -75,7 +75,6 @@ extern void zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, c
 extern int	zodan_sub_workers(const ZodanEngine *engine, ZodanConn *conn, const char *names);
 extern void zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name,
 								 const char *tables);
-extern void zodan_sub_forward_nothing(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern char *zodan_sets_of(const ZodanEngine *engine, ZodanConn *conn);
 extern void zodan_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
 							  const char *skipped_schemas);

@@ -16,6 +16,7 @@ extern void zodan_check_prerequisites(ZodanJob *job);
 
 /* phase_register.c */
 extern void zodan_register_node(ZodanJob *job);
+extern void zodan_subscribe_to_source(ZodanJob *job);
 
 /* phase_bookmark.c */
 extern void zodan_bookmark_peers(ZodanJob *job);
@@ -56,5 +57,6 @@ extern void zodan_undo(ZodanJob *job);
 #define EFFECT_ORIGIN		"origin"
 #define EFFECT_SCHEMA		"schema"
 #define EFFECT_RUNNING		"running"
+#define EFFECT_OPEN			"open"
 
 #endif							/* ZODAN_PHASE_H */

@@ -157,18 +157,18 @@ zodan_open_snapshot(ZodanJob *job)
 	/* a slot whose consistent point isn't known was made for nothing */
 	if (first)
 	{
-		slot = zodan_effect_intent(source->name, EFFECT_SLOT, source->slot_in);
+		slot = zodan_effect_intent(source->name, EFFECT_SLOT, source->slot_first);
 		if (slot->state)
-			zodan_slot_drop(&source->conn, source->slot_in);
+			zodan_slot_drop(&source->conn, source->slot_first);
 	}
 
 	job->snapshot.conn = source->conn;
 	zodan_snapshot_open(&job->snapshot, &source->conn,
-						first ? source->slot_in : temporary_slot(job, "copy"), !first,
+						first ? source->slot_first : temporary_slot(job, "copy"), !first,
 						job->engine->plugin, zodan_report);
 	zodan_set_bookmark(job->snapshot_no, source->name, "consistent_lsn", zodan_format_lsn(job->snapshot.consistent));
 	if (first)
-		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_in, "done",
+		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_first, "done",
 							zodan_format_lsn(job->snapshot.consistent));
 	zodan_event("info", source->name, psprintf("snapshot %d: what was committed before %X/%X is in it",
 											   job->snapshot_no, LSN_FORMAT_ARGS(job->snapshot.consistent)));

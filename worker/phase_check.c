@@ -303,8 +303,8 @@ array_literal(ZodanJob *job, size_t field)
 
 /*
  * What the join will add to a node. An origin of Spock's may take a second
- * place after a crash; the source has, for a while, a second, temporary slot:
- * for a later snapshot, or to keep WAL.
+ * place after a crash; the source has, for a while, two more slots: the one by
+ * which the new node catches up, and a temporary one that keeps WAL.
  */
 static void
 set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
@@ -316,11 +316,14 @@ set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
 	call->nparams = 12;
 	call->params[0] = m ? m->name : job->req->new_node_name;
 	call->params[1] = job->req->new_node_name;
-	call->params[2] = m ? psprintf("{%s}", m->slot_in ? m->slot_in : "") : array_literal(job, offsetof(ZodanMember, slot_out));
-	call->params[3] = m ? psprintf("{%s}", m->slot_out ? m->slot_out : "") : array_literal(job, offsetof(ZodanMember, slot_in));
-	call->params[4] = psprintf("%d", m ? (source ? 2 : 1) : n);
-	call->params[5] = psprintf("%d", m ? per_origin : n * per_origin + zodan_copy_lanes(job));
-	call->params[6] = psprintf("%d", m ? (source ? 2 : 1) : n);
+	call->params[2] = m ? psprintf("{%s,%s}", m->slot_in ? m->slot_in : "-", source && m->slot_first ? m->slot_first : "-") :
+		array_literal(job, offsetof(ZodanMember, slot_out));
+	call->params[3] = m ? psprintf("{%s}", m->slot_out ? m->slot_out : "-") : array_literal(job, offsetof(ZodanMember, slot_in));
+	if (!m && ZODAN_SOURCE(job)->slot_first)
+		call->params[3] = psprintf("{%s,%s", ZODAN_SOURCE(job)->slot_first, call->params[3] + 1);
+	call->params[4] = psprintf("%d", m ? (source ? 3 : 1) : n);
+	call->params[5] = psprintf("%d", m ? per_origin : (n + 1) * per_origin + zodan_copy_lanes(job));
+	call->params[6] = psprintf("%d", m ? (source ? 3 : 1) : n);
 	call->params[7] = psprintf("%d", m ? 1 : n + 1);
 	call->params[9] = array_literal(job, offsetof(ZodanMember, name));
 	call->params[10] = job->engine->plugin;

@@ -116,9 +116,14 @@ zodan_finish(ZodanJob *job)
 	int			n = job->nmembers + 1;
 	int			replicating;
 	ZodanEffect *fence = zodan_find_effect(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+	ZodanEffect *open = zodan_find_effect(job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
 
-	zodan_schema_restore_last(job, zodan_checkpoint_attempts(job->phase) > 1);
-	check_exceptions(job);
+	/* once others may write there, its sequences and its structure are theirs */
+	if (!open->state)
+	{
+		zodan_schema_restore_last(job, zodan_checkpoint_attempts(job->phase) > 1);
+		check_exceptions(job);
+	}
 	replicating = list_subscriptions(job);
 	if (replicating != n * (n - 1))
 		ereport(ERROR,
@@ -126,7 +131,11 @@ zodan_finish(ZodanJob *job)
 				 errmsg("%d of %d subscriptions are replicating", replicating, n * (n - 1)),
 				 errhint("SELECT node, message FROM zodan.events WHERE request_id = " INT64_FORMAT " AND phase = 'finish'; the request looks again by itself.",
 						 job->req->id)));
-	zodan_copy_sequences(job, zodan_skipped_schemas(job));
+	if (!open->state)
+	{
+		zodan_copy_sequences(job, zodan_skipped_schemas(job));
+		zodan_effect_intent(job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
+	}
 	if (fence->result)
 		PQclear(zodan_query(&job->new_conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT %s",
 													 zodan_quote(job->new_dbname), fence->result), 0));

@@ -62,9 +62,10 @@ want_subscription(ZodanJob *job, ZodanSubscription *subs, int *nsubs, ZodanSubsc
  * That proves that they can reach each other: better known now than after
  * hours of copying.
  *
- * The new node's subscription to the source takes what the source has from
- * others, too, until the new node has caught up: so all comes in the order in
- * which the source has seen it. See docs/how-a-join-works.md.
+ * The new node catches up by a subscription to the source that takes what the
+ * source has from others, too: so all comes in the order in which the source
+ * has seen it. At the cut another one, of the source's own changes, takes its
+ * place. See docs/how-a-join-works.md.
  */
 static void
 create_subscriptions(ZodanJob *job)
@@ -79,7 +80,8 @@ create_subscriptions(ZodanJob *job)
 
 		want_subscription(job, subs, &nsubs, (ZodanSubscription)
 						  {
-							  &job->new_conn, m->sub_in, m->catalog_dsn, m->sets, forward ? "{all}" : "{}", m->slot_in
+							  &job->new_conn, i == 0 ? m->sub_first : m->sub_in, m->catalog_dsn, m->sets,
+							  forward ? "{all}" : "{}", i == 0 ? m->slot_first : m->slot_in
 						  });
 		want_subscription(job, subs, &nsubs, (ZodanSubscription)
 						  {
@@ -89,6 +91,26 @@ create_subscriptions(ZodanJob *job)
 	zodan_sub_create_disabled(job->engine, subs, nsubs);
 	for (int i = 0; i < nsubs; i++)
 		zodan_effect_result(subs[i].subscriber->node, EFFECT_SUBSCRIPTION, subs[i].name, "done", subs[i].slot);
+}
+
+/*
+ * Makes the subscription that follows the one by which the new node has caught
+ * up.
+ */
+void
+zodan_subscribe_to_source(ZodanJob *job)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanSubscription sub;
+	int			nsubs = 0;
+
+	want_subscription(job, &sub, &nsubs, (ZodanSubscription)
+					  {
+						  &job->new_conn, source->sub_in, source->catalog_dsn, source->sets, "{}", source->slot_in
+					  });
+	zodan_sub_create_disabled(job->engine, &sub, nsubs);
+	if (nsubs > 0)
+		zodan_effect_result(job->req->new_node_name, EFFECT_SUBSCRIPTION, sub.name, "done", sub.slot);
 }
 
 /*

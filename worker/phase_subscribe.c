@@ -33,22 +33,22 @@ zodan_mirror_replication_sets(ZodanJob *job)
  * an array.
  */
 static char *
-enable(ZodanJob *job, ZodanMember *members, int nmembers)
+enable(ZodanJob *job, const char **subs, int nsubs)
 {
 	const char *node = job->req->new_node_name;
 	StringInfoData names;
 
 	initStringInfo(&names);
 	appendStringInfoChar(&names, '{');
-	for (int i = 0; i < nmembers; i++)
+	for (int i = 0; i < nsubs; i++)
 	{
-		zodan_effect_intent(node, EFFECT_RUNNING, members[i].sub_in);
-		appendStringInfo(&names, "%s%s", i ? "," : "", members[i].sub_in);
+		zodan_effect_intent(node, EFFECT_RUNNING, subs[i]);
+		appendStringInfo(&names, "%s%s", i ? "," : "", subs[i]);
 	}
 	appendStringInfoChar(&names, '}');
 	PQclear(zodan_query(&job->new_conn, job->engine->sub_enable, 1, names.data));
-	for (int i = 0; i < nmembers; i++)
-		zodan_effect_result(node, EFFECT_RUNNING, members[i].sub_in, "done", NULL);
+	for (int i = 0; i < nsubs; i++)
+		zodan_effect_result(node, EFFECT_RUNNING, subs[i], "done", NULL);
 	return names.data;
 }
 
@@ -61,7 +61,7 @@ catch_up(ZodanJob *job, XLogRecPtr *marker)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *conn = &source->conn;
-	ZodanConfirm wait = {.provider = conn,.subscriber = job->req->new_node_name,.slot = source->slot_in};
+	ZodanConfirm wait = {.provider = conn,.subscriber = job->req->new_node_name,.slot = source->slot_first};
 	TimestampTz started = GetCurrentTimestamp();
 
 	zodan_markers(&conn, 1, &wait.lsn);
@@ -80,17 +80,17 @@ void
 zodan_sync_source_to_new(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanEffect *running = zodan_find_effect(job->req->new_node_name, EFFECT_RUNNING, source->sub_in);
+	ZodanEffect *running = zodan_find_effect(job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
 	int			n;
 
 	/* a position is set only as long as the subscription has never run */
 	if (!running->state)
 	{
-		zodan_sub_skip_until(job->engine, &job->new_conn, source->sub_in, zodan_later_tables(source->name));
-		zodan_origin_set(&job->new_conn, source->slot_in,
+		zodan_sub_skip_until(job->engine, &job->new_conn, source->sub_first, zodan_later_tables(source->name));
+		zodan_origin_set(&job->new_conn, source->slot_first,
 						 zodan_parse_lsn(zodan_get_bookmark(0, source->name)->consistent_lsn));
 	}
-	enable(job, source, 1);
+	enable(job, &source->sub_first, 1);
 	catch_up(job, NULL);
 	if (ZODAN_NPEERS(job) > 0)
 		zodan_sub_wake_manager(job->engine, &job->new_conn, ZODAN_PEERS(job)[0].sub_in);
@@ -115,16 +115,16 @@ cut_stream(ZodanJob *job, XLogRecPtr window, XLogRecPtr marker)
 	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
 	ZodanResume applied = {.node = source->name,.ids = {"*", NULL},.lsn = marker};
 
-	PQclear(zodan_query(&job->new_conn, job->engine->sub_disable, 1, source->sub_in));
-	while (zodan_origin_in_use(&job->new_conn, source->slot_in) ||
+	PQclear(zodan_query(&job->new_conn, job->engine->sub_disable, 1, source->sub_first));
+	while (zodan_origin_in_use(&job->new_conn, source->slot_first) ||
 		   strcmp(zodan_value(&source->conn, "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
-							  1, source->slot_in), "t") == 0)
+							  1, source->slot_first), "t") == 0)
 	{
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": the worker of subscription \"%s\" does not end",
-							job->req->new_node_name, source->sub_in)));
+							job->req->new_node_name, source->sub_first)));
 		zodan_sleep(10);
 	}
 	/* a commit that isn't flushed could be lost, and would be missing for ever */
@@ -136,64 +136,92 @@ cut_stream(ZodanJob *job, XLogRecPtr window, XLogRecPtr marker)
 }
 
 /*
+ * Finds where the new node stands in the source's stream, and from where on
+ * it takes each peer's own; stores the positions.
+ */
+static void
+cut(ZodanJob *job)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanConn  *new_conn = &job->new_conn;
+	ZodanSlot	slot = {.conn = &source->conn,.name = source->slot_in};
+	int64		last = PG_INT64_MAX;
+	char	   *window;
+	XLogRecPtr	marker;
+	XLogRecPtr	x;
+
+	/* an earlier attempt may have stopped it without finding out where */
+	if (!zodan_sub_enabled(job->engine, new_conn, source->sub_first))
+		enable(job, &source->sub_first, 1);
+	for (;;)
+	{
+		int64		ms = catch_up(job, NULL);
+
+		if (ms < CATCH_UP_MS || ms > last * CATCH_UP_SHRINK)
+			break;
+		last = ms;
+	}
+
+	/* the slot of the stream that follows begins before X, wherever that will be */
+	zodan_effect_intent(source->name, EFFECT_SLOT, source->slot_in);
+	zodan_slots_create(&slot, 1, job->engine->plugin);
+	zodan_effect_result(source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
+
+	zodan_reserve_source_wal(job);
+	zodan_set_markers(job, ZODAN_CUT);
+	window = zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0);
+	catch_up(job, &marker);
+	x = cut_stream(job, zodan_parse_lsn(window), marker);
+	zodan_find_resume_points(job, ZODAN_CUT, x);
+	zodan_set_bookmark(ZODAN_CUT, source->name, "consistent_lsn", zodan_format_lsn(x));
+	zodan_event("info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
+}
+
+/*
  * Phase: the cut. All of the new node's subscriptions are disabled when it
  * ends, and stand where they have to go on.
+ *
+ * The stream of the source's own changes is another subscription than the one
+ * that was stopped. That one may have been in the middle of a transaction,
+ * which Spock takes for a failure of that transaction: it would discard it
+ * when the same subscription meets it again.
  */
 void
 zodan_advance_slots(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *new_conn = &job->new_conn;
-	ZodanBookmark *cut = zodan_get_bookmark(ZODAN_CUT, source->name);
-	bool		known = cut->consistent_lsn != NULL;
+	ZodanEffect *first;
 
 	if (ZODAN_NPEERS(job) == 0)
 	{
 		zodan_job_detail(job, 1, "the source has no peers");
 		return;
 	}
-	for (int i = 0; i < ZODAN_NPEERS(job) && known; i++)
-		known = zodan_get_bookmark(ZODAN_CUT, ZODAN_PEERS(job)[i].name)->resume_lsn != NULL;
-	if (!known)
+	if (!zodan_get_bookmark(ZODAN_CUT, source->name)->consistent_lsn)
+		cut(job);
+
+	first = zodan_find_effect(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
+	if (zodan_sub_exists(job->engine, new_conn, source->sub_first))
+		PQclear(zodan_query(new_conn, job->engine->sub_drop, 1, source->sub_first));
+	zodan_slot_drop(&source->conn, source->slot_first);
+	zodan_origin_drop(new_conn, source->slot_first);
+	if (strcmp(first->state, "undone") != 0)
 	{
-		int64		last = PG_INT64_MAX;
-		char	   *window;
-		XLogRecPtr	marker;
-		XLogRecPtr	x;
-
-		/* an earlier attempt may have stopped it without finding out where */
-		if (!zodan_sub_enabled(job->engine, new_conn, source->sub_in))
-			enable(job, source, 1);
-		for (;;)
-		{
-			int64		ms = catch_up(job, NULL);
-
-			if (ms < CATCH_UP_MS || ms > last * CATCH_UP_SHRINK)
-				break;
-			last = ms;
-		}
-		zodan_reserve_source_wal(job);
-		zodan_set_markers(job, ZODAN_CUT);
-		window = zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0);
-		catch_up(job, &marker);
-		x = cut_stream(job, zodan_parse_lsn(window), marker);
-		zodan_find_resume_points(job, ZODAN_CUT, x);
-		zodan_set_bookmark(ZODAN_CUT, source->name, "consistent_lsn", zodan_format_lsn(x));
-		cut = zodan_get_bookmark(ZODAN_CUT, source->name);
-		zodan_event("info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
+		zodan_effect_result(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first, "undone", NULL);
+		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_first, "undone", NULL);
 	}
+	zodan_subscribe_to_source(job);
 
-	zodan_slot_advance(&source->conn, source->slot_in, zodan_parse_lsn(cut->consistent_lsn));
-	zodan_origin_set(new_conn, source->slot_in, zodan_parse_lsn(cut->consistent_lsn));
-	zodan_sub_forward_nothing(job->engine, new_conn, source->sub_in);
-	for (int i = 0; i < ZODAN_NPEERS(job); i++)
+	for (int i = 0; i < job->nmembers; i++)
 	{
-		ZodanMember *m = &ZODAN_PEERS(job)[i];
-		XLogRecPtr	lsn = zodan_parse_lsn(zodan_get_bookmark(ZODAN_CUT, m->name)->resume_lsn);
+		ZodanMember *m = &job->members[i];
+		ZodanBookmark *mark = zodan_get_bookmark(ZODAN_CUT, m->name);
+		XLogRecPtr	lsn = zodan_parse_lsn(i == 0 ? mark->consistent_lsn : mark->resume_lsn);
 
 		zodan_slot_advance(&m->conn, m->slot_in, lsn);
 		zodan_origin_set(new_conn, m->slot_in, lsn);
-		zodan_job_detail(job, (i + 1.0) / ZODAN_NPEERS(job),
+		zodan_job_detail(job, (i + 1.0) / job->nmembers,
 						 psprintf("the stream of node %s begins at %X/%X", m->name, LSN_FORMAT_ARGS(lsn)));
 	}
 }
@@ -233,7 +261,12 @@ enable_on_new_node(ZodanJob *job)
 {
 	int			last = job->nmembers - 1;
 	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
-	char	   *names = enable(job, job->members, last);
+	const char **subs = palloc(sizeof(char *) * job->nmembers);
+	char	   *names;
+
+	for (int i = 0; i <= last; i++)
+		subs[i] = job->members[i].sub_in;
+	names = enable(job, subs, last);
 
 	/* where one doesn't start, the wait for its position will say what's wrong */
 	while (zodan_sub_workers(job->engine, &job->new_conn, names) < last && !zodan_deadline_passed(deadline))
@@ -241,7 +274,7 @@ enable_on_new_node(ZodanJob *job)
 		zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
 		zodan_sleep(5);
 	}
-	enable(job, &job->members[last], 1);
+	enable(job, &subs[last], 1);
 }
 
 /*

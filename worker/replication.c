@@ -12,6 +12,9 @@
 /* how the source's WAL is read: backwards, in pieces */
 #define WAL_PIECE	(8 * 1024 * 1024)
 
+/* how far before a piece the changes of its commits are looked for at first */
+#define WAL_BACK	(1024 * 1024)
+
 #define POLL_FIRST_MS	2
 #define POLL_LAST_MS	50
 
@@ -366,15 +369,28 @@ static const char *const wal_function =
 " OUT main_data_length int4, OUT fpi_length int4, OUT description text, OUT block_ref text)"
 " RETURNS SETOF record AS '$libdir/pg_walinspect', 'pg_get_wal_records_info' LANGUAGE C STRICT";
 
-/* a row without a label tells where the first record of the piece starts */
+/*
+ * Of the commits that start in [$2, $3), what the WAL from $1 on tells: a row
+ * for each label, with the largest position of those that have changed this
+ * database; a row without a label, with where the first record starts, and
+ * whether some commit's changes must be further back than $1. A label alone
+ * doesn't tell: other databases of the server write to the same WAL.
+ */
 static const char *const wal_query =
-"WITH r AS MATERIALIZED (SELECT * FROM pg_temp.zodan_wal_records($1::pg_catalog.pg_lsn, $2::pg_catalog.pg_lsn))"
-" SELECT NULL AS label, pg_catalog.min(start_lsn) FROM r"
+"WITH r AS MATERIALIZED (SELECT * FROM pg_temp.zodan_wal_records($1::pg_catalog.pg_lsn, $3::pg_catalog.pg_lsn)),"
+" touched AS (SELECT xid::text, pg_catalog.bool_or(block_ref LIKE '%/' || d.oid || '/%') AS here"
+"   FROM r, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND block_ref LIKE '%rel %'"
+"  GROUP BY xid::text),"
+" commits AS (SELECT xid::text AS top, pg_catalog.regexp_match(description, 'origin: node (\\d+), lsn ([0-9A-F]+/[0-9A-F]+)') AS m,"
+"   pg_catalog.regexp_match(description, 'subxacts:((?: \\d+)+)') AS subs"
+"   FROM r WHERE resource_manager = 'Transaction' AND record_type LIKE 'COMMIT%' AND start_lsn >= $2::pg_catalog.pg_lsn),"
+" labelled AS (SELECT m[1] AS label, m[2]::pg_catalog.pg_lsn AS lsn, (SELECT pg_catalog.bool_or(t.here) FROM touched t"
+"   WHERE t.xid = ANY (top || pg_catalog.string_to_array(pg_catalog.ltrim(coalesce(subs[1], '')), ' '))) AS here"
+"   FROM commits WHERE m IS NOT NULL AND m[2] <> '0/0')"
+" SELECT NULL AS label, pg_catalog.min(start_lsn), EXISTS (SELECT FROM labelled WHERE here IS NULL)"
+"   FROM r WHERE start_lsn >= $2::pg_catalog.pg_lsn"
 " UNION ALL"
-" SELECT m[1], pg_catalog.max(m[2]::pg_catalog.pg_lsn)"
-"   FROM (SELECT pg_catalog.regexp_match(description, 'origin: node (\\d+), lsn ([0-9A-F]+/[0-9A-F]+)') AS m"
-"           FROM r WHERE resource_manager = 'Transaction' AND record_type LIKE 'COMMIT%') AS c"
-"  WHERE m IS NOT NULL AND m[2] <> '0/0' GROUP BY m[1]";
+" SELECT label, pg_catalog.max(lsn), false FROM labelled WHERE here GROUP BY label";
 
 /*
  * A commit record with this label was found: whose is it?
@@ -407,6 +423,7 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 {
 	XLogRecPtr	end = consistent;
 	uint64		piece = WAL_PIECE;
+	uint64		back = WAL_BACK;
 
 	if (npeers == 0)
 		return;
@@ -417,21 +434,32 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 	while (end > window)
 	{
 		XLogRecPtr	start = end - window > piece ? end - piece : window;
+		XLogRecPtr	from = start - window > back ? start - back : window;
 		XLogRecPtr	first = InvalidXLogRecPtr;
+		bool		unclear = false;
 		bool		all = true;
-		PGresult   *result = zodan_query(source, wal_query, 2, zodan_format_lsn(start),
-										 zodan_format_lsn(end));
+		PGresult   *result = zodan_query(source, wal_query, 3, zodan_format_lsn(from),
+										 zodan_format_lsn(start), zodan_format_lsn(end));
 
 		for (int row = 0; row < PQntuples(result); row++)
-		{
-			if (PQgetisnull(result, row, 1))
-				continue;
 			if (PQgetisnull(result, row, 0))
-				first = zodan_parse_lsn(PQgetvalue(result, row, 1));
-			else
+			{
+				if (!PQgetisnull(result, row, 1))
+					first = zodan_parse_lsn(PQgetvalue(result, row, 1));
+				unclear = PQgetvalue(result, row, 2)[0] == 't';
+			}
+
+		/* changes before the window belong to commits that don't matter */
+		if (unclear && from > window)
+		{
+			PQclear(result);
+			back *= 4;
+			continue;
+		}
+		for (int row = 0; row < PQntuples(result); row++)
+			if (!PQgetisnull(result, row, 0))
 				note_commit(peers, npeers, PQgetvalue(result, row, 0),
 							zodan_parse_lsn(PQgetvalue(result, row, 1)));
-		}
 		PQclear(result);
 
 		for (int i = 0; i < npeers; i++)

@@ -58,7 +58,7 @@ undo_effect(ZodanJob *job, ZodanEffect *effect)
 			PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT %s",
 											   zodan_quote(effect->name), effect->result), 0));
 	}
-	else if (strcmp(effect->kind, EFFECT_RUNNING) != 0)
+	else if (strcmp(effect->kind, EFFECT_RUNNING) != 0 && strcmp(effect->kind, EFFECT_OPEN) != 0)
 		elog(ERROR, "effect of unknown kind \"%s\"", effect->kind);
 }
 
