@@ -166,7 +166,7 @@ COMMENT ON FUNCTION zodan.validate_request() IS 'refuses a request that could no
 
 CREATE FUNCTION zodan.queue_request() RETURNS trigger
     AS 'MODULE_PATHNAME', 'zodan_queue_request' LANGUAGE C SECURITY DEFINER
-    SET search_path = pg_catalog;
+    SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION zodan.queue_request() IS 'queues a new request and wakes the launcher at commit';
 
 CREATE TRIGGER validate BEFORE INSERT ON zodan.requests
@@ -240,7 +240,7 @@ CREATE FUNCTION zodan.add_node(
     verb boolean DEFAULT false,
     new_node_location text DEFAULT 'NY', new_node_country text DEFAULT 'USA',
     new_node_info jsonb DEFAULT '{}')
-    RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog
+    RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, new_node_dsn,
                                 verb, new_node_location, new_node_country, new_node_info)
@@ -253,7 +253,7 @@ COMMENT ON FUNCTION zodan.add_node(text, text, text, text, boolean, text, text, 
 
 CREATE FUNCTION zodan.check(
     src_node_name text, src_dsn text, new_node_name text, new_node_dsn text)
-    RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog
+    RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, new_node_dsn)
     VALUES ('check', "check".src_node_name, "check".src_dsn, "check".new_node_name, "check".new_node_dsn)
@@ -262,7 +262,7 @@ END;
 COMMENT ON FUNCTION zodan.check(text, text, text, text) IS 'files a request that only runs the checks of add_node, and returns its id';
 
 CREATE FUNCTION zodan.wait(id bigint, timeout interval DEFAULT NULL)
-    RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+    RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     started timestamptz := clock_timestamp();
@@ -288,7 +288,7 @@ $$;
 COMMENT ON FUNCTION zodan.wait(bigint, interval) IS 'blocks until the request has ended and returns its last state; an error after the timeout';
 
 CREATE FUNCTION zodan.steer(id bigint, verb text, allowed text[], state text, asked text)
-    RETURNS text LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog
+    RETURNS text LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     before text;
@@ -325,22 +325,22 @@ $$;
 COMMENT ON FUNCTION zodan.steer(bigint, text, text[], text, text) IS 'what cancel, pause, resume and retry share';
 
 CREATE FUNCTION zodan.cancel(id bigint) RETURNS text
-    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'cancel', '{queued,running,retrying,paused,failed}', 'cancelling', 'cancel');
 COMMENT ON FUNCTION zodan.cancel(bigint) IS 'ends the request and undoes what it has made on every node; returns its state';
 
 CREATE FUNCTION zodan.pause(id bigint) RETURNS text
-    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'pause', '{queued,running,retrying}', 'paused', 'pause');
 COMMENT ON FUNCTION zodan.pause(bigint) IS 'stops the request where it is; its slots go on holding WAL; returns its state';
 
 CREATE FUNCTION zodan.resume(id bigint) RETURNS text
-    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'resume', '{paused}', 'queued', NULL);
 COMMENT ON FUNCTION zodan.resume(bigint) IS 'lets a paused request go on; returns its state';
 
 CREATE FUNCTION zodan.retry(id bigint) RETURNS text
-    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'retry', '{retrying,failed}', 'queued', NULL);
 COMMENT ON FUNCTION zodan.retry(bigint) IS 'lets a failed request go on from its last phase, or a retrying one at once; returns its state';
 

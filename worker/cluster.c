@@ -56,10 +56,11 @@ plain_name(const char *name, int max, bool *same)
 /*
  * A name for the subscription of one node to another. The plain form is what
  * people write by hand; where the nodes' names don't allow it, or its slot's
- * name would be a trap, a hash makes it unique. suffix tells several apart.
+ * name would be a trap, a hash makes it unique. prefix tells several apart, from
+ * the first byte on: Spock 5 takes a name for another that it begins with.
  */
 static char *
-subscription_name(const char *provider, const char *subscriber, const char *suffix, int try)
+subscription_name(const char *provider, const char *subscriber, const char *prefix, int try)
 {
 	bool		same_p;
 	bool		same_s;
@@ -68,9 +69,9 @@ subscription_name(const char *provider, const char *subscriber, const char *suff
 	char	   *both;
 
 	if (try == 0 && same_p && same_s)
-		return psprintf("sub_%s_%s%s", p, s, suffix);
+		return psprintf("%s_%s_%s", prefix, p, s);
 	both = psprintf("%s/%s/%d", provider, subscriber, try);
-	return psprintf("sub_%.12s_%.12s%s_x%08x", p, s, suffix,
+	return psprintf("%s_%.12s_%.12s_x%08x", prefix, p, s,
 					hash_bytes((const unsigned char *) both, (int) strlen(both)));
 }
 
@@ -90,11 +91,11 @@ is_trap(const char *name)
 
 static void
 name_subscription(ZodanJob *job, const char *dbname, const char *provider, const char *subscriber,
-				  const char *suffix, const char **sub, const char **slot)
+				  const char *prefix, const char **sub, const char **slot)
 {
 	for (int try = 0; try < NAME_TRIES; try++)
 	{
-		*sub = subscription_name(provider, subscriber, suffix, try);
+		*sub = subscription_name(provider, subscriber, prefix, try);
 		*slot = zodan_value(&ZODAN_SOURCE(job)->conn, job->engine->slot_name, 3, dbname, provider, *sub);
 		if (!is_trap(*sub) && !is_trap(*slot))
 			return;
@@ -247,15 +248,15 @@ zodan_cluster_open(ZodanJob *job)
 		if (m->conn.pg)
 			m->dbname = pstrdup(PQdb(m->conn.pg));
 		if (job->new_dbname)
-			name_subscription(job, job->new_dbname, m->name, req->new_node_name, "", &m->sub_in, &m->slot_in);
+			name_subscription(job, job->new_dbname, m->name, req->new_node_name, "sub", &m->sub_in, &m->slot_in);
 		if (m->dbname)
-			name_subscription(job, m->dbname, req->new_node_name, m->name, "", &m->sub_out, &m->slot_out);
+			name_subscription(job, m->dbname, req->new_node_name, m->name, "sub", &m->sub_out, &m->slot_out);
 	}
 	source = ZODAN_SOURCE(job);
 	source->sub_first = source->sub_in;
 	source->slot_first = source->slot_in;
 	if (ZODAN_NPEERS(job) > 0 && job->new_dbname)
-		name_subscription(job, job->new_dbname, source->name, req->new_node_name, "_catchup",
+		name_subscription(job, job->new_dbname, source->name, req->new_node_name, "catchup",
 						  &source->sub_first, &source->slot_first);
 }
 

@@ -117,8 +117,8 @@ cut_stream(ZodanJob *job, XLogRecPtr window, XLogRecPtr marker)
 
 	PQclear(zodan_query(&job->new_conn, job->engine->sub_disable, 1, source->sub_first));
 	while (zodan_origin_in_use(&job->new_conn, source->slot_first) ||
-		   strcmp(zodan_value(&source->conn, "SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
-							  1, source->slot_first), "t") == 0)
+		   zodan_value(&source->conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND active",
+					   1, source->slot_first))
 	{
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
@@ -145,33 +145,41 @@ cut(ZodanJob *job)
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *new_conn = &job->new_conn;
 	ZodanSlot	slot = {.conn = &source->conn,.name = source->slot_in};
+	const char *new_node = new_conn->node;
+	ZodanBookmark *mark = zodan_get_bookmark(ZODAN_CUT, new_node);
 	int64		last = PG_INT64_MAX;
-	char	   *window;
 	XLogRecPtr	marker;
 	XLogRecPtr	x;
 
-	/* an earlier attempt may have stopped it without finding out where */
-	if (!zodan_sub_enabled(job->engine, new_conn, source->sub_first))
-		enable(job, &source->sub_first, 1);
-	for (;;)
+	/*
+	 * A stream that was stopped is never started again, for it may be in the
+	 * middle of a transaction; all that is needed was stored before.
+	 */
+	if (!mark->marker_lsn)
 	{
-		int64		ms = catch_up(job, NULL);
+		for (;;)
+		{
+			int64		ms = catch_up(job, NULL);
 
-		if (ms < CATCH_UP_MS || ms > last * CATCH_UP_SHRINK)
-			break;
-		last = ms;
+			if (ms < CATCH_UP_MS || ms > last * CATCH_UP_SHRINK)
+				break;
+			last = ms;
+		}
+
+		/* the slot of the stream that follows begins before X, wherever that will be */
+		zodan_effect_intent(source->name, EFFECT_SLOT, source->slot_in);
+		zodan_slots_create(&slot, 1, job->engine->plugin);
+		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
+
+		zodan_reserve_source_wal(job);
+		zodan_set_markers(job, ZODAN_CUT);
+		zodan_set_bookmark(ZODAN_CUT, new_node, "window_lsn",
+						   zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+		catch_up(job, &marker);
+		zodan_set_bookmark(ZODAN_CUT, new_node, "marker_lsn", zodan_format_lsn(marker));
+		mark = zodan_get_bookmark(ZODAN_CUT, new_node);
 	}
-
-	/* the slot of the stream that follows begins before X, wherever that will be */
-	zodan_effect_intent(source->name, EFFECT_SLOT, source->slot_in);
-	zodan_slots_create(&slot, 1, job->engine->plugin);
-	zodan_effect_result(source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
-
-	zodan_reserve_source_wal(job);
-	zodan_set_markers(job, ZODAN_CUT);
-	window = zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0);
-	catch_up(job, &marker);
-	x = cut_stream(job, zodan_parse_lsn(window), marker);
+	x = cut_stream(job, zodan_parse_lsn(mark->window_lsn), zodan_parse_lsn(mark->marker_lsn));
 	zodan_find_resume_points(job, ZODAN_CUT, x);
 	zodan_set_bookmark(ZODAN_CUT, source->name, "consistent_lsn", zodan_format_lsn(x));
 	zodan_event("info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));

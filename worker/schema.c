@@ -208,6 +208,11 @@ run_command(Command *command)
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 	{
 		char	   *text = zodan_redact(output.data);
+		char	   *statement = strstr(text, "Command was:");
+
+		/* the statement may hold the password of a user mapping, say */
+		if (statement)
+			*statement = '\0';
 
 		/* what it says comes from a node or from itself: both are worth trying again if it is the connection */
 		while (text[0] && text[strlen(text) - 1] == '\n')
@@ -264,7 +269,8 @@ write_file(const char *path, const char *text)
 	FILE	   *file = AllocateFile(path, "w");
 	size_t		length = strlen(text);
 
-	if (!file || fwrite(text, 1, length, file) != length || FreeFile(file) != 0)
+	if (!file || fwrite(text, 1, length, file) != length || fflush(file) != 0 ||
+		pg_fsync(fileno(file)) != 0 || FreeFile(file) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
 }
 
@@ -335,13 +341,13 @@ entry_is_foreign(ZodanJob *job, const char *line)
  * The entries of a section of the dump, one a line.
  */
 static char *
-list_section(ZodanJob *job, const char *section)
+list_section(ZodanJob *job, char *dump, const char *section)
 {
 	Command    *command = new_command(job, "pg_restore", NULL);
 
 	add_arg(command, "--list");
 	add_arg(command, psprintf("--section=%s", section));
-	add_arg(command, work_path(job, "schema.dump"));
+	add_arg(command, dump);
 	return run_command(command);
 }
 
@@ -349,7 +355,7 @@ list_section(ZodanJob *job, const char *section)
  * Writes the lists of what is restored when.
  */
 static void
-write_lists(ZodanJob *job)
+write_lists(ZodanJob *job, char *dump)
 {
 	StringInfoData pre,
 				post,
@@ -360,11 +366,11 @@ write_lists(ZodanJob *job)
 	initStringInfo(&post);
 	initStringInfo(&last);
 
-	for (char *line = strtok_r(list_section(job, "pre-data"), "\n", &rest); line;
+	for (char *line = strtok_r(list_section(job, dump, "pre-data"), "\n", &rest); line;
 		 line = strtok_r(NULL, "\n", &rest))
 		if (line[0] != ';' && !entry_is_foreign(job, line))
 			appendStringInfo(&pre, "%s\n", line);
-	for (char *line = strtok_r(list_section(job, "post-data"), "\n", &rest); line;
+	for (char *line = strtok_r(list_section(job, dump, "post-data"), "\n", &rest); line;
 		 line = strtok_r(NULL, "\n", &rest))
 	{
 		if (line[0] == ';' || entry_is(line, "FK CONSTRAINT"))
@@ -387,8 +393,7 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	ZodanMember *source = ZODAN_SOURCE(job);
 	Command    *command = new_command(job, "pg_dump", &source->conn);
 	char	   *unfinished = work_path(job, psprintf("schema.%d", MyProcPid));
-	char	   *excluded;
-	char	   *rest;
+	PGresult   *result;
 
 	make_directory(psprintf("%s/%s", DataDir, WORK_DIR));
 	make_directory(psprintf("%s/%s/" INT64_FORMAT, DataDir, WORK_DIR, job->req->id));
@@ -402,17 +407,17 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	add_arg(command, psprintf("--file=%s", unfinished));
 
 	/* only what exists, for a pattern that matches nothing is an error to some versions */
-	excluded = zodan_value(&source->conn,
-						   "SELECT pg_catalog.string_agg('--exclude-schema=\"' || pg_catalog.replace(nspname, '\"', '\"\"') || '\"', E'\\n')"
-						   "  FROM pg_catalog.pg_namespace"
-						   " WHERE nspname = ANY ($1::text[] || $2::text[] || '{zodan}'::text[])", 2,
-						   skipped_schemas, job->engine->foreign_schemas);
-	if (excluded)
-		for (char *arg = strtok_r(excluded, "\n", &rest); arg; arg = strtok_r(NULL, "\n", &rest))
-			add_arg(command, arg);
+	result = zodan_query(&source->conn,
+						 "SELECT pg_catalog.replace(nspname, '\"', '\"\"') FROM pg_catalog.pg_namespace"
+						 " WHERE nspname = ANY ($1::text[] || $2::text[] || '{zodan}'::text[])", 2,
+						 skipped_schemas, job->engine->foreign_schemas);
+	for (int i = 0; i < PQntuples(result); i++)
+		add_arg(command, psprintf("--exclude-schema=\"%s\"", PQgetvalue(result, i, 0)));
+	PQclear(result);
 	run_command(command);
+	/* the dump gets its name last: where that stands, all is there */
+	write_lists(job, unfinished);
 	durable_rename(unfinished, work_path(job, "schema.dump"), ERROR);
-	write_lists(job);
 }
 
 static Command *

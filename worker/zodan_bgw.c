@@ -177,6 +177,9 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 				 errmsg("must be fired before INSERT")));
 	desc = trigger->tg_relation->rd_att;
 
+	datum = field_datum(trigger, "id", &isnull);
+	if (isnull || DatumGetInt64(datum) < 1)
+		refuse("id", "is not yours to choose: leave it out");
 	text = field_text(trigger, "operation");
 	if (!zodan_operation_bit(text))
 		refuse("operation", "must be add_node or check");
