@@ -1,7 +1,21 @@
 # zodan_bgw: builds with PGXS against the server that PG_CONFIG names
+#
+#   make, make install, make installcheck   as with any extension
+#   make demo            a fourth node joins three that keep writing
+#   make check           all tests; make check-WORD: those with WORD in their name
+#   make bench           how long a join takes, and what it costs
+#
+# The last three install what is missing (Debian packages, as root), build for
+# a private copy of the server in a scratch folder, and leave nothing behind.
 EXTENSION = zodan_bgw
 MODULE_big = zodan_bgw
 DATA = sql/zodan_bgw--1.0.sql
+
+REGRESS = $(sort $(basename $(notdir $(wildcard regress/sql/*.sql))))
+REGRESS_OPTS = --inputdir=regress --outputdir=regress/output
+EXTRA_CLEAN = regress/output
+TAP_TESTS = 1
+PROVE_TESTS = regress/t/*.pl
 
 OBJS = $(addprefix worker/, \
 	settings.o retry.o wait.o catalog.o remote.o pipe.o replication.o \
@@ -15,8 +29,40 @@ PG_CPPFLAGS = -I$(shell $(PG_CONFIG) --includedir) -Iworker
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
 
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+
+# these need no server to start with
+ifneq (,$(filter demo check check-% bench,$(MAKECMDGOALS)))
+
+demo:
+	@sh regress/sandbox.sh demo perl regress/demo.pl
+
+check:
+	@sh regress/sandbox.sh check sh regress/check.sh
+
+check-%:
+	@sh regress/sandbox.sh check sh regress/check.sh '$*'
+
+bench:
+	@sh regress/sandbox.sh check sh regress/check.sh --bench
+
+.PHONY: demo check bench
+
+else
+
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifeq (,$(wildcard $(PGXS)))
+$(error No server to build for: install postgresql-server-dev-NN, or say PG_CONFIG=/path/to/pg_config)
+endif
+
+# no bitcode where the compiler for it is missing
+CLANG_OF_SERVER := $(shell sed -n 's/^CLANG *= *//p' $(dir $(PGXS))../Makefile.global)
+ifeq (,$(shell command -v $(firstword $(CLANG_OF_SERVER) none) 2>/dev/null))
+override with_llvm = no
+endif
+
 include $(PGXS)
 
 # PGXS doesn't know which object needs which header
 $(OBJS) $(OBJS:.o=.bc): $(wildcard worker/*.h)
+
+endif

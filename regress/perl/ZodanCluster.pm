@@ -28,6 +28,9 @@ my %engines = (
 		node => 'pglogical.create_node(%s, %s)',
 		subscribe => 'pglogical.create_subscription(%s, %s, synchronize_data := false, forward_origins := \'{}\')',
 		unsubscribed => 'pglogical.alter_subscription_disable(%s, true)',
+		enable => 'pglogical.alter_subscription_enable(%s, true)',
+		drop => 'pglogical.drop_subscription(%s)',
+		set => 'pglogical.create_replication_set(%s)',
 		status => 'pglogical.show_subscription_status()',
 		add_all => 'pglogical.replication_set_add_all_tables(%s, %s)',
 		add_table => 'pglogical.replication_set_add_table',
@@ -39,6 +42,9 @@ my %engines = (
 		node => 'spock.node_create(%s, %s)',
 		subscribe => 'spock.sub_create(%s, %s)',
 		unsubscribed => 'spock.sub_disable(%s, true)',
+		enable => 'spock.sub_enable(%s, true)',
+		drop => 'spock.sub_drop(%s)',
+		set => 'spock.repset_create(%s)',
 		status => 'spock.sub_show_status()',
 		add_all => 'spock.repset_add_all_tables(%s, %s)',
 		add_table => 'spock.repset_add_table',
@@ -124,14 +130,15 @@ sub sub_name
 
 my $server_no = 0;
 
-# a server with the database and the engine, which isn't a node yet
+# a server with the database and the engine, which isn't a node yet; bare:
+# without the engine; conf: more settings; database: options of the database
 sub add_server
 {
 	my ($self, $name, %arg) = @_;
 	my $node = PostgreSQL::Test::Cluster->new('server' . ++$server_no);
 	my $conf = $arg{conf} || '';
 
-	$node->init(allows_streaming => 'logical', extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ]);
+	init($node);
 	$node->append_conf('postgresql.conf', qq{
 wal_level = logical
 track_commit_timestamp = on
@@ -151,11 +158,28 @@ autovacuum_naptime = 10s
 	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, " . $self->e('plugin') . "'")
 	  if system_knows($node, 'output_plugin_libraries');
 	$node->start;
-	$node->safe_psql('postgres', 'CREATE DATABASE ' . ident($self->{dbname}));
+	$node->safe_psql('postgres', 'CREATE DATABASE ' . ident($self->{dbname}) . ' ' . ($arg{database} || ''));
 	$node->safe_psql('postgres', 'CREATE EXTENSION zodan_bgw');
 	$self->{servers}{$name} = $node;
 	$self->psql($name, "CREATE EXTENSION $engine") unless $arg{bare};
 	return $node;
+}
+
+my $template;
+
+# a data directory: initdb makes the first only, the others are its copies
+sub init
+{
+	my ($node) = @_;
+	if ($template)
+	{
+		$node->init_from_backup($template, 'new');
+		return;
+	}
+	$node->init(allows_streaming => 'logical', extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ]);
+	system('cp', '-a', $node->data_dir, $node->backup_dir . '/new') == 0 or die 'cp failed';
+	$template = $node;
+	return;
 }
 
 # does this server have a setting?
@@ -217,9 +241,10 @@ sub request
 # waits for a request's end and returns its state; tells why, if it isn't done
 sub wait_for
 {
-	my ($self, $id, $on) = @_;
+	my ($self, $id, $on, $seconds) = @_;
 	$on ||= $self->{coordinator};
-	my $state = $self->queue($on, "SELECT zodan.wait($id, '170 s')");
+	$seconds ||= 170;
+	my $state = eval { $self->queue($on, "SELECT zodan.wait($id, '$seconds s')") } // 'timeout';
 	diag($self->queue($on, "SELECT state, phase, detail, last_error, hint FROM zodan.status WHERE request_id = $id"))
 	  if $state ne 'done' && !$self->{quiet};
 	return $state;
@@ -252,17 +277,22 @@ sub wait_replicating
 	return;
 }
 
-# waits until every node has what was committed on every other
+# waits until every node has what was committed on every other; of all nodes,
+# or of some
 sub settle
 {
-	my ($self) = @_;
-	# twice, since what one node forwards nothing of may be written again by a trigger
-	for my $name (@{ $self->{order} })
+	my ($self, @names) = @_;
+	@names = @{ $self->{order} } unless @names;
+	for my $name (@names)
 	{
+		my @slots = map {
+			$self->psql($_, "SELECT s.sub_slot_name FROM $engine.subscription s JOIN $engine.node n ON n.node_id = s.sub_origin"
+				  . ' WHERE n.node_name = ' . q_($name))
+		} grep { $_ ne $name } @names;
 		my $lsn = $self->psql($name, "SELECT pg_logical_emit_message(true, 'test', 'settle')");
 		$self->server($name)->poll_query_until($self->{dbname},
-			"SELECT bool_and(confirmed_flush_lsn >= '$lsn') IS NOT FALSE FROM pg_replication_slots WHERE plugin = '"
-			  . $self->e('plugin') . "'") or die "the readers of $name don't follow";
+			'SELECT count(*) = ' . @slots . " FROM pg_replication_slots WHERE confirmed_flush_lsn >= '$lsn' AND slot_name IN ("
+			  . join(', ', "''", map { q_($_) } @slots) . ')') or die "the readers of $name don't follow";
 	}
 	return;
 }
@@ -302,6 +332,143 @@ sub differences
 	return join "\n", @different;
 }
 
+# ---------- waiting and holding ----------
+
+# waits until a statement says t, where the queue is
+sub wait_queue
+{
+	my ($self, $sql, $on) = @_;
+	$on ||= $self->{coordinator};
+	return $self->server($on)->poll_query_until('postgres', $sql);
+}
+
+# waits until a request is in a phase; dies if it has got past it
+sub wait_phase
+{
+	my ($self, $id, $phase) = @_;
+	$self->wait_queue("SELECT coalesce(phase_no, 0) >= (SELECT phase_no FROM zodan.phases(operation) p WHERE p.phase = '$phase')"
+		  . " OR state IN ('done', 'failed', 'cancelled') FROM zodan.status WHERE request_id = $id");
+	my $found = $self->queue($self->{coordinator}, "SELECT concat_ws(' ', state, phase, last_error) FROM zodan.status WHERE request_id = $id");
+	die "request $id, which should be in phase $phase, is $found" unless $found =~ /^\w+ $phase\b/;
+	return 1;
+}
+
+# A gate: SQL for a domain "gated" whose values can't get into a table of a
+# node while hold_gate() holds that node. The copy, or an apply worker, waits
+# there, so that a test may do what it wants in the middle of it.
+our $gate = q{
+	CREATE FUNCTION public.gate(int) RETURNS bool LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM pg_catalog.pg_advisory_lock_shared(4711);
+		PERFORM pg_catalog.pg_advisory_unlock_shared(4711);
+		RETURN true;
+	END $$;
+	CREATE DOMAIN public.gated AS int CHECK (public.gate(VALUE));
+};
+
+# a session in the cluster's database that stays
+sub session
+{
+	my ($self, $name, @sql) = @_;
+	my $session = $self->server($name)->background_psql($self->{dbname}, on_error_stop => 1);
+	$session->query_safe($_) for @sql;
+	return $session;
+}
+
+# closes a node's gate until ->quit
+sub hold_gate
+{
+	my ($self, $name) = @_;
+	return $self->session($name, 'SELECT pg_advisory_lock(4711)');
+}
+
+# waits until somebody stands before a node's gate
+sub wait_gate
+{
+	my ($self, $name) = @_;
+	return $self->server($name)->poll_query_until($self->{dbname},
+		"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted");
+}
+
+# ---------- looking for what is left ----------
+
+# everything that a join could leave on a node: the engine's catalogs, slots,
+# origins, settings of the database, and the structure
+sub state_of
+{
+	my ($self, $name) = @_;
+	my @catalogs = map { "SELECT '$_ ' || x::text AS line FROM $engine.$_ AS x" }
+	  qw(node node_interface local_node subscription replication_set replication_set_table replication_set_seq);
+
+	return $self->psql($name, "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (" . join(' UNION ALL ', @catalogs, qq{
+		SELECT format('sync %s %s %s.%s %s', sync_kind, sync_subid, sync_nspname, sync_relname, sync_status)
+		  FROM $engine.local_sync_status
+		UNION ALL SELECT format('slot %s %s', slot_name, plugin) FROM pg_replication_slots
+		UNION ALL SELECT 'origin ' || roname FROM pg_replication_origin
+		UNION ALL SELECT format('database %s %s', datname, datconnlimit) FROM pg_database
+		UNION ALL SELECT 'setting ' || s::text FROM pg_db_role_setting s
+		UNION ALL SELECT 'role ' || rolname FROM pg_roles
+		UNION ALL SELECT format('prepared %s', gid) FROM pg_prepared_xacts}) . ') AS x')
+	  . "\n" . $self->dump($name);
+}
+
+# what differs between two texts, line by line
+sub text_difference
+{
+	my ($self, $before, $after) = @_;
+	my (%before, %after);
+	$before{$_}++ for split /\n/, $before;
+	$after{$_}++ for split /\n/, $after;
+	return join "\n", (map { "gone: $_" } grep { ($after{$_} // 0) < $before{$_} } sort keys %before),
+	  (map { "new: $_" } grep { ($before{$_} // 0) < $after{$_} } sort keys %after);
+}
+
+# the structure of a node's database, as pg_dump tells it
+sub dump
+{
+	my ($self, $name, @options) = @_;
+	my $node = $self->server($name);
+	my ($out, $err) = ('', '');
+
+	IPC::Run::run([ $node->config_data('--bindir') . '/pg_dump', '--schema-only', @options, '--dbname', $self->dsn($name) ],
+		'>', \$out, '2>', \$err) or die "pg_dump: $err";
+	# what differs from run to run
+	$out =~ s/^\\(un)?restrict .*\n//mg;
+	$out =~ s/^-- Dumped .*\n//mg;
+	return $out;
+}
+
+# what a join that has ended has left where it should be gone: '' if nothing
+sub leftovers
+{
+	my ($self, $id, @names) = @_;
+	my $work = $self->server($self->{coordinator})->data_dir . "/zodan/$id";
+	my $left;
+
+	@names = sort keys %{ $self->{servers} } unless @names;
+	# a session's process ends a little after its client does
+	for (1 .. 100)
+	{
+		$left = join "\n", map {
+			my $name = $_;
+			map { "$name: $_" } split /\n/, $self->psql($name, q{
+				SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE slot_name LIKE 'zodan%' OR temporary
+				UNION ALL SELECT 'origin ' || roname FROM pg_replication_origin WHERE roname LIKE 'zodan%'
+				UNION ALL SELECT 'connection limit of ' || datname FROM pg_database WHERE datconnlimit <> -1
+				UNION ALL SELECT 'session of ' || application_name FROM pg_stat_activity
+				           WHERE application_name LIKE 'zodan%' AND backend_type = 'client backend'
+				UNION ALL SELECT 'function ' || oid::regprocedure FROM pg_proc
+				           WHERE proname LIKE 'zodan%' AND pronamespace::regnamespace::text <> 'zodan'})
+		} @names;
+		last if $left eq '';
+		usleep(100_000);
+	}
+	$left .= "\ndirectory $work" if -e $work;
+	return $left;
+}
+
+# ---------- writers ----------
+
 # starts pgbench with a script on a node, in the background
 sub start_writer
 {
@@ -312,18 +479,40 @@ sub start_writer
 	my $writer = { node => $name, out => '', err => '' };
 	$writer->{run} = IPC::Run::start(
 		[ $node->config_data('--bindir') . '/pgbench', '--no-vacuum', '--file', $file,
+			'--progress', '1', '--time', '3600',
 			'--host', $node->host, '--port', $node->port, @options, $self->{dbname} ],
 		'<', \undef, '>', \$writer->{out}, '2>', \$writer->{err});
 	return $writer;
 }
 
-# ends a writer; returns what it has printed
+# waits until a writer writes
+sub wait_writing
+{
+	my ($self, @writers) = @_;
+	for my $writer (@writers)
+	{
+		for (1 .. 600)
+		{
+			last if ($writer->{err} =~ /^progress:/m);
+			die "writer on $writer->{node}: $writer->{err}" unless $writer->{run}->pumpable;
+			$writer->{run}->pump_nb;
+			usleep(50_000);
+		}
+	}
+	return;
+}
+
+# ends a writer; returns its transactions per second, one number for each
+# second that it ran, and dies if it had ended by itself
 sub stop_writer
 {
 	my ($self, $writer) = @_;
+	$writer->{run}->pump_nb;
+	die "writer on $writer->{node} has ended: $writer->{err}" unless $writer->{run}->pumpable;
 	$writer->{run}->signal('INT');
 	eval { $writer->{run}->finish };
-	return $writer->{out} . $writer->{err};
+	die "writer on $writer->{node}: $writer->{err}" if $writer->{err} =~ /error|aborted/;
+	return $writer->{err} =~ /^progress: [0-9.]+ s, ([0-9.]+) tps/mg;
 }
 
 sub stop

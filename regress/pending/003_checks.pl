@@ -1,0 +1,252 @@
+# Every check made to fail, as many as can be in one request: all failures are
+# listed at once, each with node, what was found, what was expected and what to
+# do, and nothing is changed anywhere. Protects from an operator who mends one
+# thing after the other, and from a join that starts on a cluster that can't
+# take it.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use PostgreSQL::Test::Utils;
+use ZodanCluster;
+use Test::More;
+
+ZodanCluster::plan_or_skip();
+
+my $e = $ZodanCluster::engine;
+my $spock = $e eq 'spock';
+my $c = ZodanCluster->new(
+	nodes => 3,
+	setup => 'CREATE TABLE item (id int PRIMARY KEY, name text); CREATE SCHEMA s; CREATE TABLE s.item (id int PRIMARY KEY);');
+my $add_table = 'SELECT ' . $c->e('add_table') . q{('default', 's.item')};
+$c->psql($_, $add_table) for qw(n1 n2 n3);
+
+# the failures of a request, as a hash of "check node" to rows
+sub failures
+{
+	my ($id) = @_;
+	my %failures;
+	for my $row (split /\x1e/, $c->server($c->{coordinator})->safe_psql('postgres',
+			"SELECT check_name || ' ' || node, found, expected, what_to_do FROM zodan.check_failures WHERE request_id = $id ORDER BY id",
+			extra_params => [ '--record-separator', "\x1e", '--field-separator', "\x1f" ]))
+	{
+		my ($key, @row) = split /\x1f/, $row, -1;
+		push @{ $failures{$key} }, \@row;
+	}
+	return \%failures;
+}
+
+# how often each was looked for, so that one that nobody looks for shows
+my %seen;
+
+sub failed
+{
+	my ($failures, $check, $node, $found, $expected, $todo) = @_;
+	my @rows = @{ $failures->{"$check $node"} || [] };
+	my @fit = grep { $_->[0] =~ $found && $_->[1] =~ $expected && $_->[2] =~ ($todo || qr/\w/) } @rows;
+	$seen{"$check $node"}++;
+	is(scalar @fit, 1, "$check on $node: $found")
+	  or diag(join "\n", map { join ' | ', @$_ } @rows);
+	return;
+}
+
+sub all_listed
+{
+	my ($id, $failures) = @_;
+	my ($state, $phase, $error, $hint, $finished) = split /\x1f/, $c->server($c->{coordinator})->safe_psql('postgres',
+		"SELECT state, phase, last_error, hint, finished_at IS NOT NULL FROM zodan.status WHERE request_id = $id",
+		extra_params => [ '--field-separator', "\x1f" ]);
+	my $count = 0;
+	is($state, 'failed', 'the request has failed');
+	is($finished, 't', 'and ended');
+	like($hint, qr/zodan\.check_failures WHERE request_id = $id/, 'the hint tells where to look');
+	for my $key (sort keys %$failures)
+	{
+		my ($check, $node) = split / /, $key, 2;
+		for my $row (@{ $failures->{$key} })
+		{
+			$count++;
+			ok(index($error, "$node: $check: found $row->[0]") >= 0, "last_error has $key") or diag($error);
+			isnt($row->[$_], '', "$key: column $_ is filled") for 0 .. 2;
+		}
+	}
+	like($error, qr/^$count checks? (have|has) failed/, 'it says how many');
+	is($c->queue($c->{coordinator}, "SELECT count(*) FROM zodan.events WHERE request_id = $id AND level = 'error' AND phase LIKE 'check%' AND message LIKE '%: found %' AND message !~ '^\\d+ checks? ha'"),
+		$count, 'each is an event');
+	return;
+}
+
+$c->{quiet} = 1;
+
+# ---------- nodes that don't answer ----------
+
+$c->add_server('n4');
+my $dead = PostgreSQL::Test::Cluster::get_free_port();
+my $id = $c->request(
+	new => 'n4', on => 'n1', operation => 'check',
+	new_node_dsn => $c->dsn('n4') =~ s/dbname='\w+'/dbname=nowhere/r,
+	options => '{"peer_dsns": {"n2": "host=' . $c->server('n2')->host . " port=$dead dbname=inventory\"}}");
+is($c->wait_for($id), 'failed', 'unreachable nodes');
+my $f = failures($id);
+failed($f, 'connection', 'n4', qr/database "nowhere" does not exist/, qr/a connection/, qr/new_node_dsn/);
+failed($f, 'connection', 'n2', qr/$dead/, qr/a connection/, qr/options\.peer_dsns\."n2"/);
+all_listed($id, $f);
+
+$id = $c->request(new => 'n4', on => 'n1', operation => 'check', src_dsn => 'host=/nowhere port=1 dbname=x');
+is($c->wait_for($id), 'failed', 'no source');
+failed(failures($id), 'connection', 'n1', qr/nowhere/, qr/a connection/, qr/src_dsn/);
+
+$id = $c->request(new => 'n4', on => 'n1', operation => 'check', src_dsn => $c->dsn('n1') =~ s/dbname='\w+'/dbname=postgres/r);
+is($c->wait_for($id), 'failed', 'a source without an engine');
+failed(failures($id), 'engine_version', 'n1', qr/neither/, qr/spock or pglogical/);
+
+# the name of a node that isn't the one that the DSN reaches
+$id = $c->request(new => 'n4', on => 'n1', operation => 'check', src_node_name => 'n9');
+is($c->wait_for($id), 'failed', 'another source than the DSN reaches');
+failed(failures($id), 'node_identity', 'n9', qr/node n1/, qr/node n9/);
+
+# ---------- all that can be wrong with nodes that answer ----------
+
+# the new one
+my $bad = $c->add_server('bad', database => "ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0",
+	conf => "max_wal_senders = 1\nmax_worker_processes = 5\nmax_replication_slots = 3\n"
+	  . ($spock ? "spock.enable_ddl_replication = on\n" : "$e.conflict_log_level = 'debug1'\n"));
+my $has_plugin_list = ZodanCluster::system_knows($bad, 'output_plugin_libraries');
+$c->psql('bad', sprintf 'SELECT ' . $c->e('node'), "'other'", ZodanCluster::q_($c->dsn('bad')));
+$c->psql('bad', sprintf 'SELECT ' . $c->e('set'), "'extra'");
+$c->psql('bad', 'CREATE TABLE here (id int); CREATE TABLE "Here Too" (id int); CREATE MATERIALIZED VIEW seen AS SELECT 1; CREATE SCHEMA s; CREATE EXTENSION hstore');
+$c->psql('bad', sprintf 'SELECT ' . $c->e('subscribe'), "'sub_from_n1_x'", ZodanCluster::q_($c->dsn('n1')));
+# (which makes a slot on n1 that isn't in the way)
+my $slot_name = $spock ? 'spock.spock_gen_slot_name' : 'pglogical.pglogical_gen_slot_name';
+my $slot_in = $c->psql('n1', "SELECT $slot_name('inventory', 'n2', 'sub_n2_bad')");
+my $slot_out = $c->psql('n1', "SELECT $slot_name('inventory', 'bad', 'sub_bad_n3')");
+$c->psql('bad', "SELECT pg_replication_origin_create('$slot_in')");
+$c->psql('bad', "SELECT pg_create_physical_replication_slot('$slot_out')");
+$bad->append_conf('postgresql.conf', "wal_level = replica\ntrack_commit_timestamp = off\n"
+	  . ($has_plugin_list ? "output_plugin_libraries = 'pgoutput'\n" : '')
+	  . ($spock ? '' : "pglogical.conflict_resolution = 'apply_remote'\n"));
+$bad->restart;
+
+# the existing ones
+$c->psql('n1', q{
+	CREATE ROLE here_only LOGIN;
+	CREATE ROLE differs LOGIN CREATEDB CONNECTION LIMIT 7;
+	CREATE ROLE of_group LOGIN IN ROLE pg_monitor;
+	CREATE ROLE owner_only NOLOGIN;
+	CREATE ROLE unused NOLOGIN;
+	CREATE ROLE same LOGIN NOINHERIT;
+	ALTER TABLE s.item OWNER TO owner_only;
+	CREATE EXTENSION tcn;
+	SET allow_system_table_mods = on;
+	UPDATE pg_extension SET extname = 'not there' WHERE extname = 'tcn';
+});
+$c->psql('bad', 'CREATE ROLE differs LOGIN; CREATE ROLE of_group LOGIN; CREATE ROLE same LOGIN NOINHERIT;'
+	  . " SET allow_system_table_mods = on; UPDATE pg_extension SET extversion = regexp_replace(extversion, '^\\d+', '99') WHERE extname = '$e'");
+$c->psql('n2', sprintf 'SELECT ' . $c->e('unsubscribed'), ZodanCluster::q_($c->sub_name('n3', 'n2')));
+$c->psql('n3', sprintf 'SELECT ' . $c->e('drop'), ZodanCluster::q_($c->sub_name('n2', 'n3')));
+$c->psql('n2', "SELECT pg_replication_origin_create('" . $c->psql('n1', "SELECT $slot_name('inventory', 'bad', 'sub_bad_n2')") . "')");
+$c->psql('n2', "SELECT pg_create_physical_replication_slot('$slot_in')");
+$c->psql('n2', "SELECT pg_create_physical_replication_slot('full_' || i) FROM generate_series(1, 40 - (SELECT count(*)::int FROM pg_replication_slots)) i");
+my $plain = 'plain';
+$c->psql('n3', "CREATE ROLE $plain LOGIN; GRANT USAGE ON SCHEMA $e TO $plain; GRANT SELECT ON ALL TABLES IN SCHEMA $e TO $plain; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA $e TO $plain");
+if ($spock)
+{
+	$c->psql('n2', "ALTER ROLE postgres IN DATABASE inventory SET spock.enable_ddl_replication = on");
+	$c->psql('n3', "SELECT pg_create_logical_replication_slot('spk_somebody_1', 'spock_output')");
+}
+$c->server('n1')->append_conf('postgresql.conf', "zodan.bindir = '/nowhere'\n");
+$c->server('n1')->reload;
+$c->server('n1')->poll_query_until('postgres', "SELECT current_setting('zodan.bindir') = '/nowhere'");
+
+my %before = map { $_ => $c->state_of($_) } qw(n1 n2 n3 bad);
+my $files = $c->queue('n1', "SELECT count(*) FROM zodan.effects");
+my $peers = '{"peer_dsns": {"n3": "' . ($c->dsn('n3') =~ s/ user=\w+//r) . " user=$plain\"}}";
+$id = $c->request(new => 'bad', on => 'n1', options => $peers);
+is($c->wait_for($id), 'failed', 'add_node fails');
+$f = failures($id);
+failed($f, 'engine_version', 'bad', qr/^$e 99\./, qr/^$e \d+\.\d+\.\d+/);
+failed($f, 'programs', 'the coordinator', qr{/nowhere/pg_dump}, qr/pg_dump and pg_restore of PostgreSQL \d+/, qr/zodan\.bindir/);
+failed($f, 'superuser', 'n3', qr/role $plain/, qr/superuser/);
+failed($f, 'already_a_node', 'bad', qr/node other/, qr/not a node yet/);
+failed($f, 'new_node_subscriptions', 'bad', qr/subscription sub_from_n1_x/, qr/none/);
+failed($f, 'new_node_sets', 'bad', qr/replication set extra$/, qr/none/);
+failed($f, 'new_node_tables', 'bad', qr/table public\.here$/, qr/empty/);
+failed($f, 'new_node_tables', 'bad', qr/table public\."Here Too"$/, qr/empty/);
+failed($f, 'new_node_tables', 'bad', qr/public\.seen$/, qr/empty/);
+failed($f, 'leftover_slots', 'bad', qr/slot $slot_out$/, qr/none/, qr/pg_drop_replication_slot\('$slot_out'\)/);
+failed($f, 'leftover_origins', 'bad', qr/origin $slot_in$/, qr/none/, qr/pg_replication_origin_drop\('$slot_in'\)/);
+failed($f, 'leftover_slots', 'n2', qr/slot $slot_in$/, qr/none/);
+failed($f, 'leftover_origins', 'n2', qr/origin/, qr/none/);
+failed($f, 'roles', 'bad', qr/no role here_only$/, qr/the source has/);
+failed($f, 'roles', 'bad', qr/no role owner_only$/, qr/the source has/);
+failed($f, 'roles', 'bad', qr/role differs: LOGIN$/, qr/^LOGIN CREATEDB CONNECTION LIMIT 7$/);
+failed($f, 'roles', 'bad', qr/role of_group: LOGIN$/, qr/IN ROLE pg_monitor$/);
+is(scalar @{ $f->{'roles bad'} || [] }, 4, 'no other role, neither the same nor an unused group');
+failed($f, 'encoding', 'bad', qr/SQL_ASCII/, qr/UTF8/);
+failed($f, 'extensions', 'bad', qr/no extension not there/, qr/available/);
+failed($f, 'schema_in_use', 'bad', qr/schema s$/, qr/replicated tables/);
+failed($f, 'engine_settings', 'bad', $spock ? qr/spock\.enable_ddl_replication = on/ : qr/conflict_resolution = apply_remote/,
+	$spock ? qr/ = off/ : qr/= last_update_wins/);
+failed($f, 'engine_settings', 'bad', qr/conflict_log_level = debug1/, qr/conflict_log_level = log/) unless $spock;
+failed($f, 'subscriptions', 'n2', qr/subscription s_n3_to_n2x is disabled/, qr/replicating/);
+failed($f, 'subscriptions', 'n3', qr/no subscription to node n2/, qr/every node subscribing/);
+failed($f, 'setting', 'bad', qr/wal_level = replica/, qr/wal_level = logical/);
+failed($f, 'setting', 'bad', qr/track_commit_timestamp = off/, qr/= on/);
+failed($f, 'capacity', 'n2', qr/max_replication_slots = 40, 40 of them in use/, qr/\d more to be free/, qr/Set max_replication_slots to \d+/);
+failed($f, 'capacity', 'bad', qr/max_wal_senders = 1,/, qr/3 more/);
+failed($f, 'capacity', 'bad', qr/max_worker_processes = 5,/, qr/more/);
+ok(grep({ $_->[0] =~ /max_replication_slots = 3,/ } @{ $f->{'capacity bad'} || [] }), 'capacity on bad: slots and origins');
+$seen{'capacity bad'}++;
+failed($f, 'output_plugin_libraries', 'bad', qr/pgoutput/, qr/${e}_output/, qr/reload/) if $has_plugin_list;
+if ($spock)
+{
+	failed($f, 'automatic_ddl', 'bad', qr/spock\.enable_ddl_replication = on/, qr/off/);
+	failed($f, 'automatic_ddl', 'n2', qr/spock\.enable_ddl_replication.*on for role postgres, database inventory/, qr/off/);
+	failed($f, 'shared_streams', 'n3', qr/slot spk_somebody_1$/, qr/does not end in/);
+}
+# what only a superuser may see has to be listed, but isn't asked for here
+delete $f->{$_} for grep { / n3$/ && !$seen{$_} } keys %$f;
+is(join(', ', grep { !$seen{$_} } sort keys %$f), '', 'and nothing else');
+all_listed($id, failures($id));
+is($c->queue('n1', 'SELECT count(*) FROM zodan.effects'), $files, 'nothing was done');
+for my $name (sort keys %before)
+{
+	is($c->text_difference($before{$name}, $c->state_of($name)), '', "$name is as it was");
+}
+
+# ---------- the name ----------
+
+# the server that would be "bad" has n2's name: that node isn't a member then, and the name is taken
+$id = $c->request(new => 'n4', on => 'n1', new_node_name => 'n2', operation => 'check');
+is($c->wait_for($id), 'failed', 'a name that is taken');
+failed(failures($id), 'name_in_use', 'n1', qr/node n2 \(id \d+\)/, qr/no node n2/, qr/another name/);
+
+# ---------- a good one ----------
+
+$c->psql('n2', "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_type = 'physical'");
+$c->psql('n2', "SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin WHERE roname LIKE '%bad%'");
+$c->psql('bad', sprintf 'SELECT ' . $c->e('drop'), "'sub_from_n1_x'");
+$c->psql('n2', sprintf 'SELECT ' . $c->e('enable'), ZodanCluster::q_($c->sub_name('n3', 'n2')));
+$c->psql('n3', sprintf 'SELECT ' . $c->e('subscribe'), ZodanCluster::q_($c->sub_name('n2', 'n3')), ZodanCluster::q_($c->dsn('n2')));
+$c->psql('n1', 'ALTER TABLE s.item OWNER TO postgres; DROP ROLE here_only, differs, of_group, owner_only, unused, same;'
+	  . " SET allow_system_table_mods = on; UPDATE pg_extension SET extname = 'tcn' WHERE extname = 'not there'");
+if ($spock)
+{
+	$c->psql('n2', 'ALTER ROLE postgres IN DATABASE inventory RESET spock.enable_ddl_replication');
+	$c->psql('n3', "SELECT pg_drop_replication_slot('spk_somebody_1')");
+}
+$c->server('n1')->append_conf('postgresql.conf', "zodan.bindir = ''\n");
+$c->server('n1')->reload;
+$c->server('n1')->poll_query_until('postgres', "SELECT current_setting('zodan.bindir') = ''");
+$c->server('bad')->stop('fast');
+$c->wait_replicating(qw(n1 n2 n3));
+$c->{quiet} = 0;
+%before = map { $_ => $c->state_of($_) } qw(n1 n2 n3 n4);
+$id = $c->queue('n1', sprintf q{SELECT zodan.check('n1', %s, 'n4', %s)}, ZodanCluster::q_($c->dsn('n1')), ZodanCluster::q_($c->dsn('n4')));
+is($c->wait_for($id), 'done', 'a good check ends done');
+is($c->queue('n1', "SELECT count(*) FROM zodan.check_failures WHERE request_id = $id"), '0', 'without failures');
+is($c->queue('n1', "SELECT phase, phase_no, phases, percent, engine, last_error IS NULL FROM zodan.status WHERE request_id = $id"),
+	"check_prerequisites|2|2|100.0|$e|t", 'and its status says so');
+is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") for sort keys %before;
+done_testing();

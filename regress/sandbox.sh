@@ -1,0 +1,61 @@
+#!/bin/sh
+# Runs a command in a scratch folder that holds a copy of this tree. Missing
+# packages are installed before (see install.sh); root becomes "postgres", as
+# PostgreSQL wants. At the end servers that still run are stopped and the
+# folder is removed, whatever happened; with KEEP=1 both are left.
+#
+#   regress/sandbox.sh demo|check COMMAND...
+#
+# The command finds PG_CONFIG, and the scratch folder as ZODAN_SCRATCH.
+set -eu
+umask 022
+cd "$(dirname "$0")/.."
+
+PG_CONFIG=$(sh regress/install.sh "$1")
+shift
+
+# variables that would reach into what runs below
+unset MAKEFLAGS MFLAGS MAKELEVEL LANGUAGE
+# shellcheck disable=SC2046
+unset $(env | sed -n 's/^\(PG[A-Z]*\)=.*/\1/p')
+export LC_ALL=C.UTF-8
+
+# root's own temporary folder may be closed to others
+[ "$(id -u)" != 0 ] || unset TMPDIR
+ZODAN_SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/zodan.XXXXXX")
+
+cat >"$ZODAN_SCRATCH/stop" <<END
+#!/bin/sh
+# stops the servers in this folder, and removes it
+cd '$ZODAN_SCRATCH' || exit
+pids=\$(find . -name postmaster.pid -exec head -qn 1 {} + 2>/dev/null)
+[ -z "\$pids" ] || kill -QUIT \$pids 2>/dev/null
+for pid in \$pids
+do
+	for i in \$(seq 100)
+	do
+		kill -0 "\$pid" 2>/dev/null || break
+		sleep 0.1
+	done
+done
+cd / && rm -rf '$ZODAN_SCRATCH'
+END
+[ -n "${KEEP:-}" ] || trap 'sh "$ZODAN_SCRATCH/stop"' EXIT
+# the command gets them too: leave, by way of the trap, when it has ended
+trap 'exit 130' INT TERM HUP
+
+mkdir "$ZODAN_SCRATCH/tree"
+tar -cf - --exclude=.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=tmp_check . |
+	tar -xf - --no-same-owner -C "$ZODAN_SCRATCH/tree"
+
+as=
+if [ "$(id -u)" = 0 ]
+then
+	user=postgres
+	id "$user" >/dev/null 2>&1 || user=nobody
+	group=$(id -gn "$user")
+	chown -R "$user:$group" "$ZODAN_SCRATCH"
+	as="setpriv --reuid=$user --regid=$group --init-groups env USER=$user LOGNAME=$user"
+fi
+cd "$ZODAN_SCRATCH/tree"
+$as env HOME="$ZODAN_SCRATCH" ZODAN_SCRATCH="$ZODAN_SCRATCH" PG_CONFIG="$PG_CONFIG" "$@"
