@@ -18,6 +18,7 @@ ZodanCluster::plan_or_skip();
 my $add = 'SELECT ' . ZodanCluster->e('add_table');
 my $c = ZodanCluster->new(
 	nodes => 3,
+	conf => "log_statement = none\n",
 	setup => $ZodanCluster::gate . q{
 		CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL DEFAULT 0, filler text);
 		CREATE TABLE entry (id bigint PRIMARY KEY, account int NOT NULL REFERENCES account, at timestamptz);
