@@ -74,7 +74,7 @@ tests=$(
 	for server in "$servers"/*
 	do
 		server=${server##*/}
-		[ "$server" = spock ] || echo "$server:build"
+		[ "$server" = spock ] || printf '%s\n' "$server:build" "$server:sql"
 		for file in regress/t/*.pl
 		do
 			case $file in */000_*) ;; *) echo "$server:${file#regress/}" ;; esac

@@ -309,9 +309,17 @@ BEGIN
         RAISE EXCEPTION 'request % has failed and left nothing: there is nothing to %', steer.id, steer.verb
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'File the request again.';
     END IF;
+    /* the new node is open: rolling back could lose what its users have written */
+    IF verb = 'cancel' AND EXISTS (SELECT FROM zodan.effects e
+                                    WHERE e.request_id = steer.id AND e.kind = 'open') THEN
+        RAISE EXCEPTION 'request % is finishing: the new node has been opened to its users', steer.id
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('Let it end; SELECT zodan.retry(%s) if it has stopped.', steer.id);
+    END IF;
     UPDATE zodan.request_state s
        SET state = CASE WHEN before = 'running' THEN 'running' ELSE steer.state END,
            asked = steer.asked,
+           attempt = CASE WHEN steer.verb = 'retry' THEN 0 ELSE s.attempt END,
            next_attempt_at = NULL,
            finished_at = NULL,
            updated_at = clock_timestamp()
@@ -327,7 +335,7 @@ COMMENT ON FUNCTION zodan.steer(bigint, text, text[], text, text) IS 'what cance
 CREATE FUNCTION zodan.cancel(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'cancel', '{queued,running,retrying,paused,failed}', 'cancelling', 'cancel');
-COMMENT ON FUNCTION zodan.cancel(bigint) IS 'ends the request and undoes what it has made on every node; returns its state';
+COMMENT ON FUNCTION zodan.cancel(bigint) IS 'ends the request and undoes what it has made on every node, until that is opened to its users; returns its state';
 
 CREATE FUNCTION zodan.pause(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -342,7 +350,7 @@ COMMENT ON FUNCTION zodan.resume(bigint) IS 'lets a paused request go on; return
 CREATE FUNCTION zodan.retry(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'retry', '{retrying,failed}', 'queued', NULL);
-COMMENT ON FUNCTION zodan.retry(bigint) IS 'lets a failed request go on from its last phase, or a retrying one at once; returns its state';
+COMMENT ON FUNCTION zodan.retry(bigint) IS 'lets a failed request go on from its last phase, or a retrying one at once, and counts its attempts anew; returns its state';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA zodan FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA zodan FROM PUBLIC;

@@ -132,7 +132,8 @@ find_members(ZodanJob *job)
 						 "  FROM {e}.node n"
 						 "  LEFT JOIN {e}.node_interface i ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
 						 "  LEFT JOIN {e}.local_node l ON l.node_id = n.node_id"
-						 "  LEFT JOIN {e}.subscription s ON s.sub_origin = n.node_id"
+						 "  LEFT JOIN LATERAL (SELECT * FROM {e}.subscription WHERE sub_origin = n.node_id"
+						 "                      ORDER BY sub_id LIMIT 1) AS s ON true"
 						 "  LEFT JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name"
 						 " WHERE n.node_name <> $1 OR l.node_id IS NOT NULL"
 						 " ORDER BY l.node_id IS NULL, n.node_name", job->engine->commit_label)),
@@ -145,7 +146,8 @@ find_members(ZodanJob *job)
 		ZodanMember *m = &job->members[i];
 
 		m->id = zodan_field(result, i, 0);
-		m->name = zodan_field(result, i, 1);
+		/* the source goes by the name that was asked for; the checks compare it */
+		m->name = i == 0 ? job->req->src_node_name : zodan_field(result, i, 1);
 		m->catalog_dsn = zodan_field(result, i, 2);
 		if (PQgetvalue(result, i, 3)[0] != 't')
 		{

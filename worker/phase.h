@@ -22,7 +22,8 @@ extern void zodan_subscribe_to_source(ZodanJob *job);
 extern void zodan_bookmark_peers(ZodanJob *job);
 extern void zodan_sync_peers_to_source(ZodanJob *job);
 extern void zodan_open_snapshot(ZodanJob *job);
-extern void zodan_reserve_source_wal(ZodanJob *job);
+extern void zodan_hold_wal(ZodanJob *job, ZodanConn *conn);
+extern void zodan_release_wal(ZodanJob *job, ZodanConn *conn);
 extern void zodan_set_markers(ZodanJob *job, int snapshot);
 extern void zodan_find_resume_points(ZodanJob *job, int snapshot, XLogRecPtr consistent);
 

@@ -11,13 +11,13 @@
 #include "copy.h"
 
 /*
- * The name of a temporary slot of this join's on the source, where the slots
- * of other databases and other coordinators are as well.
+ * The name of a slot on the node that this join has for a while. The slots of
+ * other databases and other coordinators are there as well.
  */
 static char *
-temporary_slot(ZodanJob *job, const char *use)
+passing_slot(ZodanJob *job, ZodanConn *conn, const char *use)
 {
-	const char *own = ZODAN_SOURCE(job)->slot_in;
+	char	   *own = psprintf("%s/%s", ZODAN_SOURCE(job)->slot_in, conn->node);
 
 	return psprintf("zodan_%s_%08x", use, hash_bytes((const unsigned char *) own, (int) strlen(own)));
 }
@@ -53,19 +53,32 @@ zodan_bookmark_peers(ZodanJob *job)
 }
 
 /*
- * Keeps the source's WAL from here on, until zodan_find_resume_points() has
- * read it.
+ * Keeps the node's WAL from here on, across crashes, until it is released.
  */
 void
-zodan_reserve_source_wal(ZodanJob *job)
+zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
 {
-	zodan_reserve_wal(&ZODAN_SOURCE(job)->conn, temporary_slot(job, "wal"));
+	char	   *slot = passing_slot(job, conn, "wal");
+
+	zodan_effect_intent(conn->node, EFFECT_SLOT, slot);
+	zodan_wal_slot_create(conn, slot);
+	zodan_effect_result(conn->node, EFFECT_SLOT, slot, "done", NULL);
+}
+
+void
+zodan_release_wal(ZodanJob *job, ZodanConn *conn)
+{
+	char	   *slot = passing_slot(job, conn, "wal");
+
+	zodan_slot_drop(conn, slot);
+	if (zodan_find_effect(conn->node, EFFECT_SLOT, slot)->state)
+		zodan_effect_result(conn->node, EFFECT_SLOT, slot, "undone", NULL);
 }
 
 /*
  * Makes sure that the source has, durably, all that its peers committed
  * before their markers, which are noted together with the source's position
- * before them. zodan_reserve_source_wal() comes first, where that is needed.
+ * before them.
  */
 void
 zodan_set_markers(ZodanJob *job, int snapshot)
@@ -124,7 +137,6 @@ zodan_find_resume_points(ZodanJob *job, int snapshot, XLogRecPtr consistent)
 	zodan_resume_points(&source->conn, window, consistent, resume, n);
 	for (int i = 0; i < n; i++)
 		zodan_set_bookmark(snapshot, resume[i].node, "resume_lsn", zodan_format_lsn(resume[i].lsn));
-	zodan_slot_drop(&source->conn, temporary_slot(job, "wal"));
 }
 
 /*
@@ -164,7 +176,7 @@ zodan_open_snapshot(ZodanJob *job)
 
 	job->snapshot.conn = source->conn;
 	zodan_snapshot_open(&job->snapshot, &source->conn,
-						first ? source->slot_first : temporary_slot(job, "copy"), !first,
+						first ? source->slot_first : passing_slot(job, &source->conn, "copy"), !first,
 						job->engine->plugin, zodan_report);
 	zodan_set_bookmark(job->snapshot_no, source->name, "consistent_lsn", zodan_format_lsn(job->snapshot.consistent));
 	if (first)

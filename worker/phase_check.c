@@ -24,14 +24,15 @@ typedef struct Check
 	const char *name;
 	int			nodes;
 	const char *from_source;	/* its value is p.source, as json; or NULL */
-	const char *sql;			/* {e} the engine, {status}, {node_id}: see expand() */
+	const char *sql;			/* {e} the engine, {status}, {node_id}, ...: see expand() */
 } Check;
 
 /* what every check can refer to */
 static const char *const parameters =
 "WITH p AS (SELECT $1::text AS node, $2::text AS new_node, $3::text[] AS slots, $4::text[] AS origins,"
 " $5::int AS need_slots, $6::int AS need_origins, $7::int AS need_senders, $8::int AS need_workers,"
-" $9::json AS source, $10::text[] AS members, $11::text AS plugin, $12::text AS foreign_schemas) ";
+" $9::json AS source, $10::text[] AS members, $11::text AS plugin, $12::text AS foreign_schemas,"
+" $13::text[] AS sets) ";
 
 static const Check version_checks[] = {
 	{
@@ -179,6 +180,21 @@ static const Check prerequisite_checks[] = {
 		"        'replicating', 'Enable it, or look for the errors of its worker in the server log of this node.'"
 		"   FROM {e}.subscription s LEFT JOIN ({status}) AS t(name, status) ON t.name = s.sub_name"
 		"  WHERE NOT s.sub_enabled OR t.status IS DISTINCT FROM 'replicating'"
+		" UNION ALL"
+		" SELECT format('%s subscriptions to node %s: %s', count(*), n.node_name, string_agg(s.sub_name, ', ' ORDER BY s.sub_name)),"
+		"        'one subscription to each node', 'Add the replication sets of all to one of them, and drop the others.'"
+		"   FROM {e}.subscription s JOIN {e}.node n ON n.node_id = s.sub_origin GROUP BY n.node_name HAVING count(*) > 1"
+		" UNION ALL"
+		" SELECT format('subscription %s with forward_origins %s', s.sub_name, s.sub_forward_origins), 'forward_origins {}',"
+		"        'Make the subscription again with forward_origins {}: every node gets each change from where it was made.'"
+		"   FROM {e}.subscription s WHERE s.sub_forward_origins <> '{}'"
+	},
+	{
+		"tables_of_sets", ON_PEERS, "SELECT coalesce(pg_catalog.json_agg(x.name), '[]') FROM ({published}) AS x(name, sets) WHERE x.sets && {source_sets}",
+		"SELECT DISTINCT 'replicated table ' || x.name, 'no table that the source does not replicate',"
+		"       'Add the table to the same replication set on the source, or remove it here: its rows are copied from the source.'"
+		"  FROM p, ({published}) AS x(name, sets)"
+		" WHERE x.sets && p.sets AND NOT EXISTS (SELECT FROM json_array_elements_text(source) AS s WHERE s = x.name)"
 	},
 	{
 		"shared_streams", ON_MEMBERS, NULL,
@@ -245,16 +261,29 @@ static const char *const role_attributes =
 "'IN ROLE ' || (SELECT string_agg(DISTINCT quote_ident(g.rolname), ', ') FROM pg_catalog.pg_auth_members m"
 "               JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid)";
 
+/* what a node offers to others: tables, and the sets that each is in */
+static const char *const published =
+"SELECT format('%%I.%%I', n.nspname, c.relname), array_agg(s.set_name::text)"
+"  FROM %s.replication_set_table t JOIN %s.replication_set s USING (set_id)"
+"  JOIN %s.local_node l ON l.node_id = s.set_nodeid"
+"  JOIN pg_catalog.pg_class c ON c.oid = t.set_reloid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+" GROUP BY n.nspname, c.relname";
+
 /*
  * The text with its placeholders filled in; NULL if what it is about is
  * nothing that the engine has.
  */
 static char *
-expand(const ZodanEngine *engine, const char *text)
+expand(ZodanJob *job, const char *text)
 {
-	const char *const names[] = {"{e}", "{status}", "{node_id}", "{ddl}", "{trapped}", "{label}", "{role}"};
+	const ZodanEngine *engine = job->engine;
+	const char *sets = ZODAN_SOURCE(job)->sets;
+	const char *const names[] = {"{e}", "{status}", "{node_id}", "{ddl}", "{trapped}", "{label}", "{role}",
+	"{published}", "{source_sets}"};
 	const char *const values[] = {engine->name, engine->sub_status, engine->node_id, engine->ddl_setting,
-	engine->trapped_slots, engine->commit_label, role_attributes};
+		engine->trapped_slots, engine->commit_label, role_attributes,
+		psprintf(published, engine->name, engine->name, engine->name),
+	psprintf("%s::text[]", zodan_literal(sets ? sets : "{}"))};
 	StringInfoData buf;
 
 	initStringInfo(&buf);
@@ -313,7 +342,7 @@ set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
 	bool		source = m == ZODAN_SOURCE(job);
 	int			per_origin = job->engine->states_per_origin;
 
-	call->nparams = 12;
+	call->nparams = 13;
 	call->params[0] = m ? m->name : job->req->new_node_name;
 	call->params[1] = job->req->new_node_name;
 	call->params[2] = m ? psprintf("{%s,%s}", m->slot_in ? m->slot_in : "-", source && m->slot_first ? m->slot_first : "-") :
@@ -328,6 +357,7 @@ set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
 	call->params[9] = array_literal(job, offsetof(ZodanMember, name));
 	call->params[10] = job->engine->plugin;
 	call->params[11] = job->engine->foreign_schemas;
+	call->params[12] = m && m->sets ? m->sets : "{}";
 }
 
 /*
@@ -344,13 +374,13 @@ run_checks(ZodanJob *job, const Check *checks, int nchecks)
 	for (int c = 0; c < nchecks; c++)
 	{
 		const Check *check = &checks[c];
-		char	   *sql = expand(job->engine, check->sql);
+		char	   *sql = expand(job, check->sql);
 		char	   *from_source = NULL;
 
 		if (!sql)
 			continue;
 		if (check->from_source)
-			from_source = zodan_value(&ZODAN_SOURCE(job)->conn, expand(job->engine, check->from_source), 0);
+			from_source = zodan_value(&ZODAN_SOURCE(job)->conn, expand(job, check->from_source), 0);
 		for (int i = 0; i <= job->nmembers; i++)
 		{
 			ZodanMember *m = i < job->nmembers ? &job->members[i] : NULL;

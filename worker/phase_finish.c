@@ -136,6 +136,8 @@ zodan_finish(ZodanJob *job)
 		zodan_copy_sequences(job, zodan_skipped_schemas(job));
 		zodan_effect_intent(job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
 	}
+	/* rows of users may be lost by a rollback from here on */
+	zodan_wait_hook = NULL;
 	if (fence->result)
 		PQclear(zodan_query(&job->new_conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT %s",
 													 zodan_quote(job->new_dbname), fence->result), 0));

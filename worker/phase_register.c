@@ -21,6 +21,11 @@ fence_new_node(ZodanJob *job)
 							zodan_value(conn, "SELECT datconnlimit FROM pg_catalog.pg_database"
 										" WHERE datname = pg_catalog.current_database()", 0));
 	PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT 0", zodan_quote(job->new_dbname)), 0));
+	/* whoever is in already */
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_terminate_backend(a.pid)"
+						"  FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid"
+						" WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend'"
+						"   AND NOT r.rolsuper", 0));
 	fence = zodan_find_effect(fence->node, fence->kind, fence->name);
 	zodan_effect_result(fence->node, fence->kind, fence->name, "done", fence->result);
 }

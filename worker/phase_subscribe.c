@@ -136,6 +136,42 @@ cut_stream(ZodanJob *job, XLogRecPtr window, XLogRecPtr marker)
 }
 
 /*
+ * Moves the peers' slots over what the source has by now. That decodes all
+ * that was written since the join began, while the source's stream still runs.
+ */
+static void
+advance_peers(ZodanJob *job)
+{
+	int			n = ZODAN_NPEERS(job);
+	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * n);
+
+	zodan_set_markers(job, ZODAN_CUT);
+	for (int i = 0; i < n; i++)
+	{
+		ZodanMember *m = &ZODAN_PEERS(job)[i];
+
+		slots[i].conn = &m->conn;
+		slots[i].name = m->slot_in;
+		slots[i].lsn = zodan_get_bookmark(ZODAN_CUT, m->name)->marker_lsn;
+	}
+	zodan_slots_advance(slots, n);
+}
+
+/*
+ * A position that lies behind all that a node has flushed can only be an error
+ * of ours, and would lose rows.
+ */
+static void
+check_position(ZodanConn *conn, const char *lsn)
+{
+	if (zodan_value(conn, "SELECT pg_catalog.pg_current_wal_flush_lsn() OPERATOR(pg_catalog.<) $1::pg_catalog.pg_lsn", 1, lsn)[0] == 't')
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("node \"%s\": its stream would begin at %s, which it has not written yet", conn->node, lsn),
+				 errhint("Cancel the request, and report this as an error of zodan_bgw's.")));
+}
+
+/*
  * Finds where the new node stands in the source's stream, and from where on
  * it takes each peer's own; stores the positions.
  */
@@ -157,6 +193,7 @@ cut(ZodanJob *job)
 	 */
 	if (!mark->marker_lsn)
 	{
+		advance_peers(job);
 		for (;;)
 		{
 			int64		ms = catch_up(job, NULL);
@@ -171,7 +208,8 @@ cut(ZodanJob *job)
 		zodan_slots_create(&slot, 1, job->engine->plugin);
 		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
 
-		zodan_reserve_source_wal(job);
+		zodan_hold_wal(job, &source->conn);
+		zodan_hold_wal(job, new_conn);
 		zodan_set_markers(job, ZODAN_CUT);
 		zodan_set_bookmark(ZODAN_CUT, new_node, "window_lsn",
 						   zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
@@ -199,6 +237,7 @@ zodan_advance_slots(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *new_conn = &job->new_conn;
+	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * job->nmembers);
 	ZodanEffect *first;
 
 	if (ZODAN_NPEERS(job) == 0)
@@ -208,6 +247,8 @@ zodan_advance_slots(ZodanJob *job)
 	}
 	if (!zodan_get_bookmark(ZODAN_CUT, source->name)->consistent_lsn)
 		cut(job);
+	zodan_release_wal(job, &source->conn);
+	zodan_release_wal(job, new_conn);
 
 	first = zodan_find_effect(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
 	if (zodan_sub_exists(job->engine, new_conn, source->sub_first))
@@ -225,12 +266,18 @@ zodan_advance_slots(ZodanJob *job)
 	{
 		ZodanMember *m = &job->members[i];
 		ZodanBookmark *mark = zodan_get_bookmark(ZODAN_CUT, m->name);
-		XLogRecPtr	lsn = zodan_parse_lsn(i == 0 ? mark->consistent_lsn : mark->resume_lsn);
 
-		zodan_slot_advance(&m->conn, m->slot_in, lsn);
-		zodan_origin_set(new_conn, m->slot_in, lsn);
+		slots[i].conn = &m->conn;
+		slots[i].name = m->slot_in;
+		slots[i].lsn = i == 0 ? mark->consistent_lsn : mark->resume_lsn;
+		check_position(slots[i].conn, slots[i].lsn);
+	}
+	zodan_slots_advance(slots, job->nmembers);
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		zodan_origin_set(new_conn, slots[i].name, zodan_parse_lsn(slots[i].lsn));
 		zodan_job_detail(job, (i + 1.0) / job->nmembers,
-						 psprintf("the stream of node %s begins at %X/%X", m->name, LSN_FORMAT_ARGS(lsn)));
+						 psprintf("the stream of node %s begins at %s", job->members[i].name, slots[i].lsn));
 	}
 }
 

@@ -161,14 +161,17 @@ zodan_dsn_redact(const char *dsn)
 }
 
 /*
- * The DSN in keyword form without its password, which goes to *password (NULL
- * if there is none): for a child process, which gets it in its environment.
+ * A DSN by which a child process connects as conn has: to the same server,
+ * where the DSN has several, and with these server options (as in PGOPTIONS)
+ * on top of its own. The password is left out: it goes to *password (NULL if
+ * there is none), for the child's environment.
  */
 char *
-zodan_dsn_split(const char *dsn, char **password)
+zodan_dsn_for_child(const ZodanConn *conn, const char *server_options, char **password)
 {
 	StringInfoData buf;
-	PQconninfoOption *options = PQconninfoParse(dsn, NULL);
+	const char *own_options = NULL;
+	PQconninfoOption *options = PQconninfoParse(conn->dsn, NULL);
 
 	if (!options)
 		ereport(ERROR,
@@ -182,9 +185,17 @@ zodan_dsn_split(const char *dsn, char **password)
 			continue;
 		if (strcmp(o->keyword, "password") == 0)
 			*password = pstrdup(o->val);
-		else
+		else if (strcmp(o->keyword, "options") == 0)
+			own_options = o->val;
+		else if (strcmp(o->keyword, "host") != 0 && strcmp(o->keyword, "hostaddr") != 0 &&
+				 strcmp(o->keyword, "port") != 0)
 			append_option(&buf, o->keyword, o->val);
 	}
+	append_option(&buf, "host", PQhost(conn->pg));
+	append_option(&buf, "hostaddr", PQhostaddr(conn->pg)[0] && PQhost(conn->pg)[0] != '/' ? PQhostaddr(conn->pg) : "");
+	append_option(&buf, "port", PQport(conn->pg));
+	append_option(&buf, "options", own_options ? psprintf("%s %s", own_options, server_options) : server_options);
+	append_option(&buf, "application_name", application);
 	PQconninfoFree(options);
 	return buf.data;
 }
@@ -228,8 +239,9 @@ secret_length(const char *text)
 }
 
 /*
- * If a password begins within what starts at text ("password=", or the user
- * of an URI), returns how many bytes stand before it, and its length; else 0.
+ * If a password begins within what starts at text ("password=", "password"
+ * and a literal, or the user of an URI), returns how many bytes stand before
+ * it, and its length; else 0.
  */
 static size_t
 secret_prefix(const char *text, size_t *length)
@@ -238,10 +250,13 @@ secret_prefix(const char *text, size_t *length)
 	{
 		size_t		n = 8 + strspn(text + 8, " ");
 
-		if (text[n] != '=')
+		if (text[n] == '=')
+		{
+			n++;
+			n += strspn(text + n, " ");
+		}
+		else if (n == 8 || text[n] != '\'')
 			return 0;
-		n++;
-		n += strspn(text + n, " ");
 		*length = secret_length(text + n);
 		return n;
 	}

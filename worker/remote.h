@@ -10,7 +10,7 @@
 #include "libpq-fe.h"
 #include "wait.h"
 
-#define ZODAN_MAX_PARAMS	12
+#define ZODAN_MAX_PARAMS	13
 
 /* A timeout for a statement that works as long as it takes */
 #define ZODAN_NO_TIMEOUT	(-1)
@@ -53,7 +53,7 @@ extern int64 zodan_remote_timeout(void);
 
 extern char *zodan_dsn_check(const char *dsn, bool need_password);
 extern char *zodan_dsn_redact(const char *dsn);
-extern char *zodan_dsn_split(const char *dsn, char **password);
+extern char *zodan_dsn_for_child(const ZodanConn *conn, const char *server_options, char **password);
 extern void zodan_dsn_remember(const char *dsn);
 extern char *zodan_redact(const char *text);
 

@@ -9,8 +9,9 @@
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 
-/* how the source's WAL is read: backwards, in pieces */
-#define WAL_PIECE	(8 * 1024 * 1024)
+/* how the source's WAL is read: backwards, in pieces that grow */
+#define WAL_PIECE_FIRST	(512 * 1024)
+#define WAL_PIECE_LAST	(16 * 1024 * 1024)
 
 /* how far before a piece the changes of its commits are looked for at first */
 #define WAL_BACK	(1024 * 1024)
@@ -100,34 +101,41 @@ zodan_slot_drop(ZodanConn *conn, const char *slot)
 }
 
 /*
- * Moves the slot forward to lsn; nothing happens if it is there already.
+ * Moves each slot forward to its lsn, on different nodes side by side. Nothing
+ * happens to one that is there already.
  */
 void
-zodan_slot_advance(ZodanConn *conn, const char *slot, XLogRecPtr lsn)
+zodan_slots_advance(ZodanSlot *slots, int nslots)
 {
-	ZodanCall	call = {.conn = conn,.nparams = 2};
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * Max(nslots, 1));
 
-	/* it decodes all that lies between, however long that takes */
-	call.sql = "SELECT pg_catalog.pg_replication_slot_advance(slot_name, $2::pg_catalog.pg_lsn)"
-		"  FROM pg_catalog.pg_replication_slots"
-		" WHERE slot_name = $1 AND confirmed_flush_lsn OPERATOR(pg_catalog.<) $2::pg_catalog.pg_lsn";
-	call.params[0] = slot;
-	call.params[1] = zodan_format_lsn(lsn);
-	zodan_call_all(&call, 1, ZODAN_NO_TIMEOUT);
-	zodan_raise_any(&call, 1);
-	PQclear(call.result);
+	for (int i = 0; i < nslots; i++)
+	{
+		calls[i].conn = slots[i].conn;
+		calls[i].sql = "SELECT pg_catalog.pg_replication_slot_advance(slot_name, $2::pg_catalog.pg_lsn)"
+			"  FROM pg_catalog.pg_replication_slots"
+			" WHERE slot_name = $1 AND confirmed_flush_lsn OPERATOR(pg_catalog.<) $2::pg_catalog.pg_lsn";
+		calls[i].nparams = 2;
+		calls[i].params[0] = slots[i].name;
+		calls[i].params[1] = slots[i].lsn;
+	}
+	/* all that lies between is decoded, however long that takes */
+	zodan_call_all(calls, nslots, ZODAN_NO_TIMEOUT);
+	zodan_raise_any(calls, nslots);
+	for (int i = 0; i < nslots; i++)
+		PQclear(calls[i].result);
+	pfree(calls);
 }
 
 /*
- * Keeps the node's WAL from here on, until the session ends or the slot is
- * dropped.
+ * Makes a slot that keeps the node's WAL from here on; one of that name that
+ * is there begins anew.
  */
 void
-zodan_reserve_wal(ZodanConn *conn, const char *slot)
+zodan_wal_slot_create(ZodanConn *conn, const char *slot)
 {
 	zodan_slot_drop(conn, slot);
-	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_create_physical_replication_slot($1, true, true)",
-						1, slot));
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_create_physical_replication_slot($1, true)", 1, slot));
 }
 
 /* ---------- origins ---------- */
@@ -166,13 +174,15 @@ zodan_origin_in_use(ZodanConn *conn, const char *origin)
 }
 
 /*
- * Sets where the subscriber goes on. Only for a subscription that is disabled
- * and has never run.
+ * Sets where the subscriber goes on, durably. Only for a subscription that is
+ * disabled and has never run.
  */
 void
 zodan_origin_set(ZodanConn *conn, const char *origin, XLogRecPtr lsn)
 {
-	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_replication_origin_advance($1, $2::pg_catalog.pg_lsn)", 2,
+	/* it writes WAL, but only a commit that has something to commit flushes it */
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_replication_origin_advance($1, $2::pg_catalog.pg_lsn),"
+						" pg_catalog.pg_logical_emit_message(true, 'zodan', 'origin')", 2,
 						origin, zodan_format_lsn(lsn)));
 }
 
@@ -244,8 +254,9 @@ look_at_slots(ZodanConfirm *waits, int nwaits)
 /*
  * Waits until each slot's reader has confirmed its position: then all that
  * was committed before it is applied and durable on the subscriber, since the
- * stream would start there after a crash. report (may be NULL) is told about
- * every second who is behind.
+ * stream would start there after a crash. That may take long; what is bounded
+ * by timeout_ms is the time in which nobody gets anywhere. report (may be NULL)
+ * is told about every second who is behind.
  */
 void
 zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
@@ -253,6 +264,7 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 {
 	ZodanDeadline deadline = zodan_deadline(timeout_ms);
 	ZodanDeadline next_report = zodan_deadline(1000);
+	XLogRecPtr	moved = 0;
 	int			poll_ms = POLL_FIRST_MS;
 
 	for (int i = 0; i < nwaits; i++)
@@ -260,9 +272,15 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 	for (;;)
 	{
 		ZodanConfirm *behind = NULL;
+		XLogRecPtr	sum = 0;
 		char	   *where;
 
 		look_at_slots(waits, nwaits);
+		for (int i = 0; i < nwaits; i++)
+			sum += waits[i].confirmed;
+		if (sum > moved)
+			deadline = zodan_deadline(timeout_ms);
+		moved = sum;
 		for (int i = 0; i < nwaits && !behind; i++)
 			if (!waits[i].reached)
 				behind = &waits[i];
@@ -384,9 +402,9 @@ static const char *const wal_query =
 " commits AS (SELECT xid::text AS top, pg_catalog.regexp_match(description, 'origin: node (\\d+), lsn ([0-9A-F]+/[0-9A-F]+)') AS m,"
 "   pg_catalog.regexp_match(description, 'subxacts:((?: \\d+)+)') AS subs"
 "   FROM r WHERE resource_manager = 'Transaction' AND record_type LIKE 'COMMIT%' AND start_lsn >= $2::pg_catalog.pg_lsn),"
-" labelled AS (SELECT m[1] AS label, m[2]::pg_catalog.pg_lsn AS lsn, (SELECT pg_catalog.bool_or(t.here) FROM touched t"
-"   WHERE t.xid = ANY (top || pg_catalog.string_to_array(pg_catalog.ltrim(coalesce(subs[1], '')), ' '))) AS here"
-"   FROM commits WHERE m IS NOT NULL AND m[2] <> '0/0')"
+" labelled AS (SELECT c.m[1] AS label, c.m[2]::pg_catalog.pg_lsn AS lsn, pg_catalog.bool_or(t.here) AS here FROM commits c"
+"  CROSS JOIN LATERAL pg_catalog.unnest(c.top || pg_catalog.string_to_array(pg_catalog.ltrim(coalesce(c.subs[1], '')), ' ')) AS x(xid)"
+"   LEFT JOIN touched t ON t.xid = x.xid WHERE c.m IS NOT NULL AND c.m[2] <> '0/0' GROUP BY c.top, c.m)"
 " SELECT NULL AS label, pg_catalog.min(start_lsn), EXISTS (SELECT FROM labelled WHERE here IS NULL)"
 "   FROM r WHERE start_lsn >= $2::pg_catalog.pg_lsn"
 " UNION ALL"
@@ -422,7 +440,7 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 					ZodanResume *peers, int npeers)
 {
 	XLogRecPtr	end = consistent;
-	uint64		piece = WAL_PIECE;
+	uint64		piece = WAL_PIECE_FIRST;
 	uint64		back = WAL_BACK;
 
 	if (npeers == 0)
@@ -466,8 +484,9 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 			all = all && peers[i].found;
 		if (all || start == window)
 			return;
+		piece = Min(piece * 2, WAL_PIECE_LAST);
 		if (first == InvalidXLogRecPtr)
-			piece *= 2;			/* it lies within one record */
+			piece *= 2;			/* it all lies within one record */
 		else
 			end = first;
 	}

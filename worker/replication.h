@@ -21,12 +21,12 @@ typedef struct ZodanConfirm
 	bool		reached;		/* out */
 } ZodanConfirm;
 
-/* A slot to make */
+/* A slot to make, or to move */
 typedef struct ZodanSlot
 {
 	ZodanConn  *conn;
 	const char *name;
-	char	   *lsn;			/* out: where it begins */
+	char	   *lsn;			/* out: where it begins; in: where to move it */
 } ZodanSlot;
 
 /* A peer whose commits are looked for in the source's WAL */
@@ -50,8 +50,8 @@ extern char *zodan_format_lsn(XLogRecPtr lsn);
 
 extern void zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin);
 extern void zodan_slot_drop(ZodanConn *conn, const char *slot);
-extern void zodan_slot_advance(ZodanConn *conn, const char *slot, XLogRecPtr lsn);
-extern void zodan_reserve_wal(ZodanConn *conn, const char *slot);
+extern void zodan_slots_advance(ZodanSlot *slots, int nslots);
+extern void zodan_wal_slot_create(ZodanConn *conn, const char *slot);
 
 extern void zodan_origin_create(ZodanConn *conn, const char *origin);
 extern void zodan_origin_drop(ZodanConn *conn, const char *origin);

@@ -22,6 +22,7 @@
 #include "phases.h"
 #include "postmaster/interrupt.h"
 #include "retry.h"
+#include "schema.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -127,6 +128,7 @@ roll_back(ZodanJob *job, const char *state)
 		zodan_cluster_require(job);
 		zodan_cluster_lock(job);
 		zodan_undo(job);
+		zodan_schema_forget(job);
 	}
 	zodan_event("info", NULL, "cancelled: what the request made is undone");
 	zodan_end_request("rolling_back", "cancelled", true);

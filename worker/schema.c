@@ -33,9 +33,10 @@
 #include "port.h"
 #include "settings.h"
 #include "storage/fd.h"
+#include "storage/ipc.h"
 
 #define WORK_DIR	"zodan"
-#define OUTPUT_MAX	(1024 * 1024)
+#define OUTPUT_MAX	(512 * 1024 * 1024)
 
 /* an argument list that grows */
 typedef struct Command
@@ -70,27 +71,24 @@ add_arg(Command *command, char *arg)
 }
 
 /*
- * The environment of a program: ours, but with nothing of libpq's in it that
- * isn't ours, and the password.
+ * The environment of a program: ours, but with nothing in it that changes what
+ * it says, and the password.
  */
 static void
-set_environment(Command *command, const char *password, const char *pgoptions)
+set_environment(Command *command, const char *password)
 {
 	extern char **environ;
 	int			n = 0;
 
 	for (char **e = environ; *e; e++)
 		n++;
-	command->envp = palloc0(sizeof(char *) * (n + 5));
+	command->envp = palloc0(sizeof(char *) * (n + 3));
 	n = 0;
 	for (char **e = environ; *e; e++)
-		if (strncmp(*e, "PGPASSWORD=", 11) != 0 && strncmp(*e, "PGOPTIONS=", 10) != 0 &&
-			strncmp(*e, "PGAPPNAME=", 10) != 0 && strncmp(*e, "LC_ALL=", 7) != 0)
+		if (strncmp(*e, "PGPASSWORD=", 11) != 0 && strncmp(*e, "LC_ALL=", 7) != 0)
 			command->envp[n++] = *e;
 	if (password)
 		command->envp[n++] = psprintf("PGPASSWORD=%s", password);
-	command->envp[n++] = psprintf("PGOPTIONS=%s", pgoptions);
-	command->envp[n++] = psprintf("PGAPPNAME=%s", zodan_remote_application());
 	command->envp[n++] = "LC_ALL=C";
 }
 
@@ -109,10 +107,6 @@ new_command(ZodanJob *job, const char *program, ZodanConn *conn)
 	initStringInfo(&options);
 	if (conn)
 	{
-		char	   *dsn = zodan_dsn_split(conn->dsn, &password);
-
-		/* the connection's own name wins over PGAPPNAME */
-		add_arg(command, psprintf("--dbname=%s application_name='%s'", dsn, zodan_remote_application()));
 		appendStringInfoString(&options,
 							   "-c log_statement=none -c log_min_error_statement=panic"
 							   " -c log_min_duration_statement=-1 -c client_min_messages=error"
@@ -120,9 +114,29 @@ new_command(ZodanJob *job, const char *program, ZodanConn *conn)
 							   " -c idle_in_transaction_session_timeout=0");
 		if (job->engine->ddl_setting)
 			appendStringInfo(&options, " -c %s=off", job->engine->ddl_setting);
+		add_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn, options.data, &password)));
 	}
-	set_environment(command, password, options.data);
+	set_environment(command, password);
 	return command;
+}
+
+/* the program under way; 0: none */
+static pid_t child = 0;
+
+/*
+ * A program must not outlive us: what it makes, our successor makes again.
+ */
+static void
+end_child(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	if (child > 0)
+	{
+		kill(child, SIGTERM);
+		waitpid(child, NULL, 0);
+		child = 0;
+	}
 }
 
 /*
@@ -139,10 +153,13 @@ run_command(Command *command)
 	sigset_t	all;
 	StringInfoData output;
 	int			fds[2];
-	pid_t		pid;
 	int			status;
 	int			rc;
+	static bool registered = false;
 
+	if (!registered)
+		before_shmem_exit(end_child, (Datum) 0);
+	registered = true;
 	if (pipe(fds) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not make a pipe: %m")));
 	fcntl(fds[0], F_SETFD, FD_CLOEXEC);
@@ -159,12 +176,13 @@ run_command(Command *command)
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	rc = posix_spawn(&pid, command->argv[0], &actions, &attributes, command->argv, command->envp);
+	rc = posix_spawn(&child, command->argv[0], &actions, &attributes, command->argv, command->envp);
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attributes);
 	close(fds[1]);
 	if (rc != 0)
 	{
+		child = 0;
 		errno = rc;
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FILE),
@@ -173,37 +191,28 @@ run_command(Command *command)
 	}
 
 	initStringInfo(&output);
-	PG_TRY();
+	for (;;)
 	{
-		for (;;)
+		char		chunk[8192];
+		ssize_t		n = read(fds[0], chunk, sizeof(chunk));
+
+		if (n == 0)
+			break;
+		if (n < 0)
 		{
-			char		chunk[8192];
-			ssize_t		n = read(fds[0], chunk, sizeof(chunk));
+			ZodanSocket sock = {.fd = fds[0],.events = WL_SOCKET_READABLE};
 
-			if (n == 0)
-				break;
-			if (n < 0)
-			{
-				ZodanSocket sock = {.fd = fds[0],.events = WL_SOCKET_READABLE};
-
-				if (errno != EAGAIN && errno != EINTR)
-					ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from \"%s\": %m", command->argv[0])));
-				zodan_wait_sockets(&sock, 1, zodan_deadline(1000));
-			}
-			else if (output.len + n < OUTPUT_MAX * 64)
-				appendBinaryStringInfo(&output, chunk, (int) n);
+			if (errno != EAGAIN && errno != EINTR)
+				ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from \"%s\": %m", command->argv[0])));
+			zodan_wait_sockets(&sock, 1, zodan_deadline(1000));
 		}
+		else if (output.len + n < OUTPUT_MAX)
+			appendBinaryStringInfo(&output, chunk, (int) n);
 	}
-	PG_CATCH();
-	{
-		kill(pid, SIGTERM);
-		waitpid(pid, &status, 0);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
 	close(fds[0]);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
+	child = 0;
 
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 	{
@@ -402,6 +411,8 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	add_arg(command, "--section=pre-data");
 	add_arg(command, "--section=post-data");
 	add_arg(command, "--no-subscriptions");
+	/* large objects: their contents don't replicate */
+	add_arg(command, "-B");
 	add_arg(command, psprintf("--snapshot=%s", snapshot));
 	add_arg(command, psprintf("--lock-wait-timeout=" INT64_FORMAT, zodan_remote_timeout()));
 	add_arg(command, psprintf("--file=%s", unfinished));
@@ -493,14 +504,15 @@ zodan_schema_restore_last(ZodanJob *job, bool again)
 /*
  * Drops what the restores have made: pg_restore writes the statements for
  * that in front of all others, in the right order, when it's told to clean.
+ * Returns false if the dump is not there any more.
  */
-void
+bool
 zodan_schema_drop(ZodanJob *job)
 {
 	static const char *const lists[] = {"last.list", "post.list", "pre.list"};
 
 	if (!zodan_schema_dumped(job))
-		return;
+		return false;
 	for (int i = 0; i < lengthof(lists); i++)
 	{
 		Command    *command;
@@ -527,8 +539,9 @@ zodan_schema_drop(ZodanJob *job)
 			if (*line == '\\')
 				line[0] = line[1] = '-';
 		}
-		PQclear(zodan_query(&job->new_conn, psprintf("BEGIN; %s; COMMIT; RESET ALL", script), 0));
+		PQclear(zodan_query(&job->new_conn, psprintf("BEGIN; %s\n; COMMIT; RESET ALL", script), 0));
 	}
+	return true;
 }
 
 /*

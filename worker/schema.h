@@ -15,7 +15,7 @@ extern void zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *s
 extern void zodan_schema_restore_tables(ZodanJob *job, bool again);
 extern void zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again);
 extern void zodan_schema_restore_last(ZodanJob *job, bool again);
-extern void zodan_schema_drop(ZodanJob *job);
+extern bool zodan_schema_drop(ZodanJob *job);
 extern void zodan_schema_forget(ZodanJob *job);
 extern int	zodan_add_foreign_keys(ZodanJob *job, const char *skipped_schemas);
 extern int	zodan_copy_sequences(ZodanJob *job, const char *skipped_schemas);

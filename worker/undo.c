@@ -1,6 +1,6 @@
 /*
  * undo.c
- *		Undoes what a request has made: its effects, latest first.
+ *		Undoes what a request has made: its effects.
  *
  * Each kind of effect has one way to be undone, which also does where nothing
  * is left to undo; so a rollback that was interrupted just starts again.
@@ -48,9 +48,11 @@ undo_effect(ZodanJob *job, ZodanEffect *effect)
 	else if (strcmp(effect->kind, EFFECT_SCHEMA) == 0)
 	{
 		/* without a list of what was there nothing was made */
-		if (effect->result)
-			zodan_schema_drop(job);
-		zodan_schema_forget(job);
+		if (effect->result && !zodan_schema_drop(job))
+			zodan_event("warning", effect->node,
+						psprintf("the structure that was copied stays: its dump in directory zodan/" INT64_FORMAT
+								 " of the coordinator's data directory is gone; drop database %s there and create it again",
+								 job->req->id, effect->name));
 	}
 	else if (strcmp(effect->kind, EFFECT_FENCE) == 0)
 	{
@@ -62,11 +64,8 @@ undo_effect(ZodanJob *job, ZodanEffect *effect)
 		elog(ERROR, "effect of unknown kind \"%s\"", effect->kind);
 }
 
-/*
- * Undoes all that is left, and says what.
- */
-void
-zodan_undo(ZodanJob *job)
+static void
+undo_effects(ZodanJob *job, bool of_database)
 {
 	List	   *effects = zodan_live_effects();
 	ListCell   *cell;
@@ -75,8 +74,21 @@ zodan_undo(ZodanJob *job)
 	{
 		ZodanEffect *effect = lfirst(cell);
 
+		if (of_database != (strcmp(effect->kind, EFFECT_SCHEMA) == 0 || strcmp(effect->kind, EFFECT_FENCE) == 0))
+			continue;
 		undo_effect(job, effect);
 		zodan_effect_result(effect->node, effect->kind, effect->name, "undone", effect->result);
 		zodan_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
 	}
+}
+
+/*
+ * Undoes all that is left, and says what: first what the engine has, whose
+ * replication sets hold on to the tables, then the structure and the fence.
+ */
+void
+zodan_undo(ZodanJob *job)
+{
+	undo_effects(job, false);
+	undo_effects(job, true);
 }

@@ -122,6 +122,8 @@ validate_options(Jsonb *options, bool need_password)
 		{
 			if (depth == 1 && strcmp(key, token == WJB_BEGIN_OBJECT ? "peer_dsns" : "replication_sets") != 0)
 				refuse(psprintf("options.%s", key), token == WJB_BEGIN_OBJECT ? "must be an array of strings" : "must be an object of strings");
+			if (token == WJB_BEGIN_ARRAY && v.val.array.nElems == 0)
+				refuse(psprintf("options.%s", key), "must name at least one set");
 			if (++depth > 2)
 				refuse(psprintf("options.%s", key), "must hold strings only");
 		}
@@ -201,6 +203,10 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 										 DirectFunctionCall3(interval_in, CStringGetDatum("1 second"),
 															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
 		refuse("sync_timeout", "must be at least one second");
+	if (DatumGetBool(DirectFunctionCall2(interval_gt, datum,
+										 DirectFunctionCall3(interval_in, CStringGetDatum("30 days"),
+															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
+		refuse("sync_timeout", "must not be more than 30 days");
 	datum = field_datum(trigger, "max_attempts", &isnull);
 	if (!isnull && DatumGetInt32(datum) < 1)
 		refuse("max_attempts", "must be positive");

@@ -14,6 +14,7 @@ package ZodanCluster;
 use strict;
 use warnings;
 
+use Digest::MD5 qw(md5_hex);
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -26,7 +27,7 @@ my %engines = (
 	pglogical => {
 		plugin => 'pglogical_output',
 		node => 'pglogical.create_node(%s, %s)',
-		subscribe => 'pglogical.create_subscription(%s, %s, synchronize_data := false, forward_origins := \'{}\')',
+		subscribe => 'pglogical.create_subscription(%s, %s, synchronize_data := false, forward_origins := \'{}\'%s)',
 		unsubscribed => 'pglogical.alter_subscription_disable(%s, true)',
 		enable => 'pglogical.alter_subscription_enable(%s, true)',
 		drop => 'pglogical.drop_subscription(%s)',
@@ -40,7 +41,7 @@ my %engines = (
 	spock => {
 		plugin => 'spock_output',
 		node => 'spock.node_create(%s, %s)',
-		subscribe => 'spock.sub_create(%s, %s)',
+		subscribe => 'spock.sub_create(%s, %s%s)',
 		unsubscribed => 'spock.sub_disable(%s, true)',
 		enable => 'spock.sub_enable(%s, true)',
 		drop => 'spock.sub_drop(%s)',
@@ -85,7 +86,10 @@ sub dsn_value
 }
 
 # nodes: how many, or a list of names; dbname; setup: SQL for the first node's
-# structure, run on all; conf: more settings
+# structure, run on all; conf: more settings; sets: SQL that fills the
+# replication sets; subscribe_sets: SQL for an array of those to subscribe to;
+# password: connections between the servers go over TCP, by a role "mesh" with
+# this password, which the servers ask for
 sub new
 {
 	my ($class, %arg) = @_;
@@ -93,10 +97,11 @@ sub new
 		dbname => $arg{dbname} || 'inventory',
 		conf => $arg{conf} || '',
 		setup => $arg{setup} || '',
+		password => $arg{password},
 		servers => {},
 		order => [],
 	}, $class;
-	my @names = ref $arg{nodes} ? @{ $arg{nodes} } : map { "n$_" } 1 .. ($arg{nodes} || 1);
+	my @names = ref $arg{nodes} ? @{ $arg{nodes} } : map { "n$_" } 1 .. ($arg{nodes} // 1);
 
 	for my $name (@names)
 	{
@@ -112,7 +117,8 @@ sub new
 		{
 			next if $from eq $to;
 			$self->psql($to, sprintf 'SELECT ' . $self->e('subscribe'),
-				q_($self->sub_name($from, $to)), q_($self->dsn($from)));
+				q_($self->sub_name($from, $to)), q_($self->dsn($from)),
+				$arg{subscribe_sets} ? ", replication_sets := $arg{subscribe_sets}" : '');
 		}
 	}
 	$self->wait_replicating(@names);
@@ -123,9 +129,9 @@ sub new
 sub sub_name
 {
 	my ($self, $from, $to) = @_;
-	my $name = lc "s_${from}_to_$to";
-	$name =~ s/[^a-z0-9_]/_/g;
-	return substr($name, 0, 50) . 'x';
+	my $name = "s_${from}_to_$to";
+	return "${name}x" if $name =~ /^[a-z0-9_]{1,50}$/;
+	return 's_' . md5_hex($name) . 'x';
 }
 
 my $server_no = 0;
@@ -153,11 +159,22 @@ zodan.poll_interval = 60s
 log_line_prefix = '%m [%p] %a '
 log_min_messages = info
 fsync = off
+full_page_writes = off
+shared_buffers = 64MB
+max_wal_size = 2GB
 autovacuum_naptime = 10s
 } . $self->e('settings') . $self->{conf} . $conf);
 	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, " . $self->e('plugin') . "'")
 	  if system_knows($node, 'output_plugin_libraries');
+	if ($self->{password})
+	{
+		$node->append_conf('postgresql.conf', "listen_addresses = '127.0.0.1'\nlog_statement = none\n");
+		open my $hba, '>', $node->data_dir . '/pg_hba.conf' or die $!;
+		print $hba "local all,replication all trust\nhost all,replication all 127.0.0.1/32 scram-sha-256\n";
+		close $hba;
+	}
 	$node->start;
+	$node->safe_psql('postgres', 'CREATE ROLE mesh LOGIN SUPERUSER PASSWORD ' . q_($self->{password})) if $self->{password};
 	$node->safe_psql('postgres', 'CREATE DATABASE ' . ident($self->{dbname}) . ' ' . ($arg{database} || ''));
 	$node->safe_psql('postgres', 'CREATE EXTENSION zodan_bgw');
 	$self->{servers}{$name} = $node;
@@ -198,6 +215,8 @@ sub dsn
 {
 	my ($self, $name) = @_;
 	my $node = $self->server($name);
+	return 'host=127.0.0.1 port=' . $node->port . ' dbname=' . dsn_value($self->{dbname}) . ' user=mesh password=' . dsn_value($self->{password})
+	  if $self->{password};
 	return 'host=' . $node->host . ' port=' . $node->port . ' dbname=' . dsn_value($self->{dbname}) . ' user=postgres'
 	  if $ENV{USER} && $ENV{USER} eq 'postgres';
 	return 'host=' . $node->host . ' port=' . $node->port . ' dbname=' . dsn_value($self->{dbname});

@@ -7,7 +7,7 @@ use Test::More;
 
 plan(skip_all => 'cppcheck is not installed') unless `cppcheck --version 2>/dev/null`;
 
-my $tree = "$FindBin::RealBin/../..";
-my $said = `cd '$tree' && cppcheck --quiet --enable=warning,performance,portability --inline-suppr -j 2 -I worker worker 2>&1`;
-is($said, '', 'cppcheck');
+chdir "$FindBin::RealBin/../.." || die $!;
+is(`cppcheck --quiet --enable=warning,performance,portability --inline-suppr --suppress=normalCheckLevelMaxBranches -j 2 --include=regress/cppcheck.h -I worker worker 2>&1`,
+	'', 'cppcheck');
 done_testing();

@@ -116,7 +116,7 @@ my $has_plugin_list = ZodanCluster::system_knows($bad, 'output_plugin_libraries'
 $c->psql('bad', sprintf 'SELECT ' . $c->e('node'), "'other'", ZodanCluster::q_($c->dsn('bad')));
 $c->psql('bad', sprintf 'SELECT ' . $c->e('set'), "'extra'");
 $c->psql('bad', 'CREATE TABLE here (id int); CREATE TABLE "Here Too" (id int); CREATE MATERIALIZED VIEW seen AS SELECT 1; CREATE SCHEMA s; CREATE EXTENSION hstore');
-$c->psql('bad', sprintf 'SELECT ' . $c->e('subscribe'), "'sub_from_n1_x'", ZodanCluster::q_($c->dsn('n1')));
+$c->psql('bad', sprintf 'SELECT ' . $c->e('subscribe'), "'sub_from_n1_x'", ZodanCluster::q_($c->dsn('n1')), '');
 # (which makes a slot on n1 that isn't in the way)
 my $slot_name = $spock ? 'spock.spock_gen_slot_name' : 'pglogical.pglogical_gen_slot_name';
 my $slot_in = $c->psql('n1', "SELECT $slot_name('inventory', 'n2', 'sub_n2_bad')");
@@ -228,7 +228,7 @@ $c->psql('n2', "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_s
 $c->psql('n2', "SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin WHERE roname LIKE '%bad%'");
 $c->psql('bad', sprintf 'SELECT ' . $c->e('drop'), "'sub_from_n1_x'");
 $c->psql('n2', sprintf 'SELECT ' . $c->e('enable'), ZodanCluster::q_($c->sub_name('n3', 'n2')));
-$c->psql('n3', sprintf 'SELECT ' . $c->e('subscribe'), ZodanCluster::q_($c->sub_name('n2', 'n3')), ZodanCluster::q_($c->dsn('n2')));
+$c->psql('n3', sprintf 'SELECT ' . $c->e('subscribe'), ZodanCluster::q_($c->sub_name('n2', 'n3')), ZodanCluster::q_($c->dsn('n2')), '');
 $c->psql('n1', 'ALTER TABLE s.item OWNER TO postgres; DROP ROLE here_only, differs, of_group, owner_only, unused, same;'
 	  . " SET allow_system_table_mods = on; UPDATE pg_extension SET extname = 'tcn' WHERE extname = 'not there'");
 if ($spock)
