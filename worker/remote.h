@@ -7,7 +7,7 @@
 
 #include "compat.h"
 
-#include "libpq-fe.h"
+#include "dsn.h"
 #include "wait.h"
 
 #define ZODAN_MAX_PARAMS	13
@@ -50,12 +50,6 @@ extern void (*zodan_statement_hook) (const char *node, const char *sql);
 extern void zodan_remote_init(int64 request_id, int64 timeout_ms);
 extern const char *zodan_remote_application(void);
 extern int64 zodan_remote_timeout(void);
-
-extern char *zodan_dsn_check(const char *dsn, bool need_password);
-extern char *zodan_dsn_redact(const char *dsn);
-extern char *zodan_dsn_for_child(const ZodanConn *conn, const char *server_options, char **password);
-extern void zodan_dsn_remember(const char *dsn);
-extern char *zodan_redact(const char *text);
 
 extern void zodan_connect_all(ZodanConn **conns, int nconns);
 extern void zodan_connect(ZodanConn *conn);

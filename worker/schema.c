@@ -15,224 +15,22 @@
  * Foreign keys are taken from the source's catalog instead, since pg_restore
  * can't add them without locking out the engine's apply for the time that
  * checking all rows takes.
- *
- * Passwords reach the programs by their environment.
  */
 #include "schema.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/file_perm.h"
 #include "common/file_utils.h"
 #include "lib/stringinfo.h"
 #include "port.h"
-#include "settings.h"
+#include "program.h"
 #include "storage/fd.h"
-#include "storage/ipc.h"
 
 #define WORK_DIR	"zodan"
-#define OUTPUT_MAX	(512 * 1024 * 1024)
 
-/* an argument list that grows */
-typedef struct Command
-{
-	char	  **argv;
-	int			argc;
-	char	  **envp;
-} Command;
-
-/* ---------- programs ---------- */
-
-static char *
-program_path(const char *program)
-{
-	char		path[MAXPGPATH];
-
-	if (zodan_bindir[0])
-		return psprintf("%s/%s", zodan_bindir, program);
-	strlcpy(path, my_exec_path, sizeof(path));
-	get_parent_directory(path);
-	return psprintf("%s/%s", path, program);
-}
-
-static void
-add_arg(Command *command, char *arg)
-{
-	command->argv = command->argv ?
-		repalloc(command->argv, sizeof(char *) * (command->argc + 2)) :
-		palloc(sizeof(char *) * 2);
-	command->argv[command->argc++] = arg;
-	command->argv[command->argc] = NULL;
-}
-
-/*
- * The environment of a program: ours, but with nothing in it that changes what
- * it says, and the password.
- */
-static void
-set_environment(Command *command, const char *password)
-{
-	extern char **environ;
-	int			n = 0;
-
-	for (char **e = environ; *e; e++)
-		n++;
-	command->envp = palloc0(sizeof(char *) * (n + 3));
-	n = 0;
-	for (char **e = environ; *e; e++)
-		if (strncmp(*e, "PGPASSWORD=", 11) != 0 && strncmp(*e, "LC_ALL=", 7) != 0)
-			command->envp[n++] = *e;
-	if (password)
-		command->envp[n++] = psprintf("PGPASSWORD=%s", password);
-	command->envp[n++] = "LC_ALL=C";
-}
-
-/*
- * Begins a command that connects to a node (NULL: to none). Its session logs
- * nothing that it is sent, and doesn't replicate what it changes.
- */
-static Command *
-new_command(ZodanJob *job, const char *program, ZodanConn *conn)
-{
-	Command    *command = palloc0(sizeof(Command));
-	char	   *password = NULL;
-	StringInfoData options;
-
-	add_arg(command, program_path(program));
-	initStringInfo(&options);
-	if (conn)
-	{
-		appendStringInfoString(&options,
-							   "-c log_statement=none -c log_min_error_statement=panic"
-							   " -c log_min_duration_statement=-1 -c client_min_messages=error"
-							   " -c statement_timeout=0 -c lock_timeout=0"
-							   " -c idle_in_transaction_session_timeout=0");
-		if (job->engine->ddl_setting)
-			appendStringInfo(&options, " -c %s=off", job->engine->ddl_setting);
-		add_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn, options.data, &password)));
-	}
-	set_environment(command, password);
-	return command;
-}
-
-/* the program under way; 0: none */
-static pid_t child = 0;
-
-/*
- * A program must not outlive us: what it makes, our successor makes again.
- */
-static void
-end_child(int code, Datum arg)
-{
-	(void) code;
-	(void) arg;
-	if (child > 0)
-	{
-		kill(child, SIGTERM);
-		waitpid(child, NULL, 0);
-		child = 0;
-	}
-}
-
-/*
- * Runs the program to its end and returns what it has printed. How long that
- * takes depends on the data, so there is no deadline; it ends if we are asked
- * to. An error of the program's is raised with its last line.
- */
-static char *
-run_command(Command *command)
-{
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t	none;
-	sigset_t	all;
-	StringInfoData output;
-	int			fds[2];
-	int			status;
-	int			rc;
-	static bool registered = false;
-
-	if (!registered)
-		before_shmem_exit(end_child, (Datum) 0);
-	registered = true;
-	if (pipe(fds) != 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not make a pipe: %m")));
-	fcntl(fds[0], F_SETFD, FD_CLOEXEC);
-	fcntl(fds[0], F_SETFL, O_NONBLOCK);
-	fcntl(fds[1], F_SETFD, FD_CLOEXEC);
-
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, fds[1], STDERR_FILENO);
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &all);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	rc = posix_spawn(&child, command->argv[0], &actions, &attributes, command->argv, command->envp);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attributes);
-	close(fds[1]);
-	if (rc != 0)
-	{
-		child = 0;
-		errno = rc;
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FILE),
-				 errmsg("could not run \"%s\": %m", command->argv[0]),
-				 errhint("Set zodan.bindir to the directory of the new node's PostgreSQL programs.")));
-	}
-
-	initStringInfo(&output);
-	for (;;)
-	{
-		char		chunk[8192];
-		ssize_t		n = read(fds[0], chunk, sizeof(chunk));
-
-		if (n == 0)
-			break;
-		if (n < 0)
-		{
-			ZodanSocket sock = {.fd = fds[0],.events = WL_SOCKET_READABLE};
-
-			if (errno != EAGAIN && errno != EINTR)
-				ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from \"%s\": %m", command->argv[0])));
-			zodan_wait_sockets(&sock, 1, zodan_deadline(1000));
-		}
-		else if (output.len + n < OUTPUT_MAX)
-			appendBinaryStringInfo(&output, chunk, (int) n);
-	}
-	close(fds[0]);
-	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-		;
-	child = 0;
-
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-	{
-		char	   *text = zodan_redact(output.data);
-		char	   *statement = strstr(text, "Command was:");
-
-		/* the statement may hold the password of a user mapping, say */
-		if (statement)
-			*statement = '\0';
-
-		/* what it says comes from a node or from itself: both are worth trying again if it is the connection */
-		while (text[0] && text[strlen(text) - 1] == '\n')
-			text[strlen(text) - 1] = '\0';
-		ereport(ERROR,
-				(errcode(strstr(text, "connection") || WIFSIGNALED(status) ?
-						 ERRCODE_CONNECTION_FAILURE : ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("%s failed: %s", last_dir_separator(command->argv[0]) + 1, text)));
-	}
-	return output.data;
-}
+/* ---------- the programs' version ---------- */
 
 /*
  * Are pg_dump and pg_restore there, and of the version (server_version_num)
@@ -245,13 +43,13 @@ zodan_schema_check_tools(ZodanJob *job, int version)
 
 	for (int i = 0; i < lengthof(programs); i++)
 	{
-		Command    *command = new_command(job, programs[i], NULL);
+		ZodanProgram *command = zodan_program(job->engine->ddl_setting, programs[i], NULL);
 		int			major = 0;
 
 		if (access(command->argv[0], X_OK) != 0)
 			return psprintf("no program \"%s\"", command->argv[0]);
-		add_arg(command, "--version");
-		if (sscanf(run_command(command), "%*s (PostgreSQL) %d", &major) != 1 || major != version / 10000)
+		zodan_program_arg(command, "--version");
+		if (sscanf(zodan_program_run(command), "%*s (PostgreSQL) %d", &major) != 1 || major != version / 10000)
 			return psprintf("\"%s\" of PostgreSQL %d", command->argv[0], major);
 	}
 	return NULL;
@@ -352,12 +150,12 @@ entry_is_foreign(ZodanJob *job, const char *line)
 static char *
 list_section(ZodanJob *job, char *dump, const char *section)
 {
-	Command    *command = new_command(job, "pg_restore", NULL);
+	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_restore", NULL);
 
-	add_arg(command, "--list");
-	add_arg(command, psprintf("--section=%s", section));
-	add_arg(command, dump);
-	return run_command(command);
+	zodan_program_arg(command, "--list");
+	zodan_program_arg(command, psprintf("--section=%s", section));
+	zodan_program_arg(command, dump);
+	return zodan_program_run(command);
 }
 
 /*
@@ -400,22 +198,22 @@ void
 zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	Command    *command = new_command(job, "pg_dump", &source->conn);
+	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_dump", &source->conn);
 	char	   *unfinished = work_path(job, psprintf("schema.%d", MyProcPid));
 	PGresult   *result;
 
 	make_directory(psprintf("%s/%s", DataDir, WORK_DIR));
 	make_directory(psprintf("%s/%s/" INT64_FORMAT, DataDir, WORK_DIR, job->req->id));
 
-	add_arg(command, "--format=custom");
-	add_arg(command, "--section=pre-data");
-	add_arg(command, "--section=post-data");
-	add_arg(command, "--no-subscriptions");
+	zodan_program_arg(command, "--format=custom");
+	zodan_program_arg(command, "--section=pre-data");
+	zodan_program_arg(command, "--section=post-data");
+	zodan_program_arg(command, "--no-subscriptions");
 	/* large objects: their contents don't replicate */
-	add_arg(command, "-B");
-	add_arg(command, psprintf("--snapshot=%s", snapshot));
-	add_arg(command, psprintf("--lock-wait-timeout=" INT64_FORMAT, zodan_remote_timeout()));
-	add_arg(command, psprintf("--file=%s", unfinished));
+	zodan_program_arg(command, "-B");
+	zodan_program_arg(command, psprintf("--snapshot=%s", snapshot));
+	zodan_program_arg(command, psprintf("--lock-wait-timeout=" INT64_FORMAT, zodan_remote_timeout()));
+	zodan_program_arg(command, psprintf("--file=%s", unfinished));
 
 	/* only what exists, for a pattern that matches nothing is an error to some versions */
 	result = zodan_query(&source->conn,
@@ -423,26 +221,26 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 						 " WHERE nspname = ANY ($1::text[] || $2::text[] || '{zodan}'::text[])", 2,
 						 skipped_schemas, job->engine->foreign_schemas);
 	for (int i = 0; i < PQntuples(result); i++)
-		add_arg(command, psprintf("--exclude-schema=\"%s\"", PQgetvalue(result, i, 0)));
+		zodan_program_arg(command, psprintf("--exclude-schema=\"%s\"", PQgetvalue(result, i, 0)));
 	PQclear(result);
-	run_command(command);
+	zodan_program_run(command);
 	/* the dump gets its name last: where that stands, all is there */
 	write_lists(job, unfinished);
 	durable_rename(unfinished, work_path(job, "schema.dump"), ERROR);
 }
 
-static Command *
+static ZodanProgram *
 restore_command(ZodanJob *job, const char *list, bool again)
 {
-	Command    *command = new_command(job, "pg_restore", &job->new_conn);
+	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_restore", &job->new_conn);
 
-	add_arg(command, "--exit-on-error");
-	add_arg(command, psprintf("--use-list=%s", work_path(job, list)));
+	zodan_program_arg(command, "--exit-on-error");
+	zodan_program_arg(command, psprintf("--use-list=%s", work_path(job, list)));
 	/* what an earlier attempt may have made is replaced */
 	if (again)
 	{
-		add_arg(command, "--clean");
-		add_arg(command, "--if-exists");
+		zodan_program_arg(command, "--clean");
+		zodan_program_arg(command, "--if-exists");
 	}
 	return command;
 }
@@ -462,11 +260,11 @@ list_is_empty(ZodanJob *job, const char *list)
 void
 zodan_schema_restore_tables(ZodanJob *job, bool again)
 {
-	Command    *command = restore_command(job, "pre.list", again);
+	ZodanProgram *command = restore_command(job, "pre.list", again);
 
-	add_arg(command, "--single-transaction");
-	add_arg(command, work_path(job, "schema.dump"));
-	run_command(command);
+	zodan_program_arg(command, "--single-transaction");
+	zodan_program_arg(command, work_path(job, "schema.dump"));
+	zodan_program_run(command);
 }
 
 /*
@@ -476,13 +274,13 @@ zodan_schema_restore_tables(ZodanJob *job, bool again)
 void
 zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again)
 {
-	Command    *command = restore_command(job, "post.list", again);
+	ZodanProgram *command = restore_command(job, "post.list", again);
 
 	if (list_is_empty(job, "post.list"))
 		return;
-	add_arg(command, psprintf("--jobs=%d", jobs));
-	add_arg(command, work_path(job, "schema.dump"));
-	run_command(command);
+	zodan_program_arg(command, psprintf("--jobs=%d", jobs));
+	zodan_program_arg(command, work_path(job, "schema.dump"));
+	zodan_program_run(command);
 }
 
 /*
@@ -492,13 +290,13 @@ zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again)
 void
 zodan_schema_restore_last(ZodanJob *job, bool again)
 {
-	Command    *command = restore_command(job, "last.list", again);
+	ZodanProgram *command = restore_command(job, "last.list", again);
 
 	if (list_is_empty(job, "last.list"))
 		return;
-	add_arg(command, "--single-transaction");
-	add_arg(command, work_path(job, "schema.dump"));
-	run_command(command);
+	zodan_program_arg(command, "--single-transaction");
+	zodan_program_arg(command, work_path(job, "schema.dump"));
+	zodan_program_run(command);
 }
 
 /*
@@ -515,19 +313,19 @@ zodan_schema_drop(ZodanJob *job)
 		return false;
 	for (int i = 0; i < lengthof(lists); i++)
 	{
-		Command    *command;
+		ZodanProgram *command;
 		char	   *script;
 		char	   *end;
 
 		if (list_is_empty(job, lists[i]))
 			continue;
-		command = new_command(job, "pg_restore", NULL);
-		add_arg(command, psprintf("--use-list=%s", work_path(job, lists[i])));
-		add_arg(command, "--clean");
-		add_arg(command, "--if-exists");
-		add_arg(command, "--file=-");
-		add_arg(command, work_path(job, "schema.dump"));
-		script = run_command(command);
+		command = zodan_program(job->engine->ddl_setting, "pg_restore", NULL);
+		zodan_program_arg(command, psprintf("--use-list=%s", work_path(job, lists[i])));
+		zodan_program_arg(command, "--clean");
+		zodan_program_arg(command, "--if-exists");
+		zodan_program_arg(command, "--file=-");
+		zodan_program_arg(command, work_path(job, "schema.dump"));
+		script = zodan_program_run(command);
 
 		/* the first entry's heading ends them; psql's own commands are not SQL */
 		end = strstr(script, "\n-- Name: ");

@@ -1,0 +1,19 @@
+/*
+ * dsn.h
+ *		Connection strings, and keeping passwords out of all that anybody reads.
+ */
+#ifndef ZODAN_DSN_H
+#define ZODAN_DSN_H
+
+#include "compat.h"
+
+#include "libpq-fe.h"
+
+extern char *zodan_dsn_check(const char *dsn, bool need_password);
+extern char *zodan_dsn_redact(const char *dsn);
+extern char *zodan_dsn_for_child(const char *dsn, const PGconn *pg, const char *application,
+								 const char *server_options, char **password);
+extern void zodan_dsn_remember(const char *dsn);
+extern char *zodan_redact(const char *text);
+
+#endif							/* ZODAN_DSN_H */

@@ -1,0 +1,214 @@
+/*
+ * program.c
+ *		PostgreSQL's own programs as child processes.
+ *
+ * They end with us. Passwords reach them by their environment, never by their
+ * arguments.
+ */
+#include "program.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/stringinfo.h"
+#include "port.h"
+#include "settings.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+
+/* of what a program prints, more than this is left out */
+#define OUTPUT_MAX	(512 * 1024 * 1024)
+
+static char *
+program_path(const char *program)
+{
+	char		path[MAXPGPATH];
+
+	if (zodan_bindir[0])
+		return psprintf("%s/%s", zodan_bindir, program);
+	strlcpy(path, my_exec_path, sizeof(path));
+	get_parent_directory(path);
+	return psprintf("%s/%s", path, program);
+}
+
+/*
+ * Adds an argument, which must stay as it is until the program has run.
+ */
+void
+zodan_program_arg(ZodanProgram *command, char *arg)
+{
+	command->argv = command->argv ?
+		repalloc(command->argv, sizeof(char *) * (command->argc + 2)) :
+		palloc(sizeof(char *) * 2);
+	command->argv[command->argc++] = arg;
+	command->argv[command->argc] = NULL;
+}
+
+/*
+ * The environment of a program: ours, but with nothing in it that changes what
+ * it says, and the password.
+ */
+static void
+set_environment(ZodanProgram *command, const char *password)
+{
+	extern char **environ;
+	int			n = 0;
+
+	for (char **e = environ; *e; e++)
+		n++;
+	command->envp = palloc0(sizeof(char *) * (n + 3));
+	n = 0;
+	for (char **e = environ; *e; e++)
+		if (strncmp(*e, "PGPASSWORD=", 11) != 0 && strncmp(*e, "LC_ALL=", 7) != 0)
+			command->envp[n++] = *e;
+	if (password)
+		command->envp[n++] = psprintf("PGPASSWORD=%s", password);
+	command->envp[n++] = "LC_ALL=C";
+}
+
+/*
+ * Begins the command of one of PostgreSQL's programs, which connects to a node
+ * (NULL: to none). Its session logs nothing that it is sent, and doesn't
+ * replicate what it changes: ddl_setting (may be NULL) is off there.
+ */
+ZodanProgram *
+zodan_program(const char *ddl_setting, const char *program, ZodanConn *conn)
+{
+	ZodanProgram *command = palloc0(sizeof(ZodanProgram));
+	char	   *password = NULL;
+	StringInfoData options;
+
+	zodan_program_arg(command, program_path(program));
+	initStringInfo(&options);
+	if (conn)
+	{
+		appendStringInfoString(&options,
+							   "-c log_statement=none -c log_min_error_statement=panic"
+							   " -c log_min_duration_statement=-1 -c client_min_messages=error"
+							   " -c statement_timeout=0 -c lock_timeout=0"
+							   " -c idle_in_transaction_session_timeout=0");
+		if (ddl_setting)
+			appendStringInfo(&options, " -c %s=off", ddl_setting);
+		zodan_program_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn->dsn, conn->pg, zodan_remote_application(),
+																		options.data, &password)));
+	}
+	set_environment(command, password);
+	return command;
+}
+
+/* the program under way; 0: none */
+static pid_t child = 0;
+
+/*
+ * A program must not outlive us: what it makes, our successor makes again.
+ */
+static void
+end_child(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	if (child > 0)
+	{
+		kill(child, SIGTERM);
+		waitpid(child, NULL, 0);
+		child = 0;
+	}
+}
+
+/*
+ * Runs the program to its end and returns what it has printed. How long that
+ * takes depends on the data, so there is no deadline; it ends if we are asked
+ * to. An error of the program's is raised with its last line.
+ */
+char *
+zodan_program_run(ZodanProgram *command)
+{
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t	none;
+	sigset_t	all;
+	StringInfoData output;
+	int			fds[2];
+	int			status;
+	int			rc;
+	static bool registered = false;
+
+	if (!registered)
+		before_shmem_exit(end_child, (Datum) 0);
+	registered = true;
+	if (pipe(fds) != 0)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not make a pipe: %m")));
+	fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+	fcntl(fds[0], F_SETFL, O_NONBLOCK);
+	fcntl(fds[1], F_SETFD, FD_CLOEXEC);
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, fds[1], STDERR_FILENO);
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigdefault(&attributes, &all);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	rc = posix_spawn(&child, command->argv[0], &actions, &attributes, command->argv, command->envp);
+	posix_spawn_file_actions_destroy(&actions);
+	posix_spawnattr_destroy(&attributes);
+	close(fds[1]);
+	if (rc != 0)
+	{
+		child = 0;
+		errno = rc;
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FILE),
+				 errmsg("could not run \"%s\": %m", command->argv[0]),
+				 errhint("Set zodan.bindir to the directory of the new node's PostgreSQL programs.")));
+	}
+
+	initStringInfo(&output);
+	for (;;)
+	{
+		char		chunk[8192];
+		ssize_t		n = read(fds[0], chunk, sizeof(chunk));
+
+		if (n == 0)
+			break;
+		if (n < 0)
+		{
+			ZodanSocket sock = {.fd = fds[0],.events = WL_SOCKET_READABLE};
+
+			if (errno != EAGAIN && errno != EINTR)
+				ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from \"%s\": %m", command->argv[0])));
+			zodan_wait_sockets(&sock, 1, zodan_deadline(1000));
+		}
+		else if (output.len + n < OUTPUT_MAX)
+			appendBinaryStringInfo(&output, chunk, (int) n);
+	}
+	close(fds[0]);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	child = 0;
+
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+	{
+		char	   *text = zodan_redact(output.data);
+		char	   *statement = strstr(text, "Command was:");
+
+		/* the statement may hold the password of a user mapping, say */
+		if (statement)
+			*statement = '\0';
+
+		/* what it says comes from a node or from itself: both are worth trying again if it is the connection */
+		while (text[0] && text[strlen(text) - 1] == '\n')
+			text[strlen(text) - 1] = '\0';
+		ereport(ERROR,
+				(errcode(strstr(text, "connection") || WIFSIGNALED(status) ?
+						 ERRCODE_CONNECTION_FAILURE : ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("%s failed: %s", last_dir_separator(command->argv[0]) + 1, text)));
+	}
+	return output.data;
+}
