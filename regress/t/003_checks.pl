@@ -155,6 +155,24 @@ if ($spock)
 	$c->psql('n2', "ALTER ROLE postgres IN DATABASE inventory SET spock.enable_ddl_replication = on");
 	$c->psql('n3', "SELECT pg_create_logical_replication_slot('spk_somebody_1', 'spock_output')");
 }
+# a server that is too old, and whose contrib modules aren't there
+$c->psql('bad', q{
+	ALTER FUNCTION pg_catalog.current_setting(text) RENAME TO real_setting;
+	CREATE FUNCTION pg_catalog.current_setting(text) RETURNS text LANGUAGE sql
+		AS $$ SELECT CASE $1 WHEN 'server_version_num' THEN '140012' WHEN 'server_version' THEN '14.12' ELSE pg_catalog.real_setting($1) END $$;
+	CREATE FUNCTION s.no_functions() RETURNS event_trigger LANGUAGE plpgsql
+		AS $$ BEGIN RAISE 'could not access file "$libdir/pg_walinspect": No such file or directory'; END $$;
+	CREATE EVENT TRIGGER no_functions ON ddl_command_start WHEN TAG IN ('CREATE FUNCTION') EXECUTE FUNCTION s.no_functions();
+});
+# (Spock) a label that could be n2's or an origin's
+my $origin = 'roident = (SELECT node_id FROM spock.node WHERE node_name = \'n2\')';
+my $of_n3 = "roname = (SELECT sub_slot_name FROM spock.subscription JOIN spock.node ON node_id = sub_origin WHERE node_name = 'n3')";
+my $roident;
+if ($spock)
+{
+	$roident = $c->psql('n1', "SELECT roident FROM pg_replication_origin WHERE $of_n3");
+	$c->psql('n1', "SET allow_system_table_mods = on; UPDATE pg_replication_origin SET $origin WHERE $of_n3");
+}
 $c->server('n1')->append_conf('postgresql.conf', "zodan.bindir = '/nowhere'\n");
 $c->server('n1')->reload;
 $c->server('n1')->poll_query_until('postgres', "SELECT current_setting('zodan.bindir') = '/nowhere'");
@@ -165,6 +183,11 @@ my $peers = '{"peer_dsns": {"n3": "' . ($c->dsn('n3') =~ s/ user=\w+//r) . " use
 $id = $c->request(new => 'bad', on => 'n1', options => $peers);
 is($c->wait_for($id), 'failed', 'add_node fails');
 $f = failures($id);
+$c->psql('n1', "SET allow_system_table_mods = on; UPDATE pg_replication_origin SET roident = $roident WHERE $of_n3") if $spock;
+failed($f, 'postgresql_version', 'bad', qr/PostgreSQL 14\.12/, qr/15\.13 or newer/, qr/Upgrade/);
+failed($f, 'postgresql_major', 'bad', qr/PostgreSQL 14\.12/, qr/PostgreSQL \d\d or newer, as on the source/);
+failed($f, 'pg_walinspect', 'bad', qr{could not access file "\$libdir/pg_walinspect"}, qr/library of pg_walinspect/, qr/contrib/);
+failed($f, 'commit_labels', 'n1', qr/node n2 has the id \d+, which is also that of origin/, qr/tell/, qr/another node as the source/) if $spock;
 failed($f, 'engine_version', 'bad', qr/^$e 99\./, qr/^$e \d+\.\d+\.\d+/);
 failed($f, 'programs', 'the coordinator', qr{/nowhere/pg_dump}, qr/pg_dump and pg_restore of PostgreSQL \d+/, qr/zodan\.bindir/);
 failed($f, 'superuser', 'n3', qr/role $plain/, qr/superuser/);
@@ -222,6 +245,14 @@ for my $name (sort keys %before)
 $id = $c->request(new => 'n4', on => 'n1', new_node_name => 'n2', operation => 'check');
 is($c->wait_for($id), 'failed', 'a name that is taken');
 failed(failures($id), 'name_in_use', 'n1', qr/node n2 \(id \d+\)/, qr/no node n2/, qr/another name/);
+
+if ($spock)
+{
+	my $same = $c->psql('n1', "SELECT 'x' || i FROM generate_series(1, 10000000) AS i WHERE hashtext('x' || i) & 65535 = hashtext('n2') & 65535 LIMIT 1");
+	$id = $c->request(new => 'n4', on => 'n1', new_node_name => $same, operation => 'check');
+	is($c->wait_for($id), 'failed', 'a name whose id is taken');
+	failed(failures($id), 'name_in_use', 'n1', qr/node n2 \(id \d+\)/, qr/no node $same, and none with its id/, qr/another name/);
+}
 
 # ---------- a good one ----------
 
