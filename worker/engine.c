@@ -101,26 +101,35 @@ zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 }
 
 /*
- * Adds the calls that make a subscription to calls[]; returns how many.
+ * Adds the calls that make the subscriptions of subs[first]'s subscriber, none
+ * of which stands before it, to calls[]; returns how many. It's one transaction:
+ * with each that changes subscriptions the engine looks after all databases of
+ * the server.
  */
 static int
-sub_create_calls(const ZodanEngine *engine, const ZodanSubscription *sub, ZodanCall *calls)
+sub_create_calls(const ZodanEngine *engine, const ZodanSubscription *subs, int nsubs, int first,
+				 ZodanCall *calls)
 {
 	int			n = 0;
 
 	calls[n++].sql = "BEGIN";
-	for (int step = 0; step < ZODAN_MAX_SUB_STEPS && engine->sub_create[step].sql; step++)
+	for (int i = first; i < nsubs; i++)
 	{
-		calls[n].sql = engine->sub_create[step].sql;
-		calls[n].nparams = engine->sub_create[step].nparams;
-		calls[n].params[0] = sub->name;
-		calls[n].params[1] = sub->provider_dsn;
-		calls[n].params[2] = sub->sets;
-		calls[n++].params[3] = sub->forward;
+		if (subs[i].subscriber != subs[first].subscriber)
+			continue;
+		for (int step = 0; step < ZODAN_MAX_SUB_STEPS && engine->sub_create[step].sql; step++)
+		{
+			calls[n].sql = engine->sub_create[step].sql;
+			calls[n].nparams = engine->sub_create[step].nparams;
+			calls[n].params[0] = subs[i].name;
+			calls[n].params[1] = subs[i].provider_dsn;
+			calls[n].params[2] = subs[i].sets;
+			calls[n++].params[3] = subs[i].forward;
+		}
 	}
 	calls[n++].sql = "COMMIT";
 	for (int i = 0; i < n; i++)
-		calls[i].conn = sub->subscriber;
+		calls[i].conn = subs[first].subscriber;
 	return n;
 }
 
@@ -138,7 +147,14 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 	int			n = 0;
 
 	for (int i = 0; i < nsubs; i++)
-		n += sub_create_calls(engine, &subs[i], &calls[n]);
+	{
+		bool		seen = false;
+
+		for (int k = 0; k < i && !seen; k++)
+			seen = subs[k].subscriber == subs[i].subscriber;
+		if (!seen)
+			n += sub_create_calls(engine, subs, nsubs, i, &calls[n]);
+	}
 	zodan_call_all(calls, n, zodan_remote_timeout());
 	zodan_raise_any(calls, n);
 	for (int i = 0; i < n; i++)

@@ -327,7 +327,7 @@ enable_on_new_node(ZodanJob *job)
 	while (zodan_sub_workers(job->engine, &job->new_conn, names) < last && !zodan_deadline_passed(deadline))
 	{
 		zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
-		zodan_sleep(5);
+		zodan_sleep(25);
 	}
 	enable(job, &subs[last], 1);
 }
