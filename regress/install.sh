@@ -12,7 +12,7 @@ set -eu
 # what is needed besides the server
 case $1 in
 	demo) tools='gcc libc6-dev make perl' ;;
-	check) tools='gcc libc6-dev make perl libipc-run-perl cppcheck' ;;
+	check) tools='gcc libc6-dev make perl libipc-run-perl cppcheck openssl' ;;
 	*) echo "usage: $0 demo|check" >&2; exit 2 ;;
 esac
 

@@ -19,6 +19,9 @@
 #define CATCH_UP_MS			500
 #define CATCH_UP_SHRINK		0.8
 
+/* how long the start of workers is helped on */
+#define WORKER_START_MS		10000
+
 /*
  * Phase: what the new node offers is what the source offers.
  */
@@ -315,7 +318,7 @@ static void
 enable_on_new_node(ZodanJob *job)
 {
 	int			last = job->nmembers - 1;
-	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline deadline = zodan_deadline(WORKER_START_MS);
 	const char **subs = palloc(sizeof(char *) * job->nmembers);
 	char	   *names;
 
@@ -324,10 +327,10 @@ enable_on_new_node(ZodanJob *job)
 	names = enable(job, subs, last);
 
 	/* where one doesn't start, the wait for its position will say what's wrong */
-	while (zodan_sub_workers(job->engine, &job->new_conn, names) < last && !zodan_deadline_passed(deadline))
+	while (!zodan_sub_started(job->engine, &job->new_conn, names) && !zodan_deadline_passed(deadline))
 	{
 		zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
-		zodan_sleep(25);
+		zodan_sleep(10);
 	}
 	enable(job, &subs[last], 1);
 }
