@@ -4,6 +4,7 @@
 #   make demo            a fourth node joins three that keep writing
 #   make check           all tests; make check-WORD: those with WORD in their name
 #   make bench           how long a join takes, and what it costs
+#   FAILPOINTS=1         builds with points where tests can make a request fail
 #
 # The last three install what is missing (Debian packages, as root), build for
 # a private copy of the server in a scratch folder, and leave nothing behind.
@@ -18,7 +19,7 @@ TAP_TESTS = 1
 PROVE_TESTS = regress/t/*.pl
 
 OBJS = $(addprefix worker/, \
-	settings.o retry.o wait.o catalog.o dsn.o remote.o pipe.o program.o \
+	settings.o retry.o wait.o failpoint.o catalog.o dsn.o remote.o pipe.o program.o \
 	replication.o engine.o engine_spock.o engine_pglogical.o cluster.o \
 	schema.o copy.o \
 	phase_check.o phase_register.o phase_bookmark.o phase_copy.o \
@@ -27,6 +28,9 @@ OBJS = $(addprefix worker/, \
 
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(shell $(PG_CONFIG) --includedir) -Iworker
+ifdef FAILPOINTS
+PG_CPPFLAGS += -DZODAN_FAILPOINTS
+endif
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
 

@@ -27,7 +27,7 @@ add_server() {
 	name=$engine-$(version "$pg_config" "$engine")-pg$number
 	[ ! -e "$servers/$name" ] || name=$name-$(echo "$pg_config" | cksum | cut -d ' ' -f 1)
 	echo "Building for $name ($pg_config)"
-	sh regress/server.sh "$pg_config" "$servers/$name"
+	FAILPOINTS=$failpoints sh regress/server.sh "$pg_config" "$servers/$name"
 	pgxs=$("$pg_config" --pgxs)
 	cat >"$servers/$name/settings" <<-END
 		engine='$engine'
@@ -39,6 +39,8 @@ add_server() {
 # shellcheck disable=SC2153
 version "$PG_CONFIG" pglogical >/dev/null || { echo "The server of $PG_CONFIG has no pglogical." >&2; exit 1; }
 mkdir "$servers"
+failpoints=1
+[ "${1:-}" != --bench ] || failpoints=
 add_server pglogical "$PG_CONFIG"
 pglogical=$name
 

@@ -5,6 +5,8 @@
 # needs to be root. The output of make is in FOLDER/build.log.
 #
 #   regress/server.sh PG_CONFIG FOLDER
+#
+# With FAILPOINTS in the environment, tests can make a request fail there.
 set -eu
 
 pg_config=$1
@@ -29,6 +31,6 @@ rm -f "$to$lib"/zodan_bgw* "$to$share"/extension/zodan_bgw*
 mkdir "$to/src"
 cp -R "$tree/Makefile" "$tree/zodan_bgw.control" "$tree/worker" "$tree/sql" "$to/src"
 {
-	make -C "$to/src" -j2 PG_CONFIG="$pg_config" with_llvm=no
-	make -C "$to/src" PG_CONFIG="$pg_config" with_llvm=no install DESTDIR="$to"
+	make -C "$to/src" -j2 PG_CONFIG="$pg_config" with_llvm=no ${FAILPOINTS:+FAILPOINTS=1}
+	make -C "$to/src" PG_CONFIG="$pg_config" with_llvm=no ${FAILPOINTS:+FAILPOINTS=1} install DESTDIR="$to"
 } >"$to/build.log" 2>&1 </dev/null || { tail -n 30 "$to/build.log" >&2; echo "The extension could not be built for $pg_config." >&2; exit 1; }

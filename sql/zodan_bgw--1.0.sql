@@ -59,6 +59,7 @@ CREATE TABLE zodan.request_state (
     bytes_total     bigint,
     eta             timestamptz,
     attempt         integer NOT NULL DEFAULT 0,
+    attempt_of_progress integer NOT NULL DEFAULT 0,
     asked           text CHECK (asked IN ('cancel', 'pause')),
     next_attempt_at timestamptz,
     last_error      text,

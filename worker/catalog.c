@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "failpoint.h"
 #include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -199,8 +200,8 @@ zodan_launcher_pid(void)
  * whose runner may not have got as far as taking its lock.
  *
  * A request that has lost its runner is due as well. How often it has been
- * claimed is counted before it starts; if it takes its runner down each time,
- * that holds back the next start.
+ * claimed is counted before it starts; if it takes its runner down each time
+ * and gets nowhere, that holds back the next start.
  */
 ZodanRows *
 zodan_claim(int limit, const char *busy)
@@ -221,7 +222,8 @@ zodan_claim(int limit, const char *busy)
 			   "UPDATE zodan.request_state s"
 			   "   SET state = CASE WHEN s.state IN ('queued', 'retrying') THEN 'running' ELSE s.state END,"
 			   "       attempt = s.attempt + 1,"
-			   "       next_attempt_at = now() + least(60, 0.1 * power(2, least(s.attempt, 10))) * interval '1 s',"
+			   "       next_attempt_at = now() + interval '1 s' *"
+			   "         least(60, 0.1 * power(1.5, least(20, s.attempt - s.attempt_of_progress))),"
 			   "       started_at = coalesce(s.started_at, clock_timestamp()),"
 			   "       updated_at = clock_timestamp()"
 			   "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
@@ -234,10 +236,10 @@ zodan_claim(int limit, const char *busy)
 int64
 zodan_next_due_ms(void)
 {
-	char	   *text = sql("SELECT (extract(epoch FROM min(greatest(s.next_attempt_at,"
-						   "         CASE WHEN s.state = 'queued' THEN r.not_before END)) - now()) * 1000)::bigint + 1"
-						   "  FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id"
-						   " WHERE s.state IN ('queued', 'retrying')", 0)->value[0][0];
+	char	   *text = sql("SELECT (extract(epoch FROM min(due.at) - now()) * 1000)::bigint + 1"
+						   "  FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id,"
+						   "       greatest(s.next_attempt_at, CASE WHEN s.state = 'queued' THEN r.not_before END) AS due(at)"
+						   " WHERE s.state NOT IN ('done', 'failed', 'cancelled', 'paused') AND due.at > now()", 0)->value[0][0];
 
 	return text ? Max(to_int64(text), 0) : -1;
 }
@@ -469,6 +471,7 @@ zodan_checkpoint_done(const char *phase)
 {
 	one("UPDATE zodan.checkpoints SET state = 'done', finished_at = clock_timestamp(), error = NULL"
 		" WHERE request_id = $1::bigint AND phase = $2 AND state = 'running'", 2, request_id, phase);
+	one("UPDATE zodan.request_state SET attempt_of_progress = attempt WHERE request_id = $1::bigint", 1, request_id);
 }
 
 /*
@@ -519,26 +522,43 @@ zodan_find_effect(const char *node, const char *kind, const char *name)
 ZodanEffect *
 zodan_effect_intent(const char *node, const char *kind, const char *name)
 {
-	ZodanEffect *before = zodan_find_effect(node, kind, name);
+	ZodanEffect *before;
 
+	zodan_failpoint("before_intent", kind);
+	before = zodan_find_effect(node, kind, name);
 	sql("INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
 		" ON CONFLICT (request_id, node, kind, name) DO UPDATE"
 		"    SET state = 'intent', result = NULL, changed_at = clock_timestamp()"
 		"  WHERE e.state = 'undone'", 4, request_id, node, kind, name);
+	zodan_failpoint("after_intent", kind);
 	return before;
 }
 
 /*
- * Stores what has become of an intent: "done" or "undone", and a result (an
- * LSN, an id) or NULL.
+ * Stores what has become of an intent: "done", or still "intent", and a result
+ * (an LSN, an id) or NULL.
  */
 void
 zodan_effect_result(const char *node, const char *kind, const char *name,
 					const char *state, const char *result)
 {
+	zodan_failpoint("after_effect", kind);
 	one("UPDATE zodan.effects SET state = $5, result = $6, changed_at = clock_timestamp()"
 		" WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4"
 		"   AND state <> 'undone'", 6, request_id, node, kind, name, state, result);
+}
+
+/*
+ * Notes that something isn't there any more, if it ever was, and if that isn't
+ * noted already.
+ */
+void
+zodan_effect_undone(const char *node, const char *kind, const char *name)
+{
+	zodan_failpoint("after_undo", kind);
+	sql("UPDATE zodan.effects SET state = 'undone', changed_at = clock_timestamp()"
+		" WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state <> 'undone'",
+		4, request_id, node, kind, name);
 }
 
 /*

@@ -115,6 +115,7 @@ extern ZodanEffect *zodan_find_effect(const char *node, const char *kind, const 
 extern ZodanEffect *zodan_effect_intent(const char *node, const char *kind, const char *name);
 extern void zodan_effect_result(const char *node, const char *kind, const char *name,
 								const char *state, const char *result);
+extern void zodan_effect_undone(const char *node, const char *kind, const char *name);
 extern List *zodan_live_effects(void);
 
 extern void zodan_set_bookmark(int snapshot, const char *node, const char *column, const char *lsn);

@@ -26,7 +26,8 @@ typedef struct ZodanEngine
 	const char *node_drop;		/* name */
 	/* name, provider's dsn, sets, origins to forward; all steps in one transaction */
 	ZodanStatement sub_create[ZODAN_MAX_SUB_STEPS];
-	const char *sub_enable;		/* array literal of names; can't be in a transaction block */
+	const char *sub_enable;		/* array literal of names; leaves those alone that are enabled, for their
+								 * workers would be ended; can't be in a transaction block */
 	const char *sub_disable;	/* name */
 	const char *sub_drop;		/* name */
 	const char *sub_touch[2];	/* name: change it, and change it back */

@@ -24,8 +24,8 @@ const ZodanEngine zodan_engine_pglogical = {
 		" FROM pglogical.subscription s WHERE sub_name = $1", 1},
 	},
 	.sub_disable = "SELECT pglogical.alter_subscription_disable($1, true)",
-	.sub_enable = "SELECT pglogical.alter_subscription_enable(x, true)"
-	" FROM pg_catalog.unnest($1::pg_catalog.name[]) AS x",
+	.sub_enable = "SELECT pglogical.alter_subscription_enable(sub_name, true) FROM pglogical.subscription"
+	" WHERE sub_name = ANY ($1::pg_catalog.name[]) AND NOT sub_enabled",
 	.sub_touch = {"pglogical.alter_subscription_add_replication_set(sub_name, 'zodan')",
 	"pglogical.alter_subscription_remove_replication_set(sub_name, 'zodan')"},
 	.sub_drop = "SELECT pglogical.drop_subscription($1, true)",

@@ -21,7 +21,8 @@ const ZodanEngine zodan_engine_spock = {
 		" force_text_transfer := false, enabled := false, skip_schema := '{}')", 4},
 	},
 	.sub_disable = "SELECT spock.sub_disable($1, true)",
-	.sub_enable = "SELECT spock.sub_enable(x, true) FROM pg_catalog.unnest($1::pg_catalog.name[]) AS x",
+	.sub_enable = "SELECT spock.sub_enable(sub_name, true) FROM spock.subscription"
+	" WHERE sub_name = ANY ($1::pg_catalog.name[]) AND NOT sub_enabled",
 	.sub_touch = {"spock.sub_add_repset(sub_name, 'zodan')", "spock.sub_remove_repset(sub_name, 'zodan')"},
 	.sub_drop = "SELECT spock.sub_drop($1, true)",
 	.sub_status = "SELECT subscription_name, status FROM spock.sub_show_status()",

@@ -71,8 +71,7 @@ zodan_release_wal(ZodanJob *job, ZodanConn *conn)
 	char	   *slot = passing_slot(job, conn, "wal");
 
 	zodan_slot_drop(conn, slot);
-	if (zodan_find_effect(conn->node, EFFECT_SLOT, slot)->state)
-		zodan_effect_result(conn->node, EFFECT_SLOT, slot, "undone", NULL);
+	zodan_effect_undone(conn->node, EFFECT_SLOT, slot);
 }
 
 /*

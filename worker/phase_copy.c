@@ -85,7 +85,7 @@ zodan_copy_data(ZodanJob *job)
 		if (strcmp(effect->kind, EFFECT_ORIGIN) != 0)
 			continue;
 		zodan_origin_drop(&job->new_conn, effect->name);
-		zodan_effect_result(effect->node, effect->kind, effect->name, "undone", NULL);
+		zodan_effect_undone(effect->node, effect->kind, effect->name);
 	}
 }
 

@@ -19,6 +19,7 @@
 #include "runner.h"
 
 #include "access/xact.h"
+#include "failpoint.h"
 #include "phases.h"
 #include "postmaster/interrupt.h"
 #include "retry.h"
@@ -95,6 +96,8 @@ run_phases(ZodanJob *job)
 		if (!zodan_checkpoint_begin(phase->name))
 			continue;
 		enter_phase(job, i, bit);
+		zodan_failpoint_phase(phase->name);
+		zodan_failpoint("begin", NULL);
 		zodan_job_detail(job, 0, phase->comment);
 		zodan_event("info", NULL, phase->comment);
 
@@ -106,7 +109,9 @@ run_phases(ZodanJob *job)
 			job->locked = true;
 		}
 		phase->run(job);
+		zodan_failpoint("end", NULL);
 		zodan_checkpoint_done(phase->name);
+		zodan_failpoint("checkpoint", NULL);
 	}
 	zodan_event("info", NULL, "done");
 	zodan_end_request("running", "done", true);

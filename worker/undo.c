@@ -77,7 +77,7 @@ undo_effects(ZodanJob *job, bool of_database)
 		if (of_database != (strcmp(effect->kind, EFFECT_SCHEMA) == 0 || strcmp(effect->kind, EFFECT_FENCE) == 0))
 			continue;
 		undo_effect(job, effect);
-		zodan_effect_result(effect->node, effect->kind, effect->name, "undone", effect->result);
+		zodan_effect_undone(effect->node, effect->kind, effect->name);
 		zodan_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
 	}
 }

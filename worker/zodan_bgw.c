@@ -9,6 +9,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "failpoint.h"
 #include "funcapi.h"
 #include "launcher.h"
 #include "phases.h"
@@ -36,6 +37,7 @@ _PG_init(void)
 {
 	BackgroundWorker launcher;
 
+	zodan_define_failpoints();
 	zodan_define_settings();
 	if (!process_shared_preload_libraries_in_progress)
 		return;

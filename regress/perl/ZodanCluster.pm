@@ -264,8 +264,11 @@ sub wait_for
 	$on ||= $self->{coordinator};
 	$seconds ||= 170;
 	my $state = eval { $self->queue($on, "SELECT zodan.wait($id, '$seconds s')") } // 'timeout';
-	diag($self->queue($on, "SELECT state, phase, detail, last_error, hint FROM zodan.status WHERE request_id = $id"))
-	  if $state ne 'done' && !$self->{quiet};
+	if ($state ne 'done' && !$self->{quiet})
+	{
+		diag($self->queue($on, "SELECT state, phase, detail, last_error, hint FROM zodan.status WHERE request_id = $id"));
+		diag($self->discarded);
+	}
 	return $state;
 }
 
@@ -409,7 +412,40 @@ sub wait_gate
 		"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted");
 }
 
+# sets where a node's server lets a request fail or stop: see worker/failpoint.c
+sub failpoints
+{
+	my ($self, $name, $setting) = @_;
+	my $server = $self->server($name);
+	$server->append_conf('postgresql.conf', "zodan.failpoints = '$setting'\n");
+	$server->reload;
+	$server->poll_query_until('postgres', "SELECT current_setting('zodan.failpoints') = '$setting'")
+	  or die "$name doesn't know zodan.failpoints";
+	return;
+}
+
+# waits until a request stands at a point; returns a sub that lets it go on
+sub wait_failpoint
+{
+	my ($self, $name, $point) = @_;
+	my $server = $self->server($name);
+	my $file = $server->data_dir . "/zodan_failpoints/$point";
+	$server->poll_query_until('postgres', "SELECT (pg_stat_file('zodan_failpoints/$point', true)).size IS NOT NULL")
+	  or die "$point isn't reached";
+	return sub { unlink $file or die "$file: $!" };
+}
+
 # ---------- looking for what is left ----------
+
+# what an engine could not apply, and has discarded, on any node
+sub discarded
+{
+	my ($self) = @_;
+	return join "\n", map {
+		my $name = $_;
+		$self->psql($name, "SELECT to_regclass('spock.exception_log')") ? $self->psql($name, "SELECT '$name', x FROM spock.exception_log AS x LIMIT 10") || () : ();
+	} sort keys %{ $self->{servers} };
+}
 
 # everything that a join could leave on a node: the engine's catalogs, slots,
 # origins, settings of the database, and the structure
@@ -471,8 +507,8 @@ sub leftovers
 		$left = join "\n", map {
 			my $name = $_;
 			map { "$name: $_" } split /\n/, $self->psql($name, q{
-				SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE slot_name LIKE 'zodan%' OR temporary
-				UNION ALL SELECT 'origin ' || roname FROM pg_replication_origin WHERE roname LIKE 'zodan%'
+				SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE slot_name LIKE 'zodan%' OR slot_name LIKE '%catchup%' OR temporary
+				UNION ALL SELECT 'origin ' || roname FROM pg_replication_origin WHERE roname LIKE 'zodan%' OR roname LIKE '%catchup%'
 				UNION ALL SELECT 'connection limit of ' || datname FROM pg_database WHERE datconnlimit <> -1
 				UNION ALL SELECT 'session of ' || application_name FROM pg_stat_activity
 				           WHERE application_name LIKE 'zodan%' AND backend_type = 'client backend'
