@@ -75,9 +75,10 @@ catch_up(ZodanJob *job, XLogRecPtr *marker)
 }
 
 /*
- * Phase: the source's stream, from the snapshot on; then foreign keys, which
- * hold on the new node as they do on the source, tables that were copied
- * under different snapshots having been brought to the same point.
+ * Phase: foreign keys; the source's stream, from the snapshot on; then a check
+ * of those keys, which hold on the new node as they do on the source, tables
+ * that were copied under different snapshots having been brought to the same
+ * point.
  */
 void
 zodan_sync_source_to_new(ZodanJob *job)
@@ -86,9 +87,11 @@ zodan_sync_source_to_new(ZodanJob *job)
 	ZodanEffect *running = zodan_find_effect(job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
 	int			n;
 
-	/* a position is set only as long as the subscription has never run */
+	/* foreign keys and a position are set only as long as the subscription has never run */
 	if (!running->state)
 	{
+		zodan_job_detail(job, 0, "adding foreign keys");
+		zodan_add_foreign_keys(job, zodan_skipped_schemas(job));
 		zodan_sub_skip_until(job->engine, &job->new_conn, source->sub_first, zodan_later_tables(source->name));
 		zodan_origin_set(&job->new_conn, source->slot_first,
 						 zodan_parse_lsn(zodan_get_bookmark(0, source->name)->consistent_lsn));
@@ -97,8 +100,8 @@ zodan_sync_source_to_new(ZodanJob *job)
 	catch_up(job, NULL);
 	if (ZODAN_NPEERS(job) > 0)
 		zodan_sub_wake_manager(job->engine, &job->new_conn, ZODAN_PEERS(job)[0].sub_in);
-	zodan_job_detail(job, 0.5, "adding foreign keys");
-	n = zodan_add_foreign_keys(job, zodan_skipped_schemas(job));
+	zodan_job_detail(job, 0.5, "checking foreign keys");
+	n = zodan_check_foreign_keys(job, zodan_skipped_schemas(job));
 	zodan_job_detail(job, 1, psprintf("the new node follows the source, %d foreign keys are checked", n));
 }
 
@@ -241,7 +244,6 @@ zodan_advance_slots(ZodanJob *job)
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *new_conn = &job->new_conn;
 	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * job->nmembers);
-	ZodanEffect *first;
 
 	if (ZODAN_NPEERS(job) == 0)
 	{
@@ -253,16 +255,12 @@ zodan_advance_slots(ZodanJob *job)
 	zodan_release_wal(job, &source->conn);
 	zodan_release_wal(job, new_conn);
 
-	first = zodan_find_effect(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
 	if (zodan_sub_exists(job->engine, new_conn, source->sub_first))
 		PQclear(zodan_query(new_conn, job->engine->sub_drop, 1, source->sub_first));
 	zodan_slot_drop(&source->conn, source->slot_first);
 	zodan_origin_drop(new_conn, source->slot_first);
-	if (strcmp(first->state, "undone") != 0)
-	{
-		zodan_effect_result(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first, "undone", NULL);
-		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_first, "undone", NULL);
-	}
+	zodan_effect_undone(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
+	zodan_effect_undone(source->name, EFFECT_SLOT, source->slot_first);
 	zodan_subscribe_to_source(job);
 
 	for (int i = 0; i < job->nmembers; i++)

@@ -17,7 +17,8 @@ extern void zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again);
 extern void zodan_schema_restore_last(ZodanJob *job, bool again);
 extern bool zodan_schema_drop(ZodanJob *job);
 extern void zodan_schema_forget(ZodanJob *job);
-extern int	zodan_add_foreign_keys(ZodanJob *job, const char *skipped_schemas);
+extern void zodan_add_foreign_keys(ZodanJob *job, const char *skipped_schemas);
+extern int	zodan_check_foreign_keys(ZodanJob *job, const char *skipped_schemas);
 extern int	zodan_copy_sequences(ZodanJob *job, const char *skipped_schemas);
 
 #endif							/* ZODAN_SCHEMA_H */

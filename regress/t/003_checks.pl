@@ -286,8 +286,10 @@ is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") fo
 
 $c->{quiet} = 1;
 $c->psql('n3', sprintf 'SELECT ' . $c->e('set'), "'more'");
-$c->psql('n2', sprintf $spock ? q{SELECT spock.sub_create('twice_x', %s, replication_sets := '{more}', forward_origins := '{all}')} :
-	  q{SELECT pglogical.create_subscription('twice_x', %s, '{more}', false, false, '{all}')}, ZodanCluster::q_($c->dsn('n3')));
+$c->psql('n2', sprintf $spock ? q{SELECT spock.sub_create('twice_x', %s, replication_sets := '{more}')} :
+	  q{SELECT pglogical.create_subscription('twice_x', %s, '{more}', false, false)}, ZodanCluster::q_($c->dsn('n3')));
+# Spock 6 doesn't make such a one any more, but those made before may be there
+$c->psql('n2', "UPDATE $e.subscription SET sub_forward_origins = '{all}' WHERE sub_name = 'twice_x'");
 $c->psql('n2', 'CREATE TABLE only_here (id int PRIMARY KEY); SELECT ' . $c->e('add_table') . q{('default', 'only_here')});
 $id = $c->request(new => 'n4', on => 'n1', operation => 'check');
 is($c->wait_for($id), 'failed', 'streams that a join could not rely on');
