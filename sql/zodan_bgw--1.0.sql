@@ -3,7 +3,7 @@
 \echo Use "CREATE EXTENSION zodan_bgw" to load this file. \quit
 
 CREATE SCHEMA zodan;
-COMMENT ON SCHEMA zodan IS 'zodan_bgw: nodes join an active-active cluster without downtime';
+COMMENT ON SCHEMA zodan IS 'zodan_bgw: nodes join and leave an active-active cluster without downtime';
 REVOKE ALL ON SCHEMA zodan FROM PUBLIC;
 
 /*
@@ -17,7 +17,7 @@ CREATE TABLE zodan.requests (
     src_node_name     text NOT NULL,
     src_dsn           text NOT NULL,
     new_node_name     text NOT NULL,
-    new_node_dsn      text NOT NULL,
+    new_node_dsn      text,
     new_node_location text NOT NULL DEFAULT 'NY',
     new_node_country  text NOT NULL DEFAULT 'USA',
     new_node_info     jsonb NOT NULL DEFAULT '{}',
@@ -32,22 +32,23 @@ CREATE TABLE zodan.requests (
     requested_at      timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE zodan.requests IS 'what was asked for, one row a request: insert here';
-COMMENT ON COLUMN zodan.requests.operation IS 'add_node, or check: only the checks of add_node, which change nothing';
-COMMENT ON COLUMN zodan.requests.src_node_name IS 'an existing node: rows are copied from it';
+COMMENT ON COLUMN zodan.requests.operation IS 'add_node; remove_node; or check: only the checks of add_node, which change nothing';
+COMMENT ON COLUMN zodan.requests.src_node_name IS 'an existing node: rows are copied from it; of remove_node: one that stays, which tells the others';
 COMMENT ON COLUMN zodan.requests.src_dsn IS 'how the coordinator reaches the source; its passwords are blanked when the request ends';
-COMMENT ON COLUMN zodan.requests.new_node_name IS 'the name that the new node gets';
-COMMENT ON COLUMN zodan.requests.new_node_dsn IS 'how the coordinator and every node reach the new node; its passwords are blanked when the request ends';
+COMMENT ON COLUMN zodan.requests.new_node_name IS 'the name that the new node gets; of remove_node: the node that goes';
+COMMENT ON COLUMN zodan.requests.new_node_dsn IS 'how the coordinator and every node reach the new node; its passwords are blanked when the request ends; of remove_node: NULL for the one that the source knows';
 COMMENT ON COLUMN zodan.requests.verb IS 'log every remote statement into zodan.events';
 COMMENT ON COLUMN zodan.requests.not_before IS 'the request waits in the queue until then';
 COMMENT ON COLUMN zodan.requests.sync_timeout IS 'bound of each single wait';
 COMMENT ON COLUMN zodan.requests.max_attempts IS 'after so many attempts a transient error fails the request; NULL: never';
-COMMENT ON COLUMN zodan.requests.fence IS 'keep everybody but superusers out of the new node''s database until the join is done';
+COMMENT ON COLUMN zodan.requests.fence IS 'keep everybody but superusers out of the new node''s database until the join is done; of remove_node: for good';
 COMMENT ON COLUMN zodan.requests.copy_jobs IS 'tables copied, and indexes built, at the same time; NULL: zodan.copy_jobs';
-COMMENT ON COLUMN zodan.requests.options IS 'rare ones: peer_dsns (object of node name to DSN), replication_sets (array of names)';
+COMMENT ON COLUMN zodan.requests.options IS 'rare ones: peer_dsns (object of node name to DSN), replication_sets (array of names), force (boolean, of remove_node: without what was written there and has not arrived elsewhere)';
 
 /* Where a request stands. Only the worker writes here. */
 CREATE TABLE zodan.request_state (
     request_id      bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,
+    token           uuid NOT NULL DEFAULT gen_random_uuid(),
     state           text NOT NULL DEFAULT 'queued'
                     CHECK (state IN ('queued', 'running', 'retrying', 'paused', 'cancelling',
                                      'rolling_back', 'done', 'failed', 'cancelled')),
@@ -61,6 +62,7 @@ CREATE TABLE zodan.request_state (
     attempt         integer NOT NULL DEFAULT 0,
     attempt_of_progress integer NOT NULL DEFAULT 0,
     asked           text CHECK (asked IN ('cancel', 'pause')),
+    keep            boolean NOT NULL DEFAULT false,
     next_attempt_at timestamptz,
     last_error      text,
     hint            text,
@@ -69,6 +71,7 @@ CREATE TABLE zodan.request_state (
     finished_at     timestamptz
 );
 COMMENT ON TABLE zodan.request_state IS 'where each request stands; read zodan.status instead';
+COMMENT ON COLUMN zodan.request_state.token IS 'tells this request''s sessions on the nodes from those of another coordinator''s request of the same number';
 CREATE INDEX request_state_open ON zodan.request_state (request_id)
     WHERE state NOT IN ('done', 'failed', 'cancelled');
 
@@ -252,6 +255,19 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION zodan.add_node(text, text, text, text, boolean, text, text, jsonb) IS 'files a request for a new node and returns its id';
 
+CREATE FUNCTION zodan.remove_node(
+    src_node_name text, src_dsn text, new_node_name text, new_node_dsn text DEFAULT NULL,
+    verb boolean DEFAULT false, force boolean DEFAULT false)
+    RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, new_node_dsn, verb, options)
+    VALUES ('remove_node', remove_node.src_node_name, remove_node.src_dsn, remove_node.new_node_name,
+            remove_node.new_node_dsn, remove_node.verb,
+            CASE WHEN remove_node.force THEN '{"force": true}'::jsonb ELSE '{}' END)
+    RETURNING id;
+END;
+COMMENT ON FUNCTION zodan.remove_node(text, text, text, text, boolean, boolean) IS 'files a request that removes node new_node_name from the cluster of src_node_name, and returns its id; force: the node is lost, or what it has not sent may be';
+
 CREATE FUNCTION zodan.check(
     src_node_name text, src_dsn text, new_node_name text, new_node_dsn text)
     RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -288,7 +304,8 @@ END
 $$;
 COMMENT ON FUNCTION zodan.wait(bigint, interval) IS 'blocks until the request has ended and returns its last state; an error after the timeout';
 
-CREATE FUNCTION zodan.steer(id bigint, verb text, allowed text[], state text, asked text)
+CREATE FUNCTION zodan.steer(id bigint, verb text, allowed text[], state text, asked text,
+                            keep boolean DEFAULT false)
     RETURNS text LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -305,9 +322,9 @@ BEGIN
                   HINT = format('A request can do that while it is one of: %s.', array_to_string(allowed, ', '));
     END IF;
     /* nothing left to go on with, and its passwords are gone */
-    IF before = 'failed' AND NOT EXISTS (SELECT FROM zodan.effects e
-                                          WHERE e.request_id = steer.id AND e.state <> 'undone') THEN
-        RAISE EXCEPTION 'request % has failed and left nothing: there is nothing to %', steer.id, steer.verb
+    IF before IN ('failed', 'cancelled') AND NOT EXISTS (SELECT FROM zodan.effects e
+                                                          WHERE e.request_id = steer.id AND e.state <> 'undone') THEN
+        RAISE EXCEPTION 'request % is % and has left nothing: there is nothing to %', steer.id, before, steer.verb
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'File the request again.';
     END IF;
     /* the new node is open: rolling back could lose what its users have written */
@@ -317,9 +334,16 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = format('Let it end; SELECT zodan.retry(%s) if it has stopped.', steer.id);
     END IF;
+    IF verb = 'cancel' AND NOT keep AND EXISTS (SELECT FROM zodan.checkpoints c
+                                    WHERE c.request_id = steer.id AND c.phase = 'drop_node') THEN
+        RAISE EXCEPTION 'request % has begun to remove the node', steer.id
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('Let it end. If a node never comes back, SELECT zodan.cancel(%s, keep => true) gives up what is left there.', steer.id);
+    END IF;
     UPDATE zodan.request_state s
        SET state = CASE WHEN before = 'running' THEN 'running' ELSE steer.state END,
            asked = steer.asked,
+           keep = steer.keep,
            attempt = CASE WHEN steer.verb = 'retry' THEN 0 ELSE s.attempt END,
            next_attempt_at = NULL,
            finished_at = NULL,
@@ -331,12 +355,12 @@ BEGIN
     RETURN (SELECT s.state FROM zodan.request_state s WHERE s.request_id = steer.id);
 END
 $$;
-COMMENT ON FUNCTION zodan.steer(bigint, text, text[], text, text) IS 'what cancel, pause, resume and retry share';
+COMMENT ON FUNCTION zodan.steer(bigint, text, text[], text, text, boolean) IS 'what cancel, pause, resume and retry share';
 
-CREATE FUNCTION zodan.cancel(id bigint) RETURNS text
+CREATE FUNCTION zodan.cancel(id bigint, keep boolean DEFAULT false) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    RETURN zodan.steer(id, 'cancel', '{queued,running,retrying,paused,failed}', 'cancelling', 'cancel');
-COMMENT ON FUNCTION zodan.cancel(bigint) IS 'ends the request and undoes what it has made on every node, until that is opened to its users; returns its state';
+    RETURN zodan.steer(id, 'cancel', '{queued,running,retrying,paused,failed,cancelled}', 'cancelling', 'cancel', keep);
+COMMENT ON FUNCTION zodan.cancel(bigint, boolean) IS 'ends the request and undoes what it has made on every node, unless told to keep that, until the new node is opened to its users; returns its state';
 
 CREATE FUNCTION zodan.pause(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -167,6 +167,25 @@ find_members(ZodanJob *job)
 }
 
 /*
+ * Connects to the node that goes, if no DSN was given, by the one that the
+ * source has.
+ */
+static void
+find_new_node(ZodanJob *job)
+{
+	ZodanConn  *conn = &job->new_conn;
+	char	   *dsn = zodan_value(&ZODAN_SOURCE(job)->conn, zodan_engine_sql(job->engine,
+								  "SELECT i.if_dsn FROM {e}.node n JOIN {e}.node_interface i"
+								  "    ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
+								  " WHERE n.node_name = $1"), 1, job->req->new_node_name);
+
+	set_conn(job, conn, job->req->new_node_name, dsn);
+	conn->error = "the source does not know its connection string";
+	if (dsn)
+		zodan_connect_all(&conn, 1);
+}
+
+/*
  * The sets that are taken from each node. Existing subscriptions tell; the
  * only node of a cluster offers all that it has.
  */
@@ -225,9 +244,7 @@ zodan_cluster_open(ZodanJob *job)
 
 	ends[0] = &source->conn;
 	ends[1] = &job->new_conn;
-	zodan_connect_all(ends, 2);
-	if (job->new_conn.pg)
-		job->new_dbname = pstrdup(PQdb(job->new_conn.pg));
+	zodan_connect_all(ends, req->new_node_dsn ? 2 : 1);
 	if (!source->conn.pg)
 		return;
 	job->engine = zodan_engine_find(&source->conn);
@@ -236,6 +253,18 @@ zodan_cluster_open(ZodanJob *job)
 	zodan_set_engine(job->engine->name);
 
 	find_members(job);
+	source = ZODAN_SOURCE(job);
+	if (!req->new_node_dsn)
+		find_new_node(job);
+	if (job->new_conn.pg)
+		job->new_dbname = pstrdup(PQdb(job->new_conn.pg));
+	else if (strcmp(req->operation, "remove_node") == 0)
+	{
+		/* a guess, for the names of what it may have left on the others */
+		job->new_dbname = job->new_conn.dsn ? zodan_dsn_value(job->new_conn.dsn, "dbname") : "";
+		if (!job->new_dbname[0])
+			job->new_dbname = pstrdup(PQdb(source->conn.pg));
+	}
 	conns = palloc(sizeof(ZodanConn *) * job->nmembers);
 	for (int i = 0; i < ZODAN_NPEERS(job); i++)
 		conns[i] = &ZODAN_PEERS(job)[i].conn;
@@ -254,7 +283,6 @@ zodan_cluster_open(ZodanJob *job)
 		if (m->dbname)
 			name_subscription(job, m->dbname, req->new_node_name, m->name, "sub", &m->sub_out, &m->slot_out);
 	}
-	source = ZODAN_SOURCE(job);
 	source->sub_first = source->sub_in;
 	source->slot_first = source->slot_in;
 	if (ZODAN_NPEERS(job) > 0 && job->new_dbname)
@@ -263,28 +291,56 @@ zodan_cluster_open(ZodanJob *job)
 }
 
 /*
- * Raises a transient error unless every node has been reached.
+ * Which of the existing nodes can't be reached, and why; NULL: none.
+ */
+char *
+zodan_cluster_missing(ZodanJob *job)
+{
+	for (int i = 0; i < job->nmembers; i++)
+		if (!job->members[i].conn.pg)
+			return psprintf("could not connect to node \"%s\": %s", job->members[i].name, job->members[i].conn.error);
+	return NULL;
+}
+
+/*
+ * Are there sessions on all nodes?
+ */
+bool
+zodan_cluster_complete(ZodanJob *job)
+{
+	return job->engine && job->new_conn.pg && !zodan_cluster_missing(job);
+}
+
+/*
+ * Raises a transient error unless every node has been reached or, if not all,
+ * the source.
  */
 void
-zodan_cluster_require(ZodanJob *job)
+zodan_cluster_require(ZodanJob *job, bool all)
 {
-	ZodanConn  *missing = NULL;
+	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
+	char	   *missing = NULL;
 
-	if (!job->new_conn.pg)
-		missing = &job->new_conn;
-	for (int i = 0; i < job->nmembers && !missing; i++)
-		if (!job->members[i].conn.pg)
-			missing = &job->members[i].conn;
-	if (missing)
-		ereport(ERROR,
-				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
-				 errmsg("could not connect to node \"%s\": %s", missing->node, missing->error),
-				 errhint("The request goes on when the node can be reached.")));
-	if (!job->engine)
+	if (!source->pg)
+		missing = zodan_cluster_missing(job);
+	else if (!job->engine)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("node \"%s\": neither Spock nor pglogical is installed in its database",
 						job->req->src_node_name)));
+	else if (all)
+	{
+		missing = zodan_cluster_missing(job);
+		if (!job->new_conn.pg)
+			missing = psprintf("could not connect to node \"%s\": %s", job->new_conn.node, job->new_conn.error);
+	}
+	if (missing)
+		ereport(ERROR,
+				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 errmsg("%s", missing),
+				 errhint("The request goes on when the node can be reached.%s",
+						 strcmp(job->req->operation, "remove_node") == 0 ?
+						 " If the node that is removed is lost for good, cancel the request and file it again with the option force." : "")));
 }
 
 /*
@@ -296,12 +352,14 @@ end_predecessors(ZodanConn *conn)
 {
 	ZodanDeadline deadline = zodan_deadline(PREDECESSOR_MS);
 	static const char *const query =
-	"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
-	" WHERE application_name = $1 AND pid <> pg_catalog.pg_backend_pid()"
-	"   AND datname = pg_catalog.current_database()"
-	"   AND client_addr IS NOT DISTINCT FROM pg_catalog.inet_client_addr()";
+	"SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a"
+	" WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.datname = pg_catalog.current_database()"
+	"   AND (a.application_name = $1 OR EXISTS"
+	"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
+	"            AND l.classid = $2::pg_catalog.oid AND l.objid = $3::pg_catalog.oid AND l.objsubid = 2))";
+	char	   *key = psprintf("%d", ZODAN_LOCK_SESSION);
 
-	while (zodan_value(conn, query, 1, zodan_remote_application()))
+	while (zodan_value(conn, query, 3, zodan_remote_child(), key, zodan_remote_token()))
 	{
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
@@ -313,8 +371,8 @@ end_predecessors(ZodanConn *conn)
 }
 
 /*
- * Takes the lock that only one request may hold on each node at a time. It is
- * held by our sessions, so it ends with us.
+ * Takes the lock that only one request may hold on each node at a time, on
+ * all that could be reached. It is held by our sessions, so it ends with us.
  */
 void
 zodan_cluster_lock(ZodanJob *job)
@@ -325,6 +383,8 @@ zodan_cluster_lock(ZodanJob *job)
 		char	   *key = psprintf("%d", ZODAN_LOCK_CLUSTER);
 		char	   *got;
 
+		if (!conn->pg)
+			continue;
 		end_predecessors(conn);
 		got = zodan_value(conn, "SELECT pg_catalog.pg_try_advisory_lock($1::int, 0)", 1, key);
 		if (got[0] != 't')
@@ -337,10 +397,9 @@ zodan_cluster_lock(ZodanJob *job)
 										  "   AND l.objid = 0 AND l.objsubid = 2", 1, key);
 
 			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("node \"%s\" is being changed by another request: %s", conn->node,
-							who ? who : "it has just ended"),
-					 errhint("This request goes on when that one has ended.")));
+					(errcode(ERRCODE_ZODAN_BUSY),
+					 errmsg("waits for another request, which is changing node \"%s\": %s", conn->node,
+							who ? who : "it has just ended")));
 		}
 	}
 }

@@ -7,6 +7,7 @@
 
 #include "catalog.h"
 #include "engine.h"
+#include "journal.h"
 
 /* An existing node */
 typedef struct ZodanMember
@@ -44,12 +45,17 @@ typedef struct ZodanJob
 	double		phase_share;	/* how many percent it is */
 } ZodanJob;
 
+/* the nodes are another request's for the time being */
+#define ERRCODE_ZODAN_BUSY	MAKE_SQLSTATE('Z', 'D', '0', '0', '3')
+
 #define ZODAN_SOURCE(job)	(&(job)->members[0])
 #define ZODAN_NPEERS(job)	((job)->nmembers - 1)
 #define ZODAN_PEERS(job)	(&(job)->members[1])
 
 extern void zodan_cluster_open(ZodanJob *job);
-extern void zodan_cluster_require(ZodanJob *job);
+extern bool zodan_cluster_complete(ZodanJob *job);
+extern char *zodan_cluster_missing(ZodanJob *job);
+extern void zodan_cluster_require(ZodanJob *job, bool all);
 extern void zodan_cluster_lock(ZodanJob *job);
 extern char *zodan_cluster_names(ZodanJob *job);
 

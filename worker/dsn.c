@@ -55,6 +55,24 @@ zodan_dsn_check(const char *dsn, bool need_password)
 }
 
 /*
+ * An option's value in a DSN; empty if it has none, or can't be parsed.
+ */
+char *
+zodan_dsn_value(const char *dsn, const char *keyword)
+{
+	char	   *value = NULL;
+	PQconninfoOption *options = PQconninfoParse(dsn, NULL);
+
+	if (!options)
+		return pstrdup("");
+	for (PQconninfoOption *o = options; o->keyword; o++)
+		if (strcmp(o->keyword, keyword) == 0 && o->val)
+			value = pstrdup(o->val);
+	PQconninfoFree(options);
+	return value ? value : pstrdup("");
+}
+
+/*
  * The value of an option as it stands in a connection string.
  */
 static void

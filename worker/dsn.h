@@ -10,6 +10,7 @@
 #include "libpq-fe.h"
 
 extern char *zodan_dsn_check(const char *dsn, bool need_password);
+extern char *zodan_dsn_value(const char *dsn, const char *keyword);
 extern char *zodan_dsn_redact(const char *dsn);
 extern char *zodan_dsn_for_child(const char *dsn, const PGconn *pg, const char *application,
 								 const char *server_options, char **password);

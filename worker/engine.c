@@ -70,6 +70,15 @@ zodan_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 }
 
 /*
+ * The name of the node that the database of conn is; NULL: it's none.
+ */
+char *
+zodan_local_node(const ZodanEngine *engine, ZodanConn *conn)
+{
+	return zodan_value(conn, zodan_engine_sql(engine, "SELECT n.node_name FROM {e}.local_node l JOIN {e}.node n USING (node_id)"), 0);
+}
+
+/*
  * Makes the database of conn a node. info is JSON.
  */
 void

@@ -69,6 +69,7 @@ extern void zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const 
 							  const char *dsn, const char *location, const char *country,
 							  const char *info);
 extern void zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern char *zodan_local_node(const ZodanEngine *engine, ZodanConn *conn);
 extern bool zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs);

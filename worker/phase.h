@@ -16,6 +16,7 @@ extern void zodan_check_prerequisites(ZodanJob *job);
 
 /* phase_register.c */
 extern void zodan_register_node(ZodanJob *job);
+extern void zodan_fence(ZodanJob *job);
 extern void zodan_subscribe_to_source(ZodanJob *job);
 
 /* phase_bookmark.c */
@@ -44,8 +45,14 @@ extern void zodan_subscribe_existing_nodes(ZodanJob *job);
 extern void zodan_monitor_lag(ZodanJob *job);
 extern void zodan_finish(ZodanJob *job);
 
+/* phase_remove.c */
+extern void zodan_check_removal(ZodanJob *job);
+extern void zodan_drain_node(ZodanJob *job);
+extern void zodan_drop_node(ZodanJob *job);
+
 /* undo.c */
 extern void zodan_undo(ZodanJob *job);
+extern void zodan_undo_objects(ZodanJob *job);
 
 /* zodan.bookmarks.snapshot of the positions where the peers' own streams begin */
 #define ZODAN_CUT			(-1)

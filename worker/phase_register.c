@@ -6,13 +6,20 @@
 #include "phase.h"
 
 /*
- * Lets only superusers into the new node's database, until the join is done:
- * nothing that is written there before its slots exist would ever leave it.
+ * Lets only superusers into the node's database. For a new one until the join
+ * is done: nothing that is written there before its slots exist would ever
+ * leave it. For one that goes: nor would what is written there once it's gone.
  */
-static void
-fence_new_node(ZodanJob *job)
+void
+zodan_fence(ZodanJob *job)
 {
+	static const char *const end_others =
+	"SELECT pg_catalog.pg_terminate_backend(a.pid)"
+	"  FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid"
+	" WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend'"
+	"   AND NOT r.rolsuper";
 	ZodanConn  *conn = &job->new_conn;
+	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
 	ZodanEffect *fence = zodan_effect_intent(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
 
 	/* what it was must be known before it's changed */
@@ -21,11 +28,15 @@ fence_new_node(ZodanJob *job)
 							zodan_value(conn, "SELECT datconnlimit FROM pg_catalog.pg_database"
 										" WHERE datname = pg_catalog.current_database()", 0));
 	PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT 0", zodan_quote(job->new_dbname)), 0));
-	/* whoever is in already */
-	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_terminate_backend(a.pid)"
-						"  FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid"
-						" WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend'"
-						"   AND NOT r.rolsuper", 0));
+	/* whoever is in already, until they have gone: one may be about to commit */
+	while (zodan_value(conn, end_others, 0))
+	{
+		if (zodan_deadline_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("node \"%s\": sessions in database \"%s\" do not end", conn->node, job->new_dbname)));
+		zodan_sleep(20);
+	}
 	fence = zodan_find_effect(fence->node, fence->kind, fence->name);
 	zodan_effect_result(fence->node, fence->kind, fence->name, "done", fence->result);
 }
@@ -125,7 +136,7 @@ void
 zodan_register_node(ZodanJob *job)
 {
 	if (job->req->fence)
-		fence_new_node(job);
+		zodan_fence(job);
 	create_node(job);
 	create_subscriptions(job);
 	zodan_job_detail(job, 1, psprintf("node %s is registered%s", job->req->new_node_name,

@@ -9,11 +9,13 @@
 
 #define ADD_NODE	0x1
 #define CHECK		0x2
+#define REMOVE_NODE	0x4
+#define LOOKS		ZODAN_PHASE_LOOKS
 
 const ZodanPhase zodan_phase_table[] = {
-	{"check_versions", ADD_NODE | CHECK, 1, zodan_check_versions,
+	{"check_versions", ADD_NODE | CHECK | LOOKS, 1, zodan_check_versions,
 	"all nodes answer, and their versions go together"},
-	{"check_prerequisites", ADD_NODE | CHECK, 1, zodan_check_prerequisites,
+	{"check_prerequisites", ADD_NODE | CHECK | LOOKS, 1, zodan_check_prerequisites,
 	"everything else that a join needs; all that is missing is listed at once"},
 	{"register_node", ADD_NODE, 1, zodan_register_node,
 	"fence the new node, make it a node, make the subscriptions between it and the others, disabled"},
@@ -41,6 +43,12 @@ const ZodanPhase zodan_phase_table[] = {
 	"wait until the new node keeps up"},
 	{"finish", ADD_NODE, 1, zodan_finish,
 	"a last look at everything; open the new node"},
+	{"check_removal", REMOVE_NODE | LOOKS, 1, zodan_check_removal,
+	"the node is one of the cluster, and can be reached or is lost"},
+	{"drain_node", REMOVE_NODE, 9, zodan_drain_node,
+	"close the node; wait until the others have what was written there"},
+	{"drop_node", REMOVE_NODE, 10, zodan_drop_node,
+	"drop all subscriptions, slots and entries of the node, everywhere"},
 };
 const int	zodan_phase_count = lengthof(zodan_phase_table);
 
@@ -51,5 +59,6 @@ int
 zodan_operation_bit(const char *operation)
 {
 	return strcmp(operation, "add_node") == 0 ? ADD_NODE :
+		strcmp(operation, "remove_node") == 0 ? REMOVE_NODE :
 		strcmp(operation, "check") == 0 ? CHECK : 0;
 }

@@ -10,11 +10,14 @@
 typedef struct ZodanPhase
 {
 	const char *name;
-	int			operations;		/* bits: the operations that have it */
+	int			operations;		/* bits: the operations that have it, and the following */
 	int			share;			/* of the time, in percent, roughly */
 	void		(*run) (ZodanJob *job);
 	const char *comment;
 } ZodanPhase;
+
+/* changes nothing: needs neither all nodes nor the lock on them */
+#define ZODAN_PHASE_LOOKS	0x80
 
 extern const ZodanPhase zodan_phase_table[];
 extern const int zodan_phase_count;

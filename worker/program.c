@@ -92,7 +92,7 @@ zodan_program(const char *ddl_setting, const char *program, ZodanConn *conn)
 							   " -c idle_in_transaction_session_timeout=0");
 		if (ddl_setting)
 			appendStringInfo(&options, " -c %s=off", ddl_setting);
-		zodan_program_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn->dsn, conn->pg, zodan_remote_application(),
+		zodan_program_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn->dsn, conn->pg, zodan_remote_child(),
 																		options.data, &password)));
 	}
 	set_environment(command, password);

@@ -19,13 +19,16 @@
 void		(*zodan_statement_hook) (const char *node, const char *sql) = NULL;
 
 static char application[64] = "zodan_bgw";
+static char child[64] = "zodan_bgw";
+static char token[16] = "0";
+static const char *session_pins = NULL;
 static int64 statement_timeout = 60000;
 
 /*
  * What every session starts with. Nothing that a statement holds may be
  * written to the node's log, since DSNs are among the parameters.
  */
-static const char *const session_pins =
+static const char *const pins =
 "SET search_path = '';"
 "SET datestyle = 'ISO, YMD';"
 "SET intervalstyle = 'postgres';"
@@ -57,16 +60,30 @@ static const char *const session_pins =
  * milliseconds. Called once, before anything else.
  */
 void
-zodan_remote_init(int64 request_id, int64 timeout_ms)
+zodan_remote_init(int64 request_id, uint32 request_token, int64 timeout_ms)
 {
 	snprintf(application, sizeof(application), "zodan_bgw: request " INT64_FORMAT, request_id);
+	snprintf(token, sizeof(token), "%u", request_token);
+	snprintf(child, sizeof(child), "%s: child of %s", application, token);
+	session_pins = MemoryContextStrdup(TopMemoryContext,
+									   psprintf("%s;SELECT pg_catalog.pg_advisory_lock_shared(%d, %s)",
+												pins, ZODAN_LOCK_SESSION, token));
 	statement_timeout = timeout_ms;
 }
 
+/*
+ * The application_name of child processes.
+ */
 const char *
-zodan_remote_application(void)
+zodan_remote_child(void)
 {
-	return application;
+	return child;
+}
+
+const char *
+zodan_remote_token(void)
+{
+	return token;
 }
 
 int64

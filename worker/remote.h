@@ -47,8 +47,16 @@ typedef struct ZodanCall
 /* For the log of all remote statements; NULL: none is kept */
 extern void (*zodan_statement_hook) (const char *node, const char *sql);
 
-extern void zodan_remote_init(int64 request_id, int64 timeout_ms);
-extern const char *zodan_remote_application(void);
+/*
+ * By these the sessions of a request can be found on a node: those of the
+ * worker itself hold this advisory lock, its second key being the request's
+ * token; those of its child processes have it in their name.
+ */
+#define ZODAN_LOCK_SESSION	2053071973
+
+extern void zodan_remote_init(int64 request_id, uint32 token, int64 timeout_ms);
+extern const char *zodan_remote_child(void);
+extern const char *zodan_remote_token(void);
 extern int64 zodan_remote_timeout(void);
 
 extern void zodan_connect_all(ZodanConn **conns, int nconns);

@@ -10,6 +10,7 @@
  *		queued ---> running ---> done
  *		  ^          |  |  `---> failed      (permanent error; asked again: retry)
  *		  |          |  `------> retrying    (transient error) ---> running
+ *		  |<---------+           (another request changes the cluster)
  *		  |          |---------> paused      (asked) ---> queued
  *		  |          `---------> rolling_back (asked) ---> cancelled
  *
@@ -80,12 +81,23 @@ enter_phase(ZodanJob *job, int phase, int bit)
 }
 
 static void
+lock_cluster(ZodanJob *job)
+{
+	zodan_cluster_require(job, !job->req->force);
+	zodan_cluster_lock(job);
+	job->locked = true;
+}
+
+static void
 run_phases(ZodanJob *job)
 {
 	int			bit = zodan_operation_bit(job->req->operation);
 
 	zodan_wait_hook = check_asked;
 	zodan_cluster_open(job);
+	/* what the checks would find in the middle of another request is none of its failures */
+	if (bit != zodan_operation_bit("check") && zodan_cluster_complete(job))
+		lock_cluster(job);
 	for (int i = 0; i < zodan_phase_count; i++)
 	{
 		const ZodanPhase *phase = &zodan_phase_table[i];
@@ -102,12 +114,8 @@ run_phases(ZodanJob *job)
 		zodan_event("info", NULL, phase->comment);
 
 		/* the checks list what can't be reached; what changes anything needs all */
-		if (!job->locked && !(phase->operations & zodan_operation_bit("check")))
-		{
-			zodan_cluster_require(job);
-			zodan_cluster_lock(job);
-			job->locked = true;
-		}
+		if (!job->locked && !(phase->operations & ZODAN_PHASE_LOOKS))
+			lock_cluster(job);
 		phase->run(job);
 		zodan_failpoint("end", NULL);
 		zodan_checkpoint_done(phase->name);
@@ -115,6 +123,28 @@ run_phases(ZodanJob *job)
 	}
 	zodan_event("info", NULL, "done");
 	zodan_end_request("running", "done", true);
+}
+
+/*
+ * Ends a request whose effects the user wants to look at.
+ */
+static void
+leave_effects(ZodanJob *job)
+{
+	List	   *effects = zodan_live_effects();
+	ListCell   *cell;
+
+	foreach(cell, effects)
+	{
+		ZodanEffect *effect = lfirst(cell);
+
+		zodan_event("warning", effect->node, psprintf("%s %s is left", effect->kind, effect->name));
+	}
+	zodan_set_error(psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
+					psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
+							 " AND state <> 'undone' lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
+							 job->req->id, job->req->id));
+	zodan_end_request("rolling_back", "cancelled", false);
 }
 
 /*
@@ -127,14 +157,20 @@ roll_back(ZodanJob *job, const char *state)
 		zodan_set_state(state, "rolling_back");
 	job->phase = NULL;
 	zodan_wait_hook = NULL;
+	if (zodan_live_effects() != NIL && job->req->keep)
+	{
+		leave_effects(job);
+		return;
+	}
 	if (zodan_live_effects() != NIL)
 	{
 		zodan_cluster_open(job);
-		zodan_cluster_require(job);
+		zodan_cluster_require(job, false);
 		zodan_cluster_lock(job);
 		zodan_undo(job);
 		zodan_schema_forget(job);
 	}
+	zodan_set_error(NULL, NULL);
 	zodan_event("info", NULL, "cancelled: what the request made is undone");
 	zodan_end_request("rolling_back", "cancelled", true);
 }
@@ -149,6 +185,11 @@ record_error(ZodanJob *job, ErrorData *error)
 	ZodanRequest *req = job->req;
 	bool		running = zodan_wait_hook != NULL;
 
+	if (error->sqlerrcode == ERRCODE_ZODAN_BUSY)
+	{
+		zodan_wait_turn(zodan_backoff_ms(1), message);
+		return;
+	}
 	if (job->phase)
 		zodan_checkpoint_error(job->phase, message);
 	if (error->sqlerrcode == ERRCODE_ZODAN_PAUSE)
@@ -242,7 +283,7 @@ zodan_runner_main(Datum arg)
 
 	job = palloc0(sizeof(ZodanJob));
 	job->req = zodan_load_request(args.request_id);
-	zodan_remote_init(job->req->id, job->req->sync_timeout);
+	zodan_remote_init(job->req->id, job->req->token, job->req->sync_timeout);
 	if (job->req->verb)
 		zodan_statement_hook = log_remote_statement;
 	run_request(job);

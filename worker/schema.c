@@ -166,11 +166,13 @@ write_lists(ZodanJob *job, char *dump)
 {
 	StringInfoData pre,
 				post,
+				keys,
 				last;
 	char	   *rest;
 
 	initStringInfo(&pre);
 	initStringInfo(&post);
+	initStringInfo(&keys);
 	initStringInfo(&last);
 
 	for (char *line = strtok_r(list_section(job, dump, "pre-data"), "\n", &rest); line;
@@ -180,13 +182,15 @@ write_lists(ZodanJob *job, char *dump)
 	for (char *line = strtok_r(list_section(job, dump, "post-data"), "\n", &rest); line;
 		 line = strtok_r(NULL, "\n", &rest))
 	{
-		if (line[0] == ';' || entry_is(line, "FK CONSTRAINT"))
-			continue;
-		appendStringInfo(entry_is(line, "COMMENT") || entry_is(line, "EVENT TRIGGER") ? &last : &post,
-						 "%s\n", line);
+		if (line[0] != ';')
+			appendStringInfo(entry_is(line, "FK CONSTRAINT") ? &keys :
+							 entry_is(line, "COMMENT") || entry_is(line, "EVENT TRIGGER") ? &last : &post,
+							 "%s\n", line);
 	}
 	write_file(work_path(job, "pre.list"), pre.data);
 	write_file(work_path(job, "post.list"), post.data);
+	/* these are only dropped by it: see zodan_add_foreign_keys() */
+	write_file(work_path(job, "keys.list"), keys.data);
 	write_file(work_path(job, "last.list"), last.data);
 }
 
@@ -307,7 +311,7 @@ zodan_schema_restore_last(ZodanJob *job, bool again)
 bool
 zodan_schema_drop(ZodanJob *job)
 {
-	static const char *const lists[] = {"last.list", "post.list", "pre.list"};
+	static const char *const lists[] = {"last.list", "keys.list", "post.list", "pre.list"};
 
 	if (!zodan_schema_dumped(job))
 		return false;

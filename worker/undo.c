@@ -9,15 +9,6 @@
 
 #include "schema.h"
 
-static ZodanMember *
-member_named(ZodanJob *job, const char *name)
-{
-	for (int i = 0; i < job->nmembers; i++)
-		if (strcmp(job->members[i].name, name) == 0)
-			return &job->members[i];
-	return NULL;
-}
-
 /*
  * Drops a subscription. The engine drops its slot on the provider, too, if
  * that can be reached, and its origin here.
@@ -32,11 +23,8 @@ undo_subscription(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 }
 
 static void
-undo_effect(ZodanJob *job, ZodanEffect *effect)
+undo_effect(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 {
-	ZodanMember *m = member_named(job, effect->node);
-	ZodanConn  *conn = m ? &m->conn : &job->new_conn;
-
 	if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0)
 		undo_subscription(job, conn, effect);
 	else if (strcmp(effect->kind, EFFECT_SLOT) == 0)
@@ -64,8 +52,29 @@ undo_effect(ZodanJob *job, ZodanEffect *effect)
 		elog(ERROR, "effect of unknown kind \"%s\"", effect->kind);
 }
 
+/*
+ * The session on the node that an effect is on; NULL: there is none, since the
+ * node can't be reached, or isn't known any more.
+ */
+static ZodanConn *
+session_of(ZodanJob *job, const ZodanEffect *effect)
+{
+	ZodanConn  *conn = NULL;
+
+	if (strcmp(effect->node, job->req->new_node_name) == 0)
+		conn = &job->new_conn;
+	for (int i = 0; i < job->nmembers && !conn; i++)
+		if (strcmp(job->members[i].name, effect->node) == 0)
+			conn = &job->members[i].conn;
+	return conn && conn->pg ? conn : NULL;
+}
+
+/*
+ * Undoes what can be, and adds the nodes where that's impossible for the time
+ * being to waiting.
+ */
 static void
-undo_effects(ZodanJob *job, bool of_database)
+undo_effects(ZodanJob *job, bool of_database, StringInfo waiting)
 {
 	List	   *effects = zodan_live_effects();
 	ListCell   *cell;
@@ -73,13 +82,37 @@ undo_effects(ZodanJob *job, bool of_database)
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
+		ZodanConn  *conn = session_of(job, effect);
 
 		if (of_database != (strcmp(effect->kind, EFFECT_SCHEMA) == 0 || strcmp(effect->kind, EFFECT_FENCE) == 0))
 			continue;
-		undo_effect(job, effect);
+		if (!conn)
+		{
+			appendStringInfo(waiting, "%s%s %s of node %s", waiting->len ? ", " : "", effect->kind, effect->name, effect->node);
+			continue;
+		}
+		undo_effect(job, conn, effect);
 		zodan_effect_undone(effect->node, effect->kind, effect->name);
 		zodan_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
 	}
+}
+
+/*
+ * Raises a transient error if something is left, or may be, on nodes that
+ * can't be reached.
+ */
+static void
+require_all_undone(ZodanJob *job, StringInfo waiting)
+{
+	const char *missing = zodan_cluster_missing(job);
+
+	if (waiting->len == 0 && !missing)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+			 errmsg("%s", missing ? missing : "a node is not known to the source any more"),
+			 waiting->len ? errdetail("Left are: %s.", waiting->data) : 0,
+			 errhint("Everything else is undone; the request goes on when the node can be reached.")));
 }
 
 /*
@@ -89,6 +122,25 @@ undo_effects(ZodanJob *job, bool of_database)
 void
 zodan_undo(ZodanJob *job)
 {
-	undo_effects(job, false);
-	undo_effects(job, true);
+	StringInfoData waiting;
+
+	initStringInfo(&waiting);
+	undo_effects(job, false, &waiting);
+	undo_effects(job, true, &waiting);
+	if (waiting.len > 0)
+		require_all_undone(job, &waiting);
+}
+
+/*
+ * Undoes what the engine has, on all nodes: the structure and the fence stay.
+ * A node that could not be looked at may have something, too.
+ */
+void
+zodan_undo_objects(ZodanJob *job)
+{
+	StringInfoData waiting;
+
+	initStringInfo(&waiting);
+	undo_effects(job, false, &waiting);
+	require_all_undone(job, &waiting);
 }

@@ -102,57 +102,111 @@ validate_dsn(const char *field, const char *dsn, bool need_password)
 		refuse(field, problem);
 }
 
+/* What can stand in options */
+typedef enum OptionKind
+{
+	DSN_OBJECT,
+	STRING_ARRAY,
+	BOOLEAN
+} OptionKind;
+
+static const struct
+{
+	const char *name;
+	OptionKind	kind;
+	const char *operation;		/* whose it is; NULL: all */
+}			known_options[] =
+{
+	{"peer_dsns", DSN_OBJECT, NULL},
+	{"replication_sets", STRING_ARRAY, "add_node"},
+	{"force", BOOLEAN, "remove_node"},
+};
+
+static bool
+is_option_of(int option, const char *operation)
+{
+	const char *owner = known_options[option].operation;
+
+	/* a check is one of add_node */
+	return !owner || (strcmp(owner, "remove_node") == 0) == (strcmp(operation, "remove_node") == 0);
+}
+
+static void
+validate_option(const char *field, OptionKind kind, JsonbValue *value, bool need_password)
+{
+	static const char *const must_be[] = {"must be an object of strings", "must be an array of strings", "must be true or false"};
+	JsonbIterator *it;
+	JsonbValue	v;
+	JsonbIteratorToken token;
+	char	   *node = NULL;
+
+	if (kind == BOOLEAN)
+	{
+		if (value->type != jbvBool)
+			refuse(field, must_be[kind]);
+		return;
+	}
+	if (value->type != jbvBinary ||
+		(kind == DSN_OBJECT ? !JsonContainerIsObject(value->val.binary.data) : !JsonContainerIsArray(value->val.binary.data)))
+		refuse(field, must_be[kind]);
+	if (kind == STRING_ARRAY && JsonContainerSize(value->val.binary.data) == 0)
+		refuse(field, "must name at least one set");
+
+	it = JsonbIteratorInit(value->val.binary.data);
+	JsonbIteratorNext(&it, &v, true);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		char	   *text;
+
+		if (token != WJB_KEY && token != WJB_VALUE && token != WJB_ELEM)
+			continue;
+		if (v.type != jbvString)
+			refuse(field, must_be[kind]);
+		text = pnstrdup(v.val.string.val, v.val.string.len);
+		if (token == WJB_KEY)
+			node = text;
+		else if (kind == DSN_OBJECT)
+			validate_dsn(psprintf("%s.%s", field, node), text, need_password);
+	}
+}
+
 /*
  * options: an object with the keys that we know, and values of their kinds.
  */
 static void
-validate_options(Jsonb *options, bool need_password)
+validate_options(Jsonb *options, const char *operation, bool need_password)
 {
 	JsonbIterator *it;
 	JsonbValue	v;
 	JsonbIteratorToken token;
-	char	   *key = NULL;
-	char	   *node = NULL;
-	int			depth = 0;
+	int			option = 0;
 
 	if (!JB_ROOT_IS_OBJECT(options))
 		refuse("options", "must be a JSON object");
 	it = JsonbIteratorInit(&options->root);
-	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	JsonbIteratorNext(&it, &v, true);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
-		if (token == WJB_BEGIN_OBJECT || token == WJB_BEGIN_ARRAY)
+		if (token == WJB_KEY)
 		{
-			if (depth == 1 && strcmp(key, token == WJB_BEGIN_OBJECT ? "peer_dsns" : "replication_sets") != 0)
-				refuse(psprintf("options.%s", key), token == WJB_BEGIN_OBJECT ? "must be an array of strings" : "must be an object of strings");
-			if (token == WJB_BEGIN_ARRAY && v.val.array.nElems == 0)
-				refuse(psprintf("options.%s", key), "must name at least one set");
-			if (++depth > 2)
-				refuse(psprintf("options.%s", key), "must hold strings only");
-		}
-		else if (token == WJB_END_OBJECT || token == WJB_END_ARRAY)
-			depth--;
-		else if (token == WJB_KEY)
-		{
-			char	   *name = pnstrdup(v.val.string.val, v.val.string.len);
+			char	   *key = pnstrdup(v.val.string.val, v.val.string.len);
 
-			if (depth == 1)
+			for (option = 0; option < lengthof(known_options); option++)
+				if (strcmp(key, known_options[option].name) == 0)
+					break;
+			if (option == lengthof(known_options) || !is_option_of(option, operation))
 			{
-				key = name;
-				if (strcmp(key, "peer_dsns") != 0 && strcmp(key, "replication_sets") != 0)
-					refuse(psprintf("options.%s", key), "is not an option; there are peer_dsns and replication_sets");
+				StringInfoData names;
+
+				initStringInfo(&names);
+				for (int i = 0; i < lengthof(known_options); i++)
+					if (is_option_of(i, operation))
+						appendStringInfo(&names, "%s%s", names.len ? ", " : "", known_options[i].name);
+				refuse(psprintf("options.%s", key), psprintf("is not an option of %s; there are: %s", operation, names.data));
 			}
-			else
-				node = name;
 		}
-		else
-		{
-			if (depth == 1 || v.type != jbvString)
-				refuse(psprintf("options.%s", key), strcmp(key, "peer_dsns") == 0 ?
-					   "must be an object of strings" : "must be an array of strings");
-			if (strcmp(key, "peer_dsns") == 0)
-				validate_dsn(psprintf("options.peer_dsns.%s", node),
-							 pnstrdup(v.val.string.val, v.val.string.len), need_password);
-		}
+		else if (token == WJB_VALUE)
+			validate_option(psprintf("options.%s", known_options[option].name), known_options[option].kind, &v, need_password);
 	}
 }
 
@@ -169,7 +223,8 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	bool		need_password = !superuser();
 	bool		isnull;
 	Datum		datum;
-	char	   *text;
+	char	   *operation;
+	bool		removal;
 	int			columns[2];
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
@@ -184,15 +239,20 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	datum = field_datum(trigger, "id", &isnull);
 	if (isnull || DatumGetInt64(datum) < 1)
 		refuse("id", "is not yours to choose: leave it out");
-	text = field_text(trigger, "operation");
-	if (!zodan_operation_bit(text))
-		refuse("operation", "must be add_node or check");
+	operation = field_text(trigger, "operation");
+	if (!zodan_operation_bit(operation))
+		refuse("operation", "must be add_node, remove_node or check");
+	removal = strcmp(operation, "remove_node") == 0;
 	validate_name("src_node_name", field_text(trigger, "src_node_name"));
 	validate_name("new_node_name", field_text(trigger, "new_node_name"));
 	if (strcmp(field_text(trigger, "src_node_name"), field_text(trigger, "new_node_name")) == 0)
-		refuse("new_node_name", "must not be the source's");
+		refuse("new_node_name", removal ? "must not be the source's: another node, which stays, has to be the source, and the last one cannot be removed" :
+			   "must not be the source's");
 	validate_dsn("src_dsn", field_text(trigger, "src_dsn"), need_password);
-	validate_dsn("new_node_dsn", field_text(trigger, "new_node_dsn"), need_password);
+	/* the source knows how to reach a node that is there */
+	field_datum(trigger, "new_node_dsn", &isnull);
+	if (!isnull || !removal)
+		validate_dsn("new_node_dsn", field_text(trigger, "new_node_dsn"), need_password);
 	field_text(trigger, "new_node_location");
 	field_text(trigger, "new_node_country");
 	field_text(trigger, "new_node_info");
@@ -216,13 +276,50 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	if (!isnull && (DatumGetInt32(datum) < 1 || DatumGetInt32(datum) > 64))
 		refuse("copy_jobs", "must be between 1 and 64");
 	field_text(trigger, "options");
-	validate_options(DatumGetJsonbP(field_datum(trigger, "options", &isnull)), need_password);
+	validate_options(DatumGetJsonbP(field_datum(trigger, "options", &isnull)), operation, need_password);
 
 	columns[0] = SPI_fnumber(desc, "requested_by");
 	values[0] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
 	columns[1] = SPI_fnumber(desc, "requested_at");
 	values[1] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple, desc, 2, columns, values, nulls));
+}
+
+/*
+ * Do both lead to the same database, as far as their texts tell?
+ */
+static bool
+same_target(const char *dsn, const char *other)
+{
+	static const char *const keywords[] = {"host", "hostaddr", "port", "dbname", "service"};
+
+	for (int i = 0; i < lengthof(keywords); i++)
+		if (strcmp(zodan_dsn_value(dsn, keywords[i]), zodan_dsn_value(other, keywords[i])) != 0)
+			return false;
+	return true;
+}
+
+/*
+ * Refuses a request about a node that another one is about already. Nodes of
+ * one name may be in different clusters, and then have different DSNs.
+ */
+static void
+refuse_rival(int64 id, const char *dsn)
+{
+	ZodanRows  *rivals = zodan_rivals(id);
+
+	for (int i = 0; i < rivals->nrows; i++)
+	{
+		char	  **v = rivals->value[i];
+
+		if (dsn && v[3] && !same_target(dsn, v[3]))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("new_node_name is that of request %s, %s, which is %s", v[0], v[1], v[2]),
+				 errhint("SELECT zodan.wait(%s) waits for it, SELECT zodan.cancel(%s) undoes it.", v[0], v[0]),
+				 errhidestmt(true), errhidecontext(true)));
+	}
 }
 
 /*
@@ -234,12 +331,16 @@ zodan_queue_request(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	bool		isnull;
+	int64		id;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("must be called as a trigger")));
-	zodan_queue(DatumGetInt64(field_datum(trigger, "id", &isnull)));
+	id = DatumGetInt64(field_datum(trigger, "id", &isnull));
+	refuse_rival(id, SPI_getvalue(trigger->tg_trigtuple, trigger->tg_relation->rd_att,
+								  SPI_fnumber(trigger->tg_relation->rd_att, "new_node_dsn")));
+	zodan_queue(id);
 	zodan_wake_launcher_at_commit();
 	return PointerGetDatum(NULL);
 }

@@ -116,13 +116,20 @@ sub new
 		for my $from (@names)
 		{
 			next if $from eq $to;
-			$self->psql($to, sprintf 'SELECT ' . $self->e('subscribe'),
-				q_($self->sub_name($from, $to)), q_($self->dsn($from)),
-				$arg{subscribe_sets} ? ", replication_sets := $arg{subscribe_sets}" : '');
+			$self->subscribe($from, $to, $arg{subscribe_sets} ? ", replication_sets := $arg{subscribe_sets}" : '');
 		}
 	}
 	$self->wait_replicating(@names);
 	return $self;
+}
+
+# makes one node subscribe to another, by hand; more: further arguments
+sub subscribe
+{
+	my ($self, $from, $to, $more) = @_;
+	$self->psql($to, sprintf 'SELECT ' . $self->e('subscribe'),
+		q_($self->sub_name($from, $to)), q_($self->dsn($from)), $more || '');
+	return;
 }
 
 # the name of a subscription made here, not by the worker
@@ -130,8 +137,8 @@ sub sub_name
 {
 	my ($self, $from, $to) = @_;
 	my $name = "s_${from}_to_$to";
-	return "${name}x" if $name =~ /^[a-z0-9_]{1,50}$/;
-	return 's_' . md5_hex($name) . 'x';
+	return "${name}_x" if $name =~ /^[a-z0-9_]{1,50}$/;
+	return 's_' . md5_hex($name) . '_x';
 }
 
 my $server_no = 0;
@@ -246,15 +253,15 @@ sub request
 	my $on = delete $arg{on} || $new;
 	my %column = (
 		src_node_name => $src,
-		src_dsn => $self->dsn($src),
 		new_node_name => $new,
-		new_node_dsn => $self->dsn($new),
 		%arg);
+	$column{src_dsn} = $self->dsn($src) unless exists $arg{src_dsn};
+	$column{new_node_dsn} = $self->dsn($new) unless exists $arg{new_node_dsn};
 	my @names = sort keys %column;
 
 	$self->{coordinator} = $on;
 	return $self->queue($on, sprintf 'INSERT INTO zodan.requests (%s) VALUES (%s) RETURNING id',
-		join(', ', @names), join(', ', map { q_($column{$_}) } @names));
+		join(', ', @names), join(', ', map { defined $column{$_} ? q_($column{$_}) : "NULL" } @names));
 }
 
 # waits for a request's end and returns its state; tells why, if it isn't done
@@ -437,13 +444,13 @@ sub wait_failpoint
 
 # ---------- looking for what is left ----------
 
-# what an engine could not apply, and has discarded, on any node
+# what an engine could not apply, and has discarded, on any node that can be asked
 sub discarded
 {
 	my ($self) = @_;
 	return join "\n", map {
 		my $name = $_;
-		$self->psql($name, "SELECT to_regclass('spock.exception_log')") ? $self->psql($name, "SELECT '$name', x FROM spock.exception_log AS x LIMIT 10") || () : ();
+		eval { $self->psql($name, "SELECT '$name', x FROM spock.exception_log AS x LIMIT 10") } || ();
 	} sort keys %{ $self->{servers} };
 }
 

@@ -62,6 +62,13 @@ UPDATE zodan.request_state SET state = 'done' WHERE request_id = :id;
 SELECT said(format('SELECT zodan.wait(%s, %L)', :id, '0'));
 SELECT said(format('SELECT zodan.cancel(%s)', :id));
 SELECT said(format('SELECT zodan.pause(%s)', :id));
+-- cancelled, with something left that was to be kept
+UPDATE zodan.request_state SET state = 'cancelled', keep = true WHERE request_id = :id;
+INSERT INTO zodan.effects (request_id, node, kind, name) VALUES (:id, 'n4', 'slot', 'kept');
+SELECT said(format('SELECT zodan.retry(%s)', :id));
+SELECT said(format('SELECT zodan.cancel(%s)', :id));
+SELECT state, keep FROM zodan.request_state WHERE request_id = :id;
+DELETE FROM zodan.effects WHERE request_id = :id;
 -- failed, with nothing left that could be undone or gone on with
 UPDATE zodan.request_state SET state = 'failed' WHERE request_id = :id;
 SELECT said(format('SELECT zodan.wait(%s, %L)', :id, '0'));

@@ -4,6 +4,7 @@ CREATE EXTENSION IF NOT EXISTS zodan_bgw;
 RESET client_min_messages;
 
 SELECT * FROM zodan.phases();
+SELECT * FROM zodan.phases('remove_node');
 SELECT * FROM zodan.phases('check');
 SELECT count(*) FROM zodan.phases('nonsense');
 SELECT count(*) FROM zodan.phases(NULL);
@@ -13,7 +14,7 @@ SELECT o AS operation,
        array_agg(p.phase_no ORDER BY p.phase_no) = array_agg(p.n ORDER BY p.n) AS numbered,
        count(DISTINCT p.phase) = count(*) AS names_differ,
        count(DISTINCT p.description) = count(*) AS descriptions_differ
-  FROM unnest('{add_node,check}'::text[]) AS o,
+  FROM unnest('{add_node,remove_node,check}'::text[]) AS o,
        LATERAL (SELECT *, row_number() OVER ()::int AS n FROM zodan.phases(o)) AS p
  GROUP BY o ORDER BY o;
 

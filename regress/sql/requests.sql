@@ -153,3 +153,59 @@ SELECT dsn, zodan.redact_dsn(dsn)
 SELECT zodan.redact_dsn(NULL);
 
 DROP PROCEDURE file;
+
+-- one request a node at a time
+SELECT set_config('z.id', zodan.add_node('n1', 'host=h1 dbname=d', 'n4', 'host=h4 dbname=d')::text, false) IS NOT NULL AS filed;
+UPDATE zodan.request_state SET state = 'paused';
+CREATE FUNCTION said(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    hint text;
+BEGIN
+    EXECUTE statement;
+    RETURN 'accepted';
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    RETURN regexp_replace(format('%s %s (%s)', SQLSTATE, SQLERRM, hint), '\y' || current_setting('z.id') || '\y', 'N', 'g');
+END
+$$;
+SELECT said($$SELECT zodan.add_node('n1', 'host=h1 dbname=d', 'n4', 'host=h4 dbname=d')$$);
+SELECT said($$SELECT zodan.add_node('n2', 'host=h2 dbname=d', 'n4', 'postgresql://h4/d')$$);
+SELECT said($$SELECT zodan.remove_node('n1', 'host=h1 dbname=d', 'n4')$$);
+BEGIN;
+-- of another cluster, or not about to change anything
+SELECT said($$SELECT zodan.add_node('n1', 'host=h8 dbname=d', 'n4', 'host=h9 dbname=d')$$);
+SELECT said($$SELECT zodan.check('n1', 'host=h1 dbname=d', 'n4', 'host=h4 dbname=d')$$);
+SELECT said($$SELECT zodan.add_node('n1', 'host=h1 dbname=d', 'n5', 'host=h5 dbname=d')$$);
+ROLLBACK;
+BEGIN;
+UPDATE zodan.request_state SET state = 'failed';
+INSERT INTO zodan.effects (request_id, node, kind, name) SELECT id, 'n4', 'slot', 's' FROM zodan.requests;
+SELECT said($$SELECT zodan.add_node('n1', 'host=h1 dbname=d', 'n4', 'host=h4 dbname=d')$$);
+UPDATE zodan.effects SET state = 'undone';
+SELECT said($$SELECT zodan.add_node('n1', 'host=h1 dbname=d', 'n4', 'host=h4 dbname=d')$$);
+ROLLBACK;
+BEGIN;
+UPDATE zodan.request_state SET state = 'done';
+SELECT said($$SELECT zodan.remove_node('n1', 'host=h1 dbname=d', 'n4')$$);
+ROLLBACK;
+DELETE FROM zodan.requests;
+DROP FUNCTION said;
+
+-- what is an option of one operation only
+BEGIN;
+INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, not_before, options)
+    VALUES ('remove_node', 'n1', 'host=h', 'n4', '2999-01-01', '{"force": true, "peer_dsns": {"n2": "host=h"}}')
+    RETURNING new_node_dsn;
+SAVEPOINT s;
+INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, options)
+    VALUES ('remove_node', 'n1', 'host=h', 'n5', '{"replication_sets": ["default"]}');
+ROLLBACK TO s;
+INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, options)
+    VALUES ('remove_node', 'n1', 'host=h', 'n5', '{"force": "yes"}');
+ROLLBACK TO s;
+INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name)
+    VALUES ('remove_node', 'n1', 'host=h', 'n1');
+ROLLBACK TO s;
+INSERT INTO zodan.requests (src_node_name, src_dsn, new_node_name, new_node_dsn, options)
+    VALUES ('n1', 'host=h', 'n5', 'host=h', '{"force": true}');
+ROLLBACK;

@@ -58,7 +58,7 @@ SELECT zodan.add_node('n1', 'postgresql://u@h1/d', 'n4', 'postgresql://u:geheim@
 ROLLBACK TO s;
 -- with passwords it's accepted
 INSERT INTO zodan.requests (src_node_name, src_dsn, new_node_name, new_node_dsn, options, not_before, requested_by, requested_at)
-    VALUES ('n1', 'host=h1 password=geheim', 'n4', 'postgresql://u:geheim@h4/d', '{"peer_dsns": {"n2": "host=h2 password=geheim"}}',
+    VALUES ('n1', 'host=h1 password=geheim', 'n8', 'postgresql://u:geheim@h4/d', '{"peer_dsns": {"n2": "host=h2 password=geheim"}}',
             '2999-01-01', 'postgres', '2000-01-01')
     RETURNING id > 0 AS id;
 SELECT node, state, requested_by, requested_at = now() AS at_once FROM zodan.status ORDER BY request_id DESC LIMIT 1;

@@ -212,7 +212,7 @@ failed($f, 'schema_in_use', 'bad', qr/schema s$/, qr/replicated tables/);
 failed($f, 'engine_settings', 'bad', $spock ? qr/spock\.enable_ddl_replication = on/ : qr/conflict_resolution = apply_remote/,
 	$spock ? qr/ = off/ : qr/= last_update_wins/);
 failed($f, 'engine_settings', 'bad', qr/conflict_log_level = debug1/, qr/conflict_log_level = log/) unless $spock;
-failed($f, 'subscriptions', 'n2', qr/subscription s_n3_to_n2x is disabled/, qr/replicating/);
+failed($f, 'subscriptions', 'n2', qr/subscription s_n3_to_n2_x is disabled/, qr/replicating/);
 failed($f, 'subscriptions', 'n3', qr/no subscription to node n2/, qr/every node subscribing/);
 failed($f, 'setting', 'bad', qr/wal_level = replica/, qr/wal_level = logical/);
 # (a server with Spock doesn't start without it)

@@ -71,6 +71,22 @@ is($c->queue('c', "SELECT zodan.cancel($id)"), 'running', 'cancel is asked for')
 is_undone($id, 'cancelled while copying');
 $gate->quit;
 
+# ---------- the same, but what it has made is to be looked at ----------
+
+$gate = $c->hold_gate('n3');
+$id = $c->request(new => 'n3', on => 'c');
+$c->wait_gate('n3');
+$c->queue('c', "SELECT zodan.cancel($id, keep => true)");
+is($c->wait_for($id), 'cancelled', 'cancelled, to be kept');
+like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"),
+	qr/^cancelled, and \d+ things were kept: slots.*\|.*zodan\.effects WHERE request_id = $id.*zodan\.cancel\($id\)/, 'says what is left, and how to undo it');
+is($c->psql('n1', "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE '%catchup%'"), '1', 'a slot is there');
+is($c->queue('c', "SELECT count(*) = (SELECT count(*) FROM zodan.effects WHERE request_id = $id AND state <> 'undone') FROM zodan.events"
+	  . " WHERE request_id = $id AND level = 'warning' AND message LIKE '% is left'"), 't', 'and every thing is in the log');
+$gate->quit;
+is($c->queue('c', "SELECT zodan.cancel($id)"), 'cancelling', 'cancelled again');
+is_undone($id, 'cancelled after that');
+
 # ---------- before anything is made ----------
 
 $id = $c->request(new => 'n3', on => 'c', not_before => '2999-01-01');

@@ -1,0 +1,56 @@
+# Several requests at once: in the queue of one coordinator and of another, for
+# the same cluster. One runs, the others wait and say for whom; each in its turn
+# adds its node. Protects from two that change a cluster together, and from one
+# that nobody starts when the other has ended.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ZodanCluster;
+use Test::More;
+
+ZodanCluster::plan_or_skip();
+
+my $c = ZodanCluster->new(nodes => 2, setup => $ZodanCluster::gate . q{
+	CREATE TABLE item (id int PRIMARY KEY, g gated);
+	INSERT INTO item SELECT i, i FROM generate_series(1, 100) AS i;
+});
+$c->add_server($_) for qw(c n3 n4 n5);
+
+sub status
+{
+	my ($on, $id) = @_;
+	return $c->queue($on, "SELECT state, attempt, detail FROM zodan.status WHERE request_id = $id");
+}
+
+my $gate = $c->hold_gate('n3');
+my $first = $c->request(new => 'n3', on => 'c');
+$c->wait_gate('n3');
+# one more in the same queue, which can have only one attempt; one that isn't due; one on another coordinator
+my $second = $c->request(new => 'n4', on => 'c', max_attempts => 1);
+my $later = $c->request(new => 'n9', on => 'c', not_before => '2999-01-01', new_node_dsn => 'host=127.0.0.1 port=1');
+my $other = $c->request(new => 'n5', on => 'n2', src => 'n2');
+for ([ 'c', $second ], [ 'n2', $other ])
+{
+	my ($on, $id) = @$_;
+	ok($c->wait_queue("SELECT state = 'queued' AND detail LIKE 'waits for another%' FROM zodan.status WHERE request_id = $id", $on), "a request on $on waits");
+	like(status($on, $id), qr/^queued\|0\|waits for another request, which is changing node "n\d": zodan_bgw: request $first of /, 'and says for whom, without an attempt being counted');
+}
+# it looks again and again, and tells it once
+$c->wait_queue("SELECT updated_at > requested_at + interval '3 s' FROM zodan.status WHERE request_id = $other", 'n2');
+is($c->queue('n2', "SELECT count(*) FROM zodan.events WHERE request_id = $other AND message LIKE 'waits for another%'"), '1', 'the log tells it once');
+is($c->queue('c', "SELECT state, started_at IS NULL FROM zodan.status WHERE request_id = $later"), 'queued|t', 'the one that is not due has not been touched');
+$gate->quit;
+is($c->wait_for($first, 'c'), 'done', 'the first is done');
+is($c->wait_for($second, 'c'), 'done', 'and the second');
+is($c->wait_for($other, 'n2'), 'done', 'and the one on another coordinator');
+push @{ $c->{order} }, qw(n3 n4 n5);
+$c->psql($_, 'INSERT INTO item VALUES (1000 + ' . substr($_, 1) . ', 1)') for qw(n1 n2 n3 n4 n5);
+$c->settle;
+is($c->differences, '', 'five nodes agree');
+is($c->psql('n1', 'SELECT count(*) FROM item'), '105', 'and have what each of them wrote');
+is($c->queue('c', "SELECT zodan.cancel($later)"), 'cancelling', 'the last one is not needed');
+$c->{quiet} = 1;
+is($c->wait_for($later, 'c'), 'cancelled', 'and goes');
+done_testing();

@@ -1,0 +1,324 @@
+/*
+ * journal.c
+ *		What a request has done, so that another process can go on with it: its
+ *		phases, what it has made on which node, positions, copied tables, and
+ *		its log.
+ */
+#include "journal.h"
+
+#include "failpoint.h"
+
+/*
+ * Adds to the log. level: debug, info, warning or error; node may be NULL.
+ */
+void
+zodan_event(const char *level, const char *node, const char *message)
+{
+	zodan_one("INSERT INTO zodan.events (request_id, level, phase, node, message)"
+			  " SELECT s.request_id, $2, s.phase, $3, $4 FROM zodan.request_state s"
+			  "  WHERE s.request_id = $1::bigint", 4, zodan_request_id, level, node, message);
+}
+
+/*
+ * Notes that a phase starts, or starts again; false if it is done already.
+ */
+bool
+zodan_checkpoint_begin(const char *phase)
+{
+	return zodan_sql("INSERT INTO zodan.checkpoints AS c (request_id, phase, state)"
+					 " VALUES ($1::bigint, $2, 'running')"
+					 " ON CONFLICT (request_id, phase) DO UPDATE"
+					 "    SET attempts = c.attempts + 1, started_at = clock_timestamp()"
+					 "  WHERE c.state = 'running'", 2, zodan_request_id, phase)->nrows == 1;
+}
+
+void
+zodan_checkpoint_done(const char *phase)
+{
+	zodan_one("UPDATE zodan.checkpoints SET state = 'done', finished_at = clock_timestamp(), error = NULL"
+			  " WHERE request_id = $1::bigint AND phase = $2 AND state = 'running'", 2, zodan_request_id, phase);
+	zodan_one("UPDATE zodan.request_state SET attempt_of_progress = attempt WHERE request_id = $1::bigint", 1, zodan_request_id);
+}
+
+/*
+ * How often a phase was started.
+ */
+int
+zodan_checkpoint_attempts(const char *phase)
+{
+	return (int) zodan_to_int64(zodan_sql("SELECT max(attempts) FROM zodan.checkpoints"
+							  " WHERE request_id = $1::bigint AND phase = $2", 2,
+							  zodan_request_id, phase)->value[0][0]);
+}
+
+void
+zodan_checkpoint_error(const char *phase, const char *error)
+{
+	zodan_sql("UPDATE zodan.checkpoints SET error = $3 WHERE request_id = $1::bigint AND phase = $2", 3,
+			  zodan_request_id, phase, error);
+}
+
+/*
+ * An effect as it stands; its state is NULL if there is none.
+ */
+ZodanEffect *
+zodan_find_effect(const char *node, const char *kind, const char *name)
+{
+	ZodanEffect *effect = palloc0(sizeof(ZodanEffect));
+	ZodanRows  *rows = zodan_sql("SELECT state, result FROM zodan.effects"
+								 " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4", 4,
+								 zodan_request_id, node, kind, name);
+
+	effect->node = pstrdup(node);
+	effect->kind = pstrdup(kind);
+	effect->name = pstrdup(name);
+	if (rows->nrows)
+	{
+		effect->state = rows->value[0][0];
+		effect->result = rows->value[0][1];
+	}
+	return effect;
+}
+
+/*
+ * Stores the intent to make something on a node, unless that was done before,
+ * and returns the effect as it was *before* the call: its state tells whether
+ * an earlier attempt may have made it ("intent") or has ("done").
+ */
+ZodanEffect *
+zodan_effect_intent(const char *node, const char *kind, const char *name)
+{
+	ZodanEffect *before;
+
+	zodan_failpoint("before_intent", kind);
+	before = zodan_find_effect(node, kind, name);
+	zodan_sql("INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
+			  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
+			  "    SET state = 'intent', result = NULL, changed_at = clock_timestamp()"
+			  "  WHERE e.state = 'undone'", 4, zodan_request_id, node, kind, name);
+	zodan_failpoint("after_intent", kind);
+	return before;
+}
+
+/*
+ * Stores what has become of an intent: "done", or still "intent", and a result
+ * (an LSN, an id) or NULL.
+ */
+void
+zodan_effect_result(const char *node, const char *kind, const char *name,
+					const char *state, const char *result)
+{
+	zodan_failpoint("after_effect", kind);
+	zodan_one("UPDATE zodan.effects SET state = $5, result = $6, changed_at = clock_timestamp()"
+			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4"
+			  "   AND state <> 'undone'", 6, zodan_request_id, node, kind, name, state, result);
+}
+
+/*
+ * Notes that something isn't there any more, if it ever was, and if that isn't
+ * noted already.
+ */
+void
+zodan_effect_undone(const char *node, const char *kind, const char *name)
+{
+	zodan_failpoint("after_undo", kind);
+	zodan_sql("UPDATE zodan.effects SET state = 'undone', changed_at = clock_timestamp()"
+			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state <> 'undone'",
+			  4, zodan_request_id, node, kind, name);
+}
+
+/*
+ * Everything that the request has made, or may have made, and not undone,
+ * latest first.
+ */
+List *
+zodan_live_effects(void)
+{
+	ZodanRows  *rows = zodan_sql("SELECT node, kind, name, state, result FROM zodan.effects"
+								 " WHERE request_id = $1::bigint AND state <> 'undone'"
+								 " ORDER BY id DESC", 1, zodan_request_id);
+	List	   *effects = NIL;
+
+	for (int i = 0; i < rows->nrows; i++)
+	{
+		ZodanEffect *effect = palloc(sizeof(ZodanEffect));
+
+		effect->node = rows->value[i][0];
+		effect->kind = rows->value[i][1];
+		effect->name = rows->value[i][2];
+		effect->state = rows->value[i][3];
+		effect->result = rows->value[i][4];
+		effects = lappend(effects, effect);
+	}
+	return effects;
+}
+
+/*
+ * Stores a position. column: one of the columns of zodan.bookmarks.
+ */
+void
+zodan_set_bookmark(int snapshot, const char *node, const char *column, const char *lsn)
+{
+	zodan_one(psprintf("INSERT INTO zodan.bookmarks (request_id, snapshot, node, %s)"
+					   " VALUES ($1::bigint, $2::int, $3, $4::pg_lsn)"
+					   " ON CONFLICT (request_id, snapshot, node) DO UPDATE SET %s = excluded.%s",
+					   column, column, column), 4,
+			  zodan_request_id, psprintf("%d", snapshot), node, lsn);
+}
+
+/*
+ * The positions of a node; all are NULL if none is stored.
+ */
+ZodanBookmark *
+zodan_get_bookmark(int snapshot, const char *node)
+{
+	ZodanBookmark *mark = palloc0(sizeof(ZodanBookmark));
+	ZodanRows  *rows = zodan_sql("SELECT slot_lsn, marker_lsn, window_lsn, consistent_lsn, resume_lsn"
+								 "  FROM zodan.bookmarks"
+								 " WHERE request_id = $1::bigint AND snapshot = $2::int AND node = $3", 3,
+								 zodan_request_id, psprintf("%d", snapshot), node);
+
+	mark->node = pstrdup(node);
+	if (rows->nrows)
+	{
+		mark->slot_lsn = rows->value[0][0];
+		mark->marker_lsn = rows->value[0][1];
+		mark->window_lsn = rows->value[0][2];
+		mark->consistent_lsn = rows->value[0][3];
+		mark->resume_lsn = rows->value[0][4];
+	}
+	return mark;
+}
+
+/*
+ * Forgets what was noted for a snapshot, but not where the slots began.
+ */
+void
+zodan_forget_bookmarks(int snapshot)
+{
+	zodan_sql("UPDATE zodan.bookmarks"
+			  "   SET marker_lsn = NULL, window_lsn = NULL, consistent_lsn = NULL, resume_lsn = NULL"
+			  " WHERE request_id = $1::bigint AND snapshot = $2::int", 2,
+			  zodan_request_id, psprintf("%d", snapshot));
+}
+
+/*
+ * Stores the tables to copy, as JSON from the source; those that are known
+ * already stay as they are.
+ */
+void
+zodan_plan_copy(const char *tables)
+{
+	zodan_sql("INSERT INTO zodan.copy_tables"
+			  "       (request_id, nspname, relname, columns, filtered, binary_copy, bytes_total)"
+			  " SELECT $1::bigint, t.* FROM jsonb_to_recordset($2::jsonb) AS"
+			  "   t(nspname name, relname name, columns text, filtered boolean, binary_copy boolean, bytes_total bigint)"
+			  " ON CONFLICT DO NOTHING", 2, zodan_request_id, tables);
+}
+
+void
+zodan_copy_begin(const char *nspname, const char *relname, int snapshot)
+{
+	zodan_one("UPDATE zodan.copy_tables"
+			  "   SET state = 'copying', snapshot = $4::int, started_at = clock_timestamp()"
+			  " WHERE request_id = $1::bigint AND nspname = $2 AND relname = $3 AND state <> 'copied'", 4,
+			  zodan_request_id, nspname, relname, psprintf("%d", snapshot));
+}
+
+void
+zodan_copy_done(const char *nspname, const char *relname, int64 bytes, int64 rows)
+{
+	zodan_one("UPDATE zodan.copy_tables"
+			  "   SET state = 'copied', bytes_copied = $4::bigint, rows_copied = $5::bigint,"
+			  "       finished_at = clock_timestamp()"
+			  " WHERE request_id = $1::bigint AND nspname = $2 AND relname = $3 AND state = 'copying'", 5,
+			  zodan_request_id, nspname, relname, psprintf(INT64_FORMAT, bytes), psprintf(INT64_FORMAT, rows));
+}
+
+/*
+ * The tables in one of the states (an array literal), largest first.
+ */
+List *
+zodan_copy_list(const char *states)
+{
+	ZodanRows  *rows = zodan_sql("SELECT nspname, relname, state, snapshot, columns, filtered, binary_copy, bytes_total"
+								 "  FROM zodan.copy_tables"
+								 " WHERE request_id = $1::bigint AND state = ANY ($2::text[])"
+								 " ORDER BY bytes_total DESC, nspname, relname", 2, zodan_request_id, states);
+	List	   *tables = NIL;
+
+	for (int i = 0; i < rows->nrows; i++)
+	{
+		ZodanCopyTable *table = palloc(sizeof(ZodanCopyTable));
+
+		table->nspname = rows->value[i][0];
+		table->relname = rows->value[i][1];
+		table->state = rows->value[i][2];
+		table->snapshot = (int) zodan_to_int64(rows->value[i][3]);
+		table->columns = rows->value[i][4];
+		table->filtered = zodan_is_true(rows->value[i][5]);
+		table->binary = zodan_is_true(rows->value[i][6]);
+		table->bytes_total = zodan_to_int64(rows->value[i][7]);
+		tables = lappend(tables, table);
+	}
+	return tables;
+}
+
+/*
+ * The number for the next snapshot of the source.
+ */
+int
+zodan_next_snapshot(void)
+{
+	return (int) zodan_to_int64(zodan_one("SELECT coalesce(max(snapshot), 0) + 1 FROM zodan.bookmarks"
+							  " WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0][0]);
+}
+
+/*
+ * The tables that were copied under a later snapshot of the source than the
+ * subscription's own, each with that one's consistent point: a JSON array of
+ * {nspname, relname, lsn}.
+ */
+char *
+zodan_later_tables(const char *source)
+{
+	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
+					 "                                           'lsn', b.consistent_lsn)), '[]')"
+					 "  FROM zodan.copy_tables t JOIN zodan.bookmarks b USING (request_id, snapshot)"
+					 " WHERE request_id = $1::bigint AND snapshot > 0 AND b.node = $2", 2,
+					 zodan_request_id, source)->value[0][0];
+}
+
+void
+zodan_forget_check_failures(const char *phase)
+{
+	zodan_sql("DELETE FROM zodan.check_failures WHERE request_id = $1::bigint AND phase = $2", 2,
+			  zodan_request_id, phase);
+}
+
+void
+zodan_check_failure(const char *phase, const char *check, const char *node,
+					const char *found, const char *expected, const char *todo)
+{
+	zodan_one("INSERT INTO zodan.check_failures"
+			  "       (request_id, phase, check_name, node, found, expected, what_to_do)"
+			  " VALUES ($1::bigint, $2, $3, $4, $5, $6, $7)", 7,
+			  zodan_request_id, phase, check, node, found, expected, todo);
+	zodan_event("error", node,
+				psprintf("%s: found %s, expected %s; %s", check, found, expected, todo));
+}
+
+/*
+ * All failed checks in a line each, and how many they are; NULL if none.
+ */
+char *
+zodan_check_summary(int *count)
+{
+	char	  **v = zodan_one("SELECT count(*), string_agg(format('%s: %s: found %s, expected %s', node,"
+							  "                                   check_name, found, expected), E'\\n' ORDER BY id)"
+							  "  FROM zodan.check_failures WHERE request_id = $1::bigint", 1,
+							  zodan_request_id)->value[0];
+
+	*count = (int) zodan_to_int64(v[0]);
+	return v[1];
+}

@@ -1,0 +1,72 @@
+/*
+ * journal.h
+ *		What a request has done. All calls are about the one that this process
+ *		has loaded.
+ */
+#ifndef ZODAN_JOURNAL_H
+#define ZODAN_JOURNAL_H
+
+#include "spi.h"
+
+typedef struct ZodanEffect
+{
+	char	   *node;
+	char	   *kind;
+	char	   *name;
+	char	   *state;			/* NULL: no such effect yet */
+	char	   *result;
+} ZodanEffect;
+
+typedef struct ZodanBookmark
+{
+	char	   *node;
+	char	   *slot_lsn;		/* positions are text, NULL: not known yet */
+	char	   *marker_lsn;
+	char	   *window_lsn;
+	char	   *consistent_lsn;
+	char	   *resume_lsn;
+} ZodanBookmark;
+
+typedef struct ZodanCopyTable
+{
+	char	   *nspname;
+	char	   *relname;
+	char	   *state;
+	int			snapshot;
+	char	   *columns;		/* quoted and comma separated; NULL: none */
+	bool		filtered;
+	bool		binary;
+	int64		bytes_total;
+} ZodanCopyTable;
+
+extern void zodan_event(const char *level, const char *node, const char *message);
+
+extern bool zodan_checkpoint_begin(const char *phase);
+extern void zodan_checkpoint_done(const char *phase);
+extern int	zodan_checkpoint_attempts(const char *phase);
+extern void zodan_checkpoint_error(const char *phase, const char *error);
+
+extern ZodanEffect *zodan_find_effect(const char *node, const char *kind, const char *name);
+extern ZodanEffect *zodan_effect_intent(const char *node, const char *kind, const char *name);
+extern void zodan_effect_result(const char *node, const char *kind, const char *name,
+								const char *state, const char *result);
+extern void zodan_effect_undone(const char *node, const char *kind, const char *name);
+extern List *zodan_live_effects(void);
+
+extern void zodan_set_bookmark(int snapshot, const char *node, const char *column, const char *lsn);
+extern ZodanBookmark *zodan_get_bookmark(int snapshot, const char *node);
+extern void zodan_forget_bookmarks(int snapshot);
+
+extern void zodan_plan_copy(const char *tables);
+extern void zodan_copy_begin(const char *nspname, const char *relname, int snapshot);
+extern void zodan_copy_done(const char *nspname, const char *relname, int64 bytes, int64 rows);
+extern List *zodan_copy_list(const char *states);
+extern int	zodan_next_snapshot(void);
+extern char *zodan_later_tables(const char *source);
+
+extern void zodan_forget_check_failures(const char *phase);
+extern void zodan_check_failure(const char *phase, const char *check, const char *node,
+								const char *found, const char *expected, const char *todo);
+extern char *zodan_check_summary(int *count);
+
+#endif							/* ZODAN_JOURNAL_H */

@@ -1,0 +1,261 @@
+/*
+ * phase_remove.c
+ *		The phases of remove_node.
+ *
+ * What the node has on each of the others is listed as effects, as if this
+ * request had made it, and then undone as in a rollback: see undo.c.
+ */
+#include "phase.h"
+
+#define FORCE_HINT	"If what was written on it may be lost, cancel the request and file it again with the option force."
+
+static const char *const subscriptions_to =
+"SELECT s.sub_name, s.sub_slot_name, s.sub_enabled FROM {e}.subscription s"
+"  JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = $1";
+
+/*
+ * Does a node that can be reached know the one that goes?
+ */
+static bool
+is_known(ZodanJob *job)
+{
+	for (int i = 0; i < job->nmembers; i++)
+		if (job->members[i].conn.pg && zodan_node_exists(job->engine, &job->members[i].conn, job->req->new_node_name))
+			return true;
+	return false;
+}
+
+/*
+ * Phase: it is what the request says, and somebody knows it.
+ */
+void
+zodan_check_removal(ZodanJob *job)
+{
+	const char *name = job->req->new_node_name;
+	char	   *source;
+	char	   *there = NULL;
+
+	zodan_cluster_require(job, !job->req->force);
+	source = zodan_local_node(job->engine, &ZODAN_SOURCE(job)->conn);
+	if (!source || strcmp(source, job->req->src_node_name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("src_dsn leads to %s, not to node \"%s\"", source ? psprintf("node \"%s\"", source) : "a database that is not a node",
+						job->req->src_node_name)));
+	if (job->new_conn.pg)
+		there = zodan_engine_find(&job->new_conn) == job->engine ? zodan_local_node(job->engine, &job->new_conn) : NULL;
+	if (there && strcmp(there, name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the connection string of node \"%s\" leads to node \"%s\"", name, there),
+				 errhint("Give the right one as new_node_dsn.")));
+	if (!there && !is_known(job))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no node \"%s\" in the cluster of node \"%s\", which has: %s", name,
+						job->req->src_node_name, zodan_cluster_names(job))));
+	if (job->req->force)
+		zodan_event("warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
+											  name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
+	zodan_job_detail(job, 1, psprintf("node %s can be removed; these stay: %s", name, zodan_cluster_names(job)));
+}
+
+/*
+ * Adds the streams by which a member gets what is written on the node to
+ * waits[]; returns how many.
+ */
+static int
+streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits)
+{
+	PGresult   *result = zodan_query(&m->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, job->req->new_node_name);
+	int			n = 0;
+
+	for (int i = 0; i < PQntuples(result); i++)
+	{
+		const char *slot = PQgetvalue(result, i, 1);
+
+		if (PQgetvalue(result, i, 2)[0] != 't')
+			continue;
+		if (!zodan_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("node \"%s\" subscribes to node \"%s\", where its slot \"%s\" is gone: it can't get what was written there",
+							m->name, job->req->new_node_name, slot),
+					 errhint(FORCE_HINT)));
+		waits[n++] = (ZodanConfirm)
+		{
+			.provider = &job->new_conn,.subscriber = m->name,.slot = pstrdup(slot)
+		};
+	}
+	if (n == 0)
+		zodan_event("warning", m->name, psprintf("node %s has no enabled subscription to node %s, so nothing more is sent to it",
+												 m->name, job->req->new_node_name));
+	PQclear(result);
+	return n;
+}
+
+/*
+ * Phase: nothing more is written on the node, and the others have all that
+ * was.
+ */
+void
+zodan_drain_node(ZodanJob *job)
+{
+	ZodanConn  *conn = &job->new_conn;
+	ZodanConfirm *waits;
+	XLogRecPtr	marker;
+	char	   *prepared;
+	int			n = 0;
+
+	if (job->req->force)
+	{
+		zodan_job_detail(job, 1, "not waited for, as the option force says");
+		return;
+	}
+	if (job->req->fence)
+		zodan_fence(job);
+	prepared = zodan_value(conn, "SELECT pg_catalog.string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts"
+						   " WHERE database = pg_catalog.current_database()", 0);
+	if (prepared)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("node \"%s\" has prepared transactions, which nobody would get: %s", conn->node, prepared),
+				 errhint("Commit them or roll them back; the request looks again by itself.")));
+
+	/* the slots of one node can have more readers than there are members, but not of these */
+	waits = palloc0(sizeof(ZodanConfirm) * job->nmembers * 4);
+	for (int i = 0; i < job->nmembers; i++)
+		n += streams_to(job, &job->members[i], &waits[n]);
+	zodan_markers(&conn, 1, &marker);
+	for (int i = 0; i < n; i++)
+		waits[i].lsn = marker;
+	zodan_wait_confirmed(waits, n, zodan_remote_timeout(), zodan_report);
+	zodan_job_detail(job, 1, psprintf("%s have all that was written on node %s", zodan_cluster_names(job), conn->node));
+}
+
+/*
+ * Notes something that is to go.
+ */
+static void
+list_object(const char *node, const char *kind, const char *name, const char *result)
+{
+	zodan_effect_intent(node, kind, name);
+	zodan_effect_result(node, kind, name, "done", result);
+}
+
+/*
+ * Notes the slots of a member that the node has read from. Where the node
+ * can't tell, their names must: a slot that no other member reads, that isn't
+ * in use, and that is named for a subscription with the node's name in it.
+ * Others of that kind are only pointed at.
+ */
+static void
+list_slots_by_name(ZodanJob *job, ZodanMember *m)
+{
+	StringInfoData claimed;
+	PGresult   *result;
+	char	   *prefix;
+
+	initStringInfo(&claimed);
+	appendStringInfoChar(&claimed, '{');
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *reader = &job->members[i];
+
+		if (reader == m || !reader->conn.pg)
+			continue;
+		result = zodan_query(&reader->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, m->name);
+		for (int k = 0; k < PQntuples(result); k++)
+			appendStringInfo(&claimed, "%s%s", claimed.len > 1 ? "," : "", PQgetvalue(result, k, 1));
+		PQclear(result);
+	}
+	appendStringInfoChar(&claimed, '}');
+
+	prefix = zodan_value(&m->conn, job->engine->slot_name, 3, job->new_dbname, m->name, "");
+	result = zodan_query(&m->conn,
+						 "SELECT slot_name, slot_name = ANY ($3::text[]) OR"
+						 "       (starts_with(slot_name, $4) AND substr(slot_name, length($4) + 1) ~"
+						 "        ('(^|_)' || regexp_replace(lower($5), '[^a-z0-9]', '_', 'g') || '(_|$)'))"
+						 "  FROM pg_catalog.pg_replication_slots"
+						 " WHERE plugin = $1 AND database = pg_catalog.current_database() AND NOT active AND NOT temporary"
+						 "   AND slot_name <> ALL ($2::text[])", 5,
+						 job->engine->plugin, claimed.data,
+						 psprintf("{%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in),
+						 prefix, job->req->new_node_name);
+	for (int i = 0; i < PQntuples(result); i++)
+	{
+		const char *slot = PQgetvalue(result, i, 0);
+
+		if (PQgetvalue(result, i, 1)[0] == 't')
+			list_object(m->name, EFFECT_SLOT, slot, NULL);
+		else if (!zodan_find_effect(m->name, EFFECT_SLOT, slot)->state)
+			zodan_event("warning", m->name, psprintf("slot %s is read by no node that could be asked; if it was node %s's, drop it: SELECT pg_drop_replication_slot('%s')",
+													 slot, job->req->new_node_name, slot));
+	}
+	PQclear(result);
+}
+
+/*
+ * Notes all that is to go, what depends on others last. A member that can't
+ * be reached is looked at by a later attempt.
+ */
+static void
+list_objects(ZodanJob *job)
+{
+	const char *name = job->req->new_node_name;
+	bool		is_node = job->new_conn.pg && zodan_engine_find(&job->new_conn) == job->engine &&
+		zodan_node_exists(job->engine, &job->new_conn, name);
+	PGresult   *result;
+
+	for (int i = 0; i < job->nmembers; i++)
+		if (job->members[i].conn.pg && zodan_node_exists(job->engine, &job->members[i].conn, name))
+			list_object(job->members[i].name, EFFECT_NODE, name, NULL);
+	if (is_node)
+		list_object(name, EFFECT_NODE, name, NULL);
+
+	if (is_node)
+	{
+		result = zodan_query(&job->new_conn, zodan_engine_sql(job->engine,
+							 "SELECT s.sub_name, s.sub_slot_name, n.node_name FROM {e}.subscription s"
+							 "  JOIN {e}.node n ON n.node_id = s.sub_origin"), 0);
+		for (int i = 0; i < PQntuples(result); i++)
+		{
+			list_object(PQgetvalue(result, i, 2), EFFECT_SLOT, PQgetvalue(result, i, 1), NULL);
+			list_object(name, EFFECT_SUBSCRIPTION, PQgetvalue(result, i, 0), PQgetvalue(result, i, 1));
+		}
+		PQclear(result);
+	}
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+
+		if (!m->conn.pg)
+			continue;
+		list_slots_by_name(job, m);
+		result = zodan_query(&m->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, name);
+		for (int k = 0; k < PQntuples(result); k++)
+		{
+			if (job->new_conn.pg)
+				list_object(name, EFFECT_SLOT, PQgetvalue(result, k, 1), NULL);
+			list_object(m->name, EFFECT_SUBSCRIPTION, PQgetvalue(result, k, 0), PQgetvalue(result, k, 1));
+		}
+		PQclear(result);
+	}
+}
+
+/*
+ * Phase: all that is between the node and the others goes.
+ */
+void
+zodan_drop_node(ZodanJob *job)
+{
+	ZodanEffect *fence = zodan_find_effect(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+
+	list_objects(job);
+	zodan_undo_objects(job);
+	if (fence->result)
+		zodan_event("warning", fence->node,
+					psprintf("database %s of node %s, which is alone now, stays closed to all but superusers; its connection limit was %s: ALTER DATABASE %s CONNECTION LIMIT %s opens it",
+							 fence->name, fence->node, fence->result, zodan_quote(fence->name), fence->result));
+	zodan_job_detail(job, 1, psprintf("node %s has been removed; these stay: %s", job->req->new_node_name, zodan_cluster_names(job)));
+}

@@ -1,0 +1,153 @@
+/*
+ * spi.c
+ *		Statements on the tables of the schema "zodan": the only user of SPI.
+ *
+ * Each is one transaction (or runs in the caller's, when it has one), so that
+ * nothing is held while a remote node is talked to. All values travel as
+ * text; the casts stand in the statements.
+ */
+#include "spi.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "pgstat.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define MAX_ARGS	8
+
+char		zodan_request_id[32];
+
+/*
+ * Runs one statement with text parameters and returns its rows, allocated in
+ * the caller's memory context. For a statement that returns none, nrows is
+ * the number of rows that it changed.
+ */
+static ZodanRows *
+run(const char *statement, int nargs, va_list args)
+{
+	bool		own = !IsTransactionState();
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[MAX_ARGS];
+	Datum		values[MAX_ARGS];
+	char		nulls[MAX_ARGS];
+	ZodanRows  *rows;
+	int			rc;
+
+	if (own)
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+	}
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, statement);
+
+	for (int i = 0; i < nargs; i++)
+	{
+		const char *arg = va_arg(args, const char *);
+
+		types[i] = TEXTOID;
+		nulls[i] = arg ? ' ' : 'n';
+		values[i] = arg ? CStringGetTextDatum(arg) : (Datum) 0;
+	}
+	rc = SPI_execute_with_args(statement, nargs, types, values, nulls, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI failed: %s", SPI_result_code_string(rc));
+
+	rows = MemoryContextAllocZero(caller, sizeof(ZodanRows));
+	rows->nrows = (int) SPI_processed;
+	if (SPI_tuptable)
+	{
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		rows->ncols = desc->natts;
+		rows->value = MemoryContextAlloc(caller, sizeof(char **) * Max(rows->nrows, 1));
+		for (int r = 0; r < rows->nrows; r++)
+		{
+			rows->value[r] = MemoryContextAlloc(caller, sizeof(char *) * desc->natts);
+			for (int c = 0; c < desc->natts; c++)
+			{
+				char	   *text = SPI_getvalue(SPI_tuptable->vals[r], desc, c + 1);
+
+				rows->value[r][c] = text ? MemoryContextStrdup(caller, text) : NULL;
+			}
+		}
+	}
+
+	SPI_finish();
+	PopActiveSnapshot();
+	if (own)
+	{
+		CommitTransactionCommand();
+		pgstat_report_stat(false);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		MemoryContextSwitchTo(caller);
+	}
+	return rows;
+}
+
+ZodanRows *
+zodan_sql(const char *statement, int nargs,...)
+{
+	ZodanRows  *rows;
+	va_list		args;
+
+	va_start(args, nargs);
+	rows = run(statement, nargs, args);
+	va_end(args);
+	return rows;
+}
+
+/*
+ * As zodan_sql(), for a statement that must find exactly one row.
+ */
+ZodanRows *
+zodan_one(const char *statement, int nargs,...)
+{
+	ZodanRows  *rows;
+	va_list		args;
+
+	va_start(args, nargs);
+	rows = run(statement, nargs, args);
+	va_end(args);
+	if (rows->nrows != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("request %s is not in the state that was expected", zodan_request_id),
+				 errdetail("A statement changed %d rows, not one: %s", rows->nrows, statement)));
+	return rows;
+}
+
+bool
+zodan_is_true(const char *text)
+{
+	return text && text[0] == 't';
+}
+
+int64
+zodan_to_int64(const char *text)
+{
+	return text ? strtoll(text, NULL, 10) : 0;
+}
+
+/*
+ * Runs work(arg) inside a transaction with a snapshot, for the few lookups in
+ * system caches that are made outside of SPI.
+ */
+void
+zodan_catalog_transaction(void (*work) (void *), void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(caller);
+	work(arg);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+}
