@@ -142,28 +142,6 @@ cut_stream(ZodanJob *job, XLogRecPtr window, XLogRecPtr marker)
 }
 
 /*
- * Moves the peers' slots over what the source has by now. That decodes all
- * that was written since the join began, while the source's stream still runs.
- */
-static void
-advance_peers(ZodanJob *job)
-{
-	int			n = ZODAN_NPEERS(job);
-	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * n);
-
-	zodan_set_markers(job, ZODAN_CUT);
-	for (int i = 0; i < n; i++)
-	{
-		ZodanMember *m = &ZODAN_PEERS(job)[i];
-
-		slots[i].conn = &m->conn;
-		slots[i].name = m->slot_in;
-		slots[i].lsn = zodan_get_bookmark(ZODAN_CUT, m->name)->marker_lsn;
-	}
-	zodan_slots_advance(slots, n);
-}
-
-/*
  * A position that lies behind all that a node has flushed can only be an error
  * of ours, and would lose rows.
  */
@@ -199,7 +177,6 @@ cut(ZodanJob *job)
 	 */
 	if (!mark->marker_lsn)
 	{
-		advance_peers(job);
 		for (;;)
 		{
 			int64		ms = catch_up(job, NULL);

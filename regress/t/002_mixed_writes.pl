@@ -109,6 +109,7 @@ my $relay = q{SELECT count(*), md5(string_agg(format('%s %s %s', id, trail, md5(
 my $want = $c->psql('n1', $relay);
 is($c->psql($_, $relay), $want, "$_ agrees before the copy goes on") for qw(n2 n3);
 is($c->queue('n4', "SELECT state, phase FROM zodan.status WHERE request_id = $id"), 'running|copy_data', 'the copy has stood still');
+is($c->psql($_, 'SELECT count(*) FROM pg_replication_slots'), '2', "meanwhile $_ holds no WAL for the new node") for qw(n2 n3);
 $gate->quit;
 
 # ---------- the join ----------

@@ -131,9 +131,9 @@ my $e = $ZodanCluster::engine;
 # where a phase waits: what makes it wait, on which node
 my @traps = (
 	[ 'register_node', 'n2', 'BEGIN', "LOCK TABLE $e.local_node IN SHARE UPDATE EXCLUSIVE MODE" ],
-	[ 'bookmark_peers', 'n3', 'BEGIN', 'SELECT pg_current_xact_id()' ],
 	[ 'copy_schema', 'n1', 'BEGIN', 'SELECT pg_current_xact_id()' ],
 	[ 'copy_data', 'n5', 'SELECT pg_advisory_lock(4711)' ],
+	[ 'bookmark_peers', 'n3', 'BEGIN', 'SELECT pg_current_xact_id()' ],
 );
 my @held = map { $c->session(@$_[ 1 .. $#$_ ]) } @traps;
 @writers = (writer('n1', 0), writer('n2', 1));
