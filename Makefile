@@ -23,7 +23,7 @@ OBJS = $(addprefix worker/, \
 	replication.o engine.o engine_spock.o engine_pglogical.o cluster.o \
 	schema.o copy.o \
 	phase_check.o phase_register.o phase_bookmark.o phase_copy.o \
-	phase_subscribe.o phase_finish.o phase_remove.o undo.o phases.o runner.o launcher.o \
+	phase_subscribe.o phase_finish.o phase_remove.o undo.o watch.o phases.o runner.o launcher.o \
 	zodan_bgw.o)
 
 PG_CONFIG ?= pg_config

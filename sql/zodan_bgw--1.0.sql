@@ -61,17 +61,22 @@ CREATE TABLE zodan.request_state (
     eta             timestamptz,
     attempt         integer NOT NULL DEFAULT 0,
     attempt_of_progress integer NOT NULL DEFAULT 0,
-    asked           text CHECK (asked IN ('cancel', 'pause')),
+    asked           text CHECK (asked IN ('cancel', 'pause', 'restart')),
     keep            boolean NOT NULL DEFAULT false,
     next_attempt_at timestamptz,
     last_error      text,
     hint            text,
     started_at      timestamptz,
     updated_at      timestamptz NOT NULL DEFAULT now(),
-    finished_at     timestamptz
+    finished_at     timestamptz,
+    reason          text,
+    wal_retained    bigint,
+    wal_over        boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE zodan.request_state IS 'where each request stands; read zodan.status instead';
 COMMENT ON COLUMN zodan.request_state.token IS 'tells this request''s sessions on the nodes from those of another coordinator''s request of the same number';
+COMMENT ON COLUMN zodan.request_state.reason IS 'why it is cancelled or begins anew, if no user has asked for that';
+COMMENT ON COLUMN zodan.request_state.wal_retained IS 'bytes of WAL that its slots made a node keep when that was looked at last; of the node where it is most';
 CREATE INDEX request_state_open ON zodan.request_state (request_id)
     WHERE state NOT IN ('done', 'failed', 'cancelled');
 
@@ -221,7 +226,8 @@ SELECT r.id AS request_id,
        s.updated_at,
        s.finished_at,
        coalesce(s.finished_at, clock_timestamp()) - s.started_at AS elapsed,
-       l.pid AS worker_pid
+       l.pid AS worker_pid,
+       s.wal_retained
   FROM zodan.requests r
   JOIN zodan.request_state s ON s.request_id = r.id
   LEFT JOIN LATERAL zodan.phases(r.operation) p ON p.phase = s.phase
@@ -341,8 +347,9 @@ BEGIN
                   HINT = format('Let it end. If a node never comes back, SELECT zodan.cancel(%s, keep => true) gives up what is left there.', steer.id);
     END IF;
     UPDATE zodan.request_state s
-       SET state = CASE WHEN before = 'running' THEN 'running' ELSE steer.state END,
+       SET state = CASE WHEN before IN ('running', 'rolling_back') THEN before ELSE steer.state END,
            asked = steer.asked,
+           reason = NULL,
            keep = steer.keep,
            attempt = CASE WHEN steer.verb = 'retry' THEN 0 ELSE s.attempt END,
            next_attempt_at = NULL,
@@ -359,7 +366,7 @@ COMMENT ON FUNCTION zodan.steer(bigint, text, text[], text, text, boolean) IS 'w
 
 CREATE FUNCTION zodan.cancel(id bigint, keep boolean DEFAULT false) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    RETURN zodan.steer(id, 'cancel', '{queued,running,retrying,paused,failed,cancelled}', 'cancelling', 'cancel', keep);
+    RETURN zodan.steer(id, 'cancel', '{queued,running,retrying,paused,cancelling,rolling_back,failed,cancelled}', 'cancelling', 'cancel', keep);
 COMMENT ON FUNCTION zodan.cancel(bigint, boolean) IS 'ends the request and undoes what it has made on every node, unless told to keep that, until the new node is opened to its users; returns its state';
 
 CREATE FUNCTION zodan.pause(id bigint) RETURNS text

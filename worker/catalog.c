@@ -159,7 +159,8 @@ zodan_load_request(int64 id)
 				  "       r.new_node_location, r.new_node_country, r.new_node_info, r.verb,"
 				  "       (extract(epoch FROM r.sync_timeout) * 1000)::bigint, r.max_attempts, r.fence,"
 				  "       r.copy_jobs, r.requested_by, coalesce(u.rolsuper, false), s.state, s.attempt,"
-				  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), left(s.token::text, 8)"
+				  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), left(s.token::text, 8),"
+				  "       coalesce(s.asked, 'cancel'), s.reason"
 				  "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
 				  "  LEFT JOIN pg_catalog.pg_roles u ON u.rolname = r.requested_by"
 				  " WHERE r.id = $1::bigint", 1, zodan_request_id)->value[0];
@@ -184,6 +185,8 @@ zodan_load_request(int64 id)
 	req->keep = zodan_is_true(v[17]);
 	req->force = zodan_is_true(v[18]);
 	req->token = (uint32) strtoul(v[19], NULL, 16) & 0x7FFFFFFF;
+	req->asked = v[20];
+	req->reason = v[21];
 	return req;
 }
 
@@ -210,13 +213,24 @@ zodan_option_array(const char *key)
 }
 
 /*
- * What a user has asked of the running request: "cancel", "pause" or NULL.
+ * What has been asked of the running request: "cancel", "pause", "restart" or
+ * NULL.
  */
 char *
 zodan_asked(void)
 {
 	return zodan_one("SELECT asked FROM zodan.request_state WHERE request_id = $1::bigint", 1,
 					 zodan_request_id)->value[0][0];
+}
+
+/*
+ * Asks it of the running request ourselves, unless something is asked already.
+ */
+void
+zodan_ask(const char *what, const char *reason)
+{
+	zodan_sql("UPDATE zodan.request_state SET asked = $2, reason = $3 WHERE request_id = $1::bigint AND asked IS NULL", 3,
+			  zodan_request_id, what, reason);
 }
 
 static void
@@ -291,6 +305,42 @@ zodan_wait_turn(int64 ms, const char *message)
 }
 
 /*
+ * The request, running now, is undone by the process that comes next. what:
+ * "cancel", or "restart" if it begins anew afterwards. reason: NULL if one
+ * is stored already, or a user has asked.
+ */
+void
+zodan_undo_for(const char *what, const char *reason)
+{
+	zodan_one("UPDATE zodan.request_state"
+			  "   SET state = CASE WHEN $2 = 'cancel' THEN 'cancelling' ELSE 'rolling_back' END,"
+			  "       asked = $2, reason = coalesce($3, reason), updated_at = clock_timestamp()"
+			  " WHERE request_id = $1::bigint AND state = 'running'", 3, zodan_request_id, what, reason);
+	notify_progress();
+}
+
+/*
+ * The request, which is undone, begins anew after ms milliseconds. Why stays
+ * to be seen.
+ */
+void
+zodan_start_again(int64 ms, const char *hint)
+{
+	zodan_sql("WITH c AS (DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint),"
+			  "     e AS (DELETE FROM zodan.effects WHERE request_id = $1::bigint AND state = 'undone'),"
+			  "     b AS (DELETE FROM zodan.bookmarks WHERE request_id = $1::bigint),"
+			  "     t AS (DELETE FROM zodan.copy_tables WHERE request_id = $1::bigint)"
+			  " UPDATE zodan.request_state"
+			  "    SET state = 'retrying', asked = NULL, reason = NULL, phase = NULL, percent = 0,"
+			  "        bytes_copied = NULL, bytes_total = NULL, eta = NULL,"
+			  "        next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
+			  "        last_error = reason, hint = $3, updated_at = clock_timestamp()"
+			  "  WHERE request_id = $1::bigint AND state = 'rolling_back'", 3,
+			  zodan_request_id, psprintf(INT64_FORMAT, ms), hint);
+	notify_progress();
+}
+
+/*
  * Ends the request. With blank, its passwords are removed, since nothing is
  * left that could need them.
  */
@@ -313,6 +363,9 @@ zodan_end_request(const char *from, const char *to, bool blank)
 			  "       finished_at = clock_timestamp(), updated_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND state = $2", 3, zodan_request_id, from, to);
 	notify_progress();
+	/* what it had on the nodes holds nothing more */
+	if (blank && zodan_note_retained(0, false))
+		zodan_alert(NULL, NULL);
 }
 
 /*
@@ -340,4 +393,29 @@ zodan_progress_bytes(int64 copied, int64 total, double eta_s)
 			  " WHERE request_id = $1::bigint", 4,
 			  zodan_request_id, psprintf(INT64_FORMAT, copied), psprintf(INT64_FORMAT, total),
 			  eta_s < 0 ? NULL : psprintf("%.1f", eta_s));
+}
+
+/*
+ * Notes how much WAL the request's slots hold, in bytes, on the node where it
+ * is most, and whether that is too much. Returns whether the latter is news.
+ */
+bool
+zodan_note_retained(int64 bytes, bool over)
+{
+	return zodan_is_true(zodan_one("UPDATE zodan.request_state s SET wal_retained = $2::bigint, wal_over = $3::boolean"
+								   "  FROM (SELECT wal_over FROM zodan.request_state WHERE request_id = $1::bigint FOR UPDATE) AS before"
+								   " WHERE s.request_id = $1::bigint RETURNING before.wal_over <> s.wal_over", 3,
+								   zodan_request_id, psprintf(INT64_FORMAT, bytes), over ? "t" : "f")->value[0][0]);
+}
+
+/*
+ * Tells the listeners of zodan_alerts of a problem that the running request
+ * has on a node; NULL: that it has none any more.
+ */
+void
+zodan_alert(const char *node, const char *problem)
+{
+	zodan_one("SELECT pg_notify('zodan_alerts', json_build_object("
+			  "         'v', 1, 'request', $1::bigint, 'node', $2, 'state', CASE WHEN $3 IS NULL THEN 'ok' ELSE 'bad' END,"
+			  "         'problem', $3, 'at', clock_timestamp())::text)", 3, zodan_request_id, node, problem);
 }

@@ -42,6 +42,8 @@ typedef struct ZodanRequest
 	int			attempt;
 	uint32		token;			/* tells its sessions from those of other coordinators */
 	bool		keep;			/* if it's cancelled, what it has made stays */
+	char	   *asked;			/* what it is being undone for: cancel or restart */
+	char	   *reason;			/* why, if it wasn't a user who asked */
 	bool		force;			/* remove a node that can't be reached, or drained */
 } ZodanRequest;
 
@@ -61,13 +63,18 @@ extern ZodanRequest *zodan_load_request(int64 id);
 extern char *zodan_option_text(const char *key, const char *member);
 extern char *zodan_option_array(const char *key);
 extern char *zodan_asked(void);
+extern void zodan_ask(const char *what, const char *reason);
 extern void zodan_set_state(const char *from, const char *to);
 extern void zodan_set_engine(const char *engine);
 extern void zodan_set_error(const char *message, const char *hint);
 extern void zodan_retry_at(int64 ms, const char *message, const char *hint);
 extern void zodan_wait_turn(int64 ms, const char *message);
+extern void zodan_undo_for(const char *what, const char *reason);
+extern void zodan_start_again(int64 ms, const char *hint);
 extern void zodan_end_request(const char *from, const char *to, bool blank);
 extern void zodan_progress(const char *phase, double percent, const char *detail);
 extern void zodan_progress_bytes(int64 copied, int64 total, double eta_s);
+extern bool zodan_note_retained(int64 bytes, bool over);
+extern void zodan_alert(const char *node, const char *problem);
 
 #endif							/* ZODAN_CATALOG_H */

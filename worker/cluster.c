@@ -353,13 +353,17 @@ end_predecessors(ZodanConn *conn)
 	ZodanDeadline deadline = zodan_deadline(PREDECESSOR_MS);
 	static const char *const query =
 	"SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a"
-	" WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.datname = pg_catalog.current_database()"
+	" WHERE a.datname = pg_catalog.current_database()"
 	"   AND (a.application_name = $1 OR EXISTS"
 	"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
-	"            AND l.classid = $2::pg_catalog.oid AND l.objid = $3::pg_catalog.oid AND l.objsubid = 2))";
-	char	   *key = psprintf("%d", ZODAN_LOCK_SESSION);
+	"            AND l.classid = $2::pg_catalog.oid AND l.objid = $3::pg_catalog.oid AND l.objsubid = 2))"
+	"   AND NOT EXISTS"
+	"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
+	"            AND l.classid = $4::pg_catalog.oid AND l.objid = $5::pg_catalog.oid AND l.objsubid = 2)";
+	char	   *session = psprintf("%d", ZODAN_LOCK_SESSION);
+	char	   *process = psprintf("%d", ZODAN_LOCK_PROCESS);
 
-	while (zodan_value(conn, query, 3, zodan_remote_child(), key, zodan_remote_token()))
+	while (zodan_value(conn, query, 5, zodan_remote_child(), session, zodan_remote_token(), process, zodan_remote_process()))
 	{
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,

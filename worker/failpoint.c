@@ -20,7 +20,7 @@
  *
  *		kill	the process kills itself, as SIGKILL does
  *		error	an error that passes is raised
- *		wait	the process waits until that file is gone
+ *		wait	the process waits until that file is gone, or not empty any more
  */
 #include "failpoint.h"
 
@@ -28,6 +28,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "catalog/pg_collation_d.h"
@@ -68,6 +69,7 @@ zodan_failpoint(const char *place, const char *what)
 	char	   *pattern = strchr(failpoints, ' ');
 	char	   *point;
 	char	   *path;
+	struct stat st;
 	int			fd;
 
 	if (!pattern)
@@ -94,7 +96,7 @@ zodan_failpoint(const char *place, const char *what)
 	else if (strncmp(failpoints, "error ", 6) == 0)
 		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE), errmsg("failpoint %s", point)));
 	else
-		while (access(path, F_OK) == 0)
+		while (stat(path, &st) == 0 && st.st_size == 0)
 			zodan_sleep(20);
 }
 

@@ -164,11 +164,7 @@ zodan_launcher_main(Datum database)
 				sleep_ms = Min(sleep_ms, Max(due_ms, 10));
 		}
 		zodan_wait_latch(sleep_ms);
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		zodan_reload_settings();
 	}
 }
 

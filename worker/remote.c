@@ -10,6 +10,7 @@
  */
 #include "remote.h"
 
+#include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "settings.h"
 #include "storage/fd.h"
@@ -21,6 +22,7 @@ void		(*zodan_statement_hook) (const char *node, const char *sql) = NULL;
 static char application[64] = "zodan_bgw";
 static char child[64] = "zodan_bgw";
 static char token[16] = "0";
+static char process[16] = "0";
 static const char *session_pins = NULL;
 static int64 statement_timeout = 60000;
 
@@ -64,10 +66,12 @@ zodan_remote_init(int64 request_id, uint32 request_token, int64 timeout_ms)
 {
 	snprintf(application, sizeof(application), "zodan_bgw: request " INT64_FORMAT, request_id);
 	snprintf(token, sizeof(token), "%u", request_token);
+	snprintf(process, sizeof(process), "%u", pg_prng_uint32(&pg_global_prng_state) & 0x7FFFFFFF);
 	snprintf(child, sizeof(child), "%s: child of %s", application, token);
 	session_pins = MemoryContextStrdup(TopMemoryContext,
-									   psprintf("%s;SELECT pg_catalog.pg_advisory_lock_shared(%d, %s)",
-												pins, ZODAN_LOCK_SESSION, token));
+									   psprintf("%s;SELECT pg_catalog.pg_advisory_lock_shared(%d, %s),"
+												" pg_catalog.pg_advisory_lock_shared(%d, %s)",
+												pins, ZODAN_LOCK_SESSION, token, ZODAN_LOCK_PROCESS, process));
 	statement_timeout = timeout_ms;
 }
 
@@ -84,6 +88,16 @@ const char *
 zodan_remote_token(void)
 {
 	return token;
+}
+
+/*
+ * What tells this process's sessions from those of the request's earlier
+ * ones.
+ */
+const char *
+zodan_remote_process(void)
+{
+	return process;
 }
 
 int64

@@ -25,20 +25,24 @@
 #include "postmaster/interrupt.h"
 #include "retry.h"
 #include "schema.h"
+#include "settings.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "watch.h"
 
 /* errors by which a phase under way is left when that is asked for */
 #define ERRCODE_ZODAN_CANCEL	MAKE_SQLSTATE('Z', 'D', '0', '0', '1')
 #define ERRCODE_ZODAN_PAUSE		MAKE_SQLSTATE('Z', 'D', '0', '0', '2')
+#define ERRCODE_ZODAN_RESTART	MAKE_SQLSTATE('Z', 'D', '0', '0', '4')
 
 static MemoryContext runner_context;
+static MemoryContext tick_context;
+static ZodanJob *running_job;
 
 /*
- * Has a user asked for something else? Called about once a second while the
- * process waits, and between the phases.
+ * Has anybody asked for something else?
  */
 static void
 check_asked(void)
@@ -48,8 +52,33 @@ check_asked(void)
 	if (!asked)
 		return;
 	ereport(ERROR,
-			(errcode(strcmp(asked, "cancel") == 0 ? ERRCODE_ZODAN_CANCEL : ERRCODE_ZODAN_PAUSE),
+			(errcode(strcmp(asked, "cancel") == 0 ? ERRCODE_ZODAN_CANCEL :
+					 strcmp(asked, "pause") == 0 ? ERRCODE_ZODAN_PAUSE : ERRCODE_ZODAN_RESTART),
 			 errmsg("%s asked", asked)));
+}
+
+/*
+ * What is to be looked at about once a second while the process waits, and
+ * between the phases.
+ */
+static void
+look_around(void)
+{
+	static bool busy = false;
+	MemoryContext context;
+
+	/* to look is to wait, too */
+	if (busy)
+		return;
+	busy = true;
+	context = MemoryContextSwitchTo(tick_context);
+	zodan_reload_settings();
+	if (running_job->locked)
+		zodan_watch_slots(running_job);
+	check_asked();
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(tick_context);
+	busy = false;
 }
 
 static void
@@ -93,7 +122,8 @@ run_phases(ZodanJob *job)
 {
 	int			bit = zodan_operation_bit(job->req->operation);
 
-	zodan_wait_hook = check_asked;
+	running_job = job;
+	zodan_wait_hook = look_around;
 	zodan_cluster_open(job);
 	/* what the checks would find in the middle of another request is none of its failures */
 	if (bit != zodan_operation_bit("check") && zodan_cluster_complete(job))
@@ -104,7 +134,7 @@ run_phases(ZodanJob *job)
 
 		if (!(phase->operations & bit))
 			continue;
-		check_asked();
+		look_around();
 		if (!zodan_checkpoint_begin(phase->name))
 			continue;
 		enter_phase(job, i, bit);
@@ -148,6 +178,25 @@ leave_effects(ZodanJob *job)
 }
 
 /*
+ * Lets a request that is undone begin anew, if it may have another attempt.
+ */
+static void
+start_again(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+	const char *hint = "Set max_slot_wal_keep_size of that node to more than it writes while a node joins, or to -1.";
+
+	if (req->max_attempts == 0 || req->attempt < req->max_attempts)
+	{
+		zodan_event("warning", NULL, "begins anew");
+		zodan_start_again(zodan_backoff_ms(req->attempt), hint);
+		return;
+	}
+	zodan_set_error(req->reason, psprintf("%s Then file the request again.", hint));
+	zodan_end_request("rolling_back", "failed", true);
+}
+
+/*
  * Undoes the request, from whatever state it is in.
  */
 static void
@@ -170,20 +219,42 @@ roll_back(ZodanJob *job, const char *state)
 		zodan_undo(job);
 		zodan_schema_forget(job);
 	}
-	zodan_set_error(NULL, NULL);
-	zodan_event("info", NULL, "cancelled: what the request made is undone");
+	zodan_event("info", NULL, "what the request made is undone");
+	if (strcmp(job->req->asked, "restart") == 0)
+	{
+		start_again(job);
+		return;
+	}
+	zodan_set_error(job->req->reason, job->req->reason ? "When the nodes have room for the WAL, file the request again." : NULL);
 	zodan_end_request("rolling_back", "cancelled", true);
 }
 
 /*
- * Writes down what an error means for the request.
+ * An error of a request whose slot has lost its WAL is about that, whatever it
+ * says, and no attempt can mend it: what rests on the slot is undone, and
+ * begins anew.
+ */
+static bool
+restart_if_lost(ZodanJob *job)
+{
+	char	   *lost = job->locked ? zodan_lost_slot(job) : NULL;
+
+	if (!lost)
+		return false;
+	zodan_event("error", NULL, lost);
+	zodan_undo_for("restart", lost);
+	return true;
+}
+
+/*
+ * Writes down what an error means for the request. forward: its phases were
+ * run, and can still be undone.
  */
 static void
-record_error(ZodanJob *job, ErrorData *error)
+record_error(ZodanJob *job, ErrorData *error, bool forward)
 {
 	char	   *message = error->detail ? psprintf("%s: %s", error->message, error->detail) : error->message;
 	ZodanRequest *req = job->req;
-	bool		running = zodan_wait_hook != NULL;
 
 	if (error->sqlerrcode == ERRCODE_ZODAN_BUSY)
 	{
@@ -199,8 +270,10 @@ record_error(ZodanJob *job, ErrorData *error)
 		return;
 	}
 	zodan_event("error", NULL, message);
+	if (forward && restart_if_lost(job))
+		return;
 	if ((zodan_error_is_transient(error->sqlerrcode) &&
-		 (req->max_attempts == 0 || req->attempt < req->max_attempts)) || !running)
+		 (req->max_attempts == 0 || req->attempt < req->max_attempts)) || !forward)
 	{
 		int			attempts = job->phase ? zodan_checkpoint_attempts(job->phase) : req->attempt;
 
@@ -236,6 +309,7 @@ run_request(ZodanJob *job)
 	}
 	PG_CATCH();
 	{
+		bool		forward = zodan_wait_hook != NULL;
 		ErrorData  *error;
 
 		MemoryContextSwitchTo(runner_context);
@@ -243,14 +317,18 @@ run_request(ZodanJob *job)
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(runner_context);
-		if (error->sqlerrcode == ERRCODE_ZODAN_CANCEL)
+		zodan_wait_hook = NULL;
+
+		/* our own sessions may be in the middle of anything: another process undoes it */
+		if (error->sqlerrcode == ERRCODE_ZODAN_CANCEL || error->sqlerrcode == ERRCODE_ZODAN_RESTART)
 		{
-			/* our own sessions may be in the middle of anything: another process undoes it */
-			zodan_set_state("running", "cancelling");
-			zodan_event("info", NULL, "cancelling");
+			const char *what = error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart";
+
+			zodan_event("info", NULL, psprintf("%s: what the request has made is undone", what));
+			zodan_undo_for(what, NULL);
 			proc_exit(0);
 		}
-		record_error(job, error);
+		record_error(job, error, forward);
 		ereport(LOG,
 				(errmsg("zodan_bgw: request " INT64_FORMAT ": %s", req->id, error->message),
 				 error->detail ? errdetail("%s", error->detail) : 0));
@@ -277,6 +355,7 @@ zodan_runner_main(Datum arg)
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
 
 	runner_context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
+	tick_context = AllocSetContextCreate(TopMemoryContext, "zodan tick", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(runner_context);
 	if (!zodan_lock_request(args.request_id))
 		proc_exit(0);

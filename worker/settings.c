@@ -4,6 +4,7 @@
  */
 #include "settings.h"
 
+#include "postmaster/interrupt.h"
 #include "utils/guc.h"
 
 char	   *zodan_database = NULL;
@@ -12,7 +13,15 @@ int			zodan_max_runners = 4;
 int			zodan_connect_timeout = 10000;
 int			zodan_copy_jobs = 2;
 int			zodan_max_lag = 59000;
+int			zodan_max_retained_wal = 10240;
+int			zodan_on_max_retained_wal = ZODAN_WAL_WARN;
 char	   *zodan_bindir = NULL;
+
+static const struct config_enum_entry wal_actions[] = {
+	{"warn", ZODAN_WAL_WARN, false},
+	{"cancel", ZODAN_WAL_CANCEL, false},
+	{NULL, 0, false}
+};
 
 /*
  * Defines all parameters. Called once a process, from _PG_init().
@@ -52,10 +61,33 @@ zodan_define_settings(void)
 							NULL,
 							&zodan_max_lag, 59000, 100, INT_MAX / 2,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.max_retained_wal",
+							"WAL that a request's slots may make a node keep before that is told.",
+							"0: any amount.",
+							&zodan_max_retained_wal, 10240, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomEnumVariable("zodan.on_max_retained_wal",
+							 "What becomes of a request whose slots hold more than that.",
+							 NULL,
+							 &zodan_on_max_retained_wal, ZODAN_WAL_WARN, wal_actions,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("zodan.bindir",
 							   "Directory of pg_dump and pg_restore.",
 							   "They must be of the new node's PostgreSQL version. Empty: this server's own.",
 							   &zodan_bindir, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("zodan");
+}
+
+/*
+ * Reads the configuration files again if that was asked for. Every worker
+ * calls it about once a second.
+ */
+void
+zodan_reload_settings(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
 }

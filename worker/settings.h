@@ -13,8 +13,15 @@ extern int	zodan_max_runners;
 extern int	zodan_connect_timeout;	/* ms */
 extern int	zodan_copy_jobs;
 extern int	zodan_max_lag;			/* ms */
+extern int	zodan_max_retained_wal; /* MB; 0: no bound */
+extern int	zodan_on_max_retained_wal;	/* ZODAN_WAL_... */
 extern char *zodan_bindir;
 
+/* values of zodan.on_max_retained_wal */
+#define ZODAN_WAL_WARN		0
+#define ZODAN_WAL_CANCEL	1
+
 extern void zodan_define_settings(void);
+extern void zodan_reload_settings(void);
 
 #endif							/* ZODAN_SETTINGS_H */

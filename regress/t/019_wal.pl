@@ -1,0 +1,139 @@
+# The WAL that a join's slots make the nodes keep is watched. More of it than
+# the operator allows is told, once, and cancels the request where he wants
+# that. A node that has removed WAL which a slot still needed makes the request
+# begin anew. Protects from a full disk on a production server, and from a new
+# node that lacks what was in that WAL.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ZodanCluster;
+use Test::More;
+
+ZodanCluster::plan_or_skip();
+
+my $c = ZodanCluster->new(nodes => 2, setup => $ZodanCluster::gate . q{
+	CREATE TABLE item (id bigint PRIMARY KEY, filler text);
+	ALTER TABLE item ALTER filler SET STORAGE EXTERNAL;
+	CREATE TABLE held (id int PRIMARY KEY, g gated);
+	INSERT INTO item SELECT i, 'x' FROM generate_series(1, 1000) AS i;
+	INSERT INTO held VALUES (1, 1);
+});
+$c->add_server($_) for qw(c n3);
+my @nodes = qw(n1 n2 n3);
+my %before = map { $_ => $c->state_of($_) } @nodes;
+
+# changes a setting of a server's
+sub set
+{
+	my ($name, $setting, $value) = @_;
+	my $server = $c->server($name);
+	$server->append_conf('postgresql.conf', "$setting = '$value'\n");
+	$server->reload;
+	$server->poll_query_until('postgres', "SELECT current_setting('$setting') = '$value'") or die "$setting isn't $value";
+	return;
+}
+
+my $next = 10000;
+
+# writes some MB into the WAL of n1, and waits until n2 has them
+sub write_wal
+{
+	my ($mb) = @_;
+	$next += 100000;
+	$c->psql('n1', "INSERT INTO item SELECT $next + i, repeat('x', 8000) FROM generate_series(1, 128 * $mb) AS i");
+	$c->settle(qw(n1 n2));
+	return;
+}
+
+sub said
+{
+	my ($id) = @_;
+	return $c->queue('c', "SELECT string_agg(concat_ws(' ', level, node, message), E'\\n' ORDER BY id) FROM zodan.events WHERE request_id = $id");
+}
+
+# ---------- more than allowed is told, once; and that it's over ----------
+
+set('c', 'zodan.max_retained_wal', '2MB');
+my $listener = $c->server('c')->background_psql('postgres', on_error_stop => 1);
+$listener->query_safe('LISTEN zodan_alerts');
+my $gate = $c->hold_gate('n3');
+my $id = $c->request(new => 'n3', on => 'c');
+$c->wait_gate('n3');
+write_wal(4);
+my $problem = "slots of request $id make node n1 keep \\d+ MB of WAL, more than zodan.max_retained_wal";
+ok($c->wait_queue("SELECT count(*) = 1 FROM zodan.events WHERE request_id = $id AND message LIKE '%max_retained_wal'"), 'too much WAL is told');
+like(said($id), qr/^warning n1 $problem$/m, 'in the log');
+ok($c->wait_queue("SELECT wal_retained > 4000000 FROM zodan.status WHERE request_id = $id"), 'the status has how much it is');
+my $seen = $c->queue('c', "SELECT wal_retained FROM zodan.status WHERE request_id = $id");
+write_wal(1);
+$c->wait_queue("SELECT wal_retained > $seen + 500000 FROM zodan.status WHERE request_id = $id");
+set('c', 'zodan.max_retained_wal', '1GB');
+ok($c->wait_queue("SELECT count(*) = 1 FROM zodan.events WHERE request_id = $id AND message LIKE '%max_retained_wal again'"), 'that it is less again is told, too');
+is(() = said($id) =~ /^warning n1 slots/mg, 1, 'the log tells it once');
+my $notes = $listener->query('SELECT 1');
+like($notes, qr/"zodan_alerts" with payload "\{"v" : 1, "request" : $id, "node" : "n1", "state" : "bad", "problem" : "$problem", "at" : "[^"]+"\}"/, 'listeners are told');
+like($notes, qr/"node" : "n1", "state" : "ok", "problem" : null/, 'both times');
+is(() = $notes =~ /with payload/g, 2, 'and not more often');
+$listener->quit;
+
+# ---------- it cancels ----------
+
+set('c', 'zodan.on_max_retained_wal', 'cancel');
+set('c', 'zodan.max_retained_wal', '2MB');
+$c->{quiet} = 1;
+is($c->wait_for($id), 'cancelled', 'where the operator wants that, the request is cancelled');
+$c->{quiet} = 0;
+like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"), qr/^$problem\|.*file the request again/, 'the status says why');
+is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") for @nodes;
+$gate->quit;
+set('c', 'zodan.max_retained_wal', '0');
+
+# ---------- WAL that is needed is removed ----------
+
+sub lose_wal
+{
+	# what the cluster's own slots need is there all the time
+	set('n1', 'max_slot_wal_keep_size', '48MB');
+	for (1 .. 7)
+	{
+		$c->psql('n1', 'SELECT pg_switch_wal()');
+		write_wal(1);
+		$c->psql('n1', 'CHECKPOINT');
+	}
+	return $c->server('n1')->poll_query_until('inventory', "SELECT count(*) = 1 FROM pg_replication_slots WHERE wal_status = 'lost'");
+}
+
+$gate = $c->hold_gate('n3');
+$id = $c->request(new => 'n3', on => 'c');
+$c->wait_gate('n3');
+my $writer = $c->start_writer('n2', "\\set i random(1, 1000000)\nINSERT INTO item VALUES (100000000 + :i, 'n2') ON CONFLICT DO NOTHING;", '--client=1', '--rate=50');
+$c->wait_writing($writer);
+ok(lose_wal(), 'the source has removed WAL that the join needs');
+ok($c->wait_queue("SELECT last_error IS NOT NULL AND percent = 0 AND bytes_copied IS NULL FROM zodan.status WHERE request_id = $id"), 'what was made is undone');
+like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"),
+	qr/^node "n1" has removed WAL that slot \S+ still needed\|Set max_slot_wal_keep_size/, 'the status says why, and what to do');
+set('n1', 'max_slot_wal_keep_size', '-1');
+$gate->quit;
+is($c->wait_for($id), 'done', 'the request begins anew, and ends done');
+push @{ $c->{order} }, 'n3';
+like(said($id), qr/begins anew.*snapshot 0/s, 'by a new snapshot');
+$c->stop_writer($writer);
+$c->settle;
+is($c->differences, '', 'rows are the same');
+is($c->leftovers($id), '', 'nothing is left over');
+
+# ---------- the last attempt ----------
+
+$c->add_server('n4');
+$gate = $c->hold_gate('n4');
+$id = $c->request(new => 'n4', on => 'c', max_attempts => 1);
+$c->wait_gate('n4');
+lose_wal();
+$c->{quiet} = 1;
+is($c->wait_for($id), 'failed', 'without another attempt the request fails');
+like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"),
+	qr/^node "n1" has removed WAL.*\|Set max_slot_wal_keep_size.* file the request again/, 'the status says why');
+is($c->queue('c', "SELECT count(*) FROM zodan.effects WHERE request_id = $id AND state <> 'undone'"), '0', 'and nothing is left');
+done_testing();

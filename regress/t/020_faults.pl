@@ -1,0 +1,140 @@
+# While nodes join, servers die: the coordinator's by SIGKILL of its postmaster,
+# the source, a peer and the new node by an immediate stop. Each is started again at
+# once, as an operating system would do. Every request ends done without
+# anybody's help, rows are the same, and nothing is left that a join without a
+# fault wouldn't leave. Protects from a state that only one process or one
+# server knew.
+#
+# The phases are those of zodan.phases(). Each victim dies at the beginning of
+# every third of them; with ZODAN_FAULTS=all at every point of all of them.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use ZodanCluster;
+use Test::More;
+
+ZodanCluster::plan_or_skip();
+
+my $all = ($ENV{ZODAN_FAULTS} || '') eq 'all';
+my $c = ZodanCluster->new(nodes => 2, setup => q{
+	CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL DEFAULT 0);
+	CREATE TABLE child (id int PRIMARY KEY, item int REFERENCES item);
+	CREATE INDEX ON child (item);
+	CREATE SEQUENCE s;
+	COMMENT ON TABLE item IS 'an item';
+	INSERT INTO item SELECT i FROM generate_series(1, 4000) AS i;
+	INSERT INTO child SELECT i, i FROM generate_series(1, 4000) AS i;
+});
+$c->add_server('c');
+my $directory = $c->server('c')->data_dir . '/zodan_failpoints';
+
+# each node that is written has a writer, but while it's down
+my %writers;
+
+sub write_on
+{
+	my ($name) = @_;
+	my $k = substr($name, 1) - 1;
+	$writers{$name} = $c->start_writer($name, qq{
+		\\set i random(0, 1999)
+		\\set new random(1, 1000000)
+		BEGIN;
+		UPDATE item SET n = n + 1 WHERE id = :i * 2 + $k;
+		INSERT INTO item VALUES (10000000 * ($k + 1) + :new) ON CONFLICT (id) DO UPDATE SET n = item.n + 1;
+		INSERT INTO child VALUES (10000000 * ($k + 1) + :new, 10000000 * ($k + 1) + :new) ON CONFLICT DO NOTHING;
+		DELETE FROM child WHERE id = 10000000 * ($k + 1) + :new AND :new % 3 = 0;
+		COMMIT;
+	}, '--client=1', '--rate=50');
+	return;
+}
+
+# kills a server and starts it again
+sub fault
+{
+	my ($name) = @_;
+	my $server = $c->server($name);
+	my $writer = delete $writers{$name};
+
+	$name eq 'c' ? $server->kill9 : $server->stop('immediate');
+	if ($writer)
+	{
+		eval { $writer->{run}->kill_kill };
+	}
+	# what its processes held is free only when the last one has gone
+	for (1 .. 100)
+	{
+		last if $server->start(fail_ok => 1);
+		ZodanCluster::usleep(200_000);
+	}
+	$server->poll_query_until('postgres', 'SELECT true') or die "$name doesn't start";
+	write_on($name) if $writer;
+	return;
+}
+
+write_on($_) for qw(n1 n2);
+$c->add_server('n3');
+is($c->join_node('n3', on => 'c'), 'done', 'a join without a fault');
+
+sub kinds
+{
+	my ($id) = @_;
+	return $c->queue('c', "SELECT string_agg(DISTINCT concat_ws(' ', e.kind, e.state), ', ') FROM zodan.effects e WHERE request_id = $id");
+}
+my $kinds = kinds(1);
+my %phase_no = map { split /\|/ } split /\n/, $c->queue('c', 'SELECT phase, phase_no FROM zodan.phases()');
+
+my $turn = 0;
+for my $victim (qw(c n1 n2 new))
+{
+	my $new = 'n' . (4 + $turn);
+	my $dies = $victim eq 'new' ? $new : $victim;
+	my $died = 0;
+	my $id;
+	my $state;
+
+	$c->add_server($new);
+	unlink glob "$directory/*";
+	$c->failpoints('c', $all ? 'wait %' : 'wait %:begin');
+	$id = $c->request(new => $new, on => 'c');
+	for (1 .. 6000)
+	{
+		$state = eval { $c->queue('c', "SELECT state FROM zodan.status WHERE request_id = $id") } // '';
+		last if $state =~ /^(done|failed|cancelled)$/;
+		# a point is reached when its file is there, and let go of when it's empty no longer
+		for my $file (grep { -z $_ } glob "$directory/*")
+		{
+			my ($phase) = $file =~ m{/(\w+):[^/]*$};
+			if ($all || ($phase_no{$phase} + $turn) % 3 == 0)
+			{
+				fault($dies);
+				$died++;
+			}
+			PostgreSQL::Test::Utils::append_to_file($file, 'gone on');
+		}
+		ZodanCluster::usleep(50_000);
+	}
+	is($state, 'done', "$victim dies: the request ends done, without help")
+	  or diag($c->queue('c', "SELECT phase, detail, last_error FROM zodan.status WHERE request_id = $id") . "\n" . $c->discarded);
+	push @{ $c->{order} }, $new if $state eq 'done';
+	$c->failpoints('c', '');
+	cmp_ok($died, '>=', 4, 'it died often enough');
+	diag(sprintf '%s: %s died %d times, %s attempts', $ZodanCluster::engine, $victim, $died,
+		$c->queue('c', "SELECT attempt FROM zodan.status WHERE request_id = $id"));
+	is(kinds($id), $kinds, 'the same things were made, and undone, as without a fault');
+	is($c->leftovers($id), '', 'nothing is left over');
+	$turn++;
+}
+for my $name (sort keys %writers)
+{
+	cmp_ok(scalar(grep { $_ > 0 } $c->stop_writer($writers{$name})), '>', 0, "$name was written all the time");
+}
+$c->settle;
+is($c->differences, '', 'rows are the same');
+my @names = @{ $c->{order} };
+$c->psql($_, 'INSERT INTO item VALUES (-' . substr($_, 1) . ')') for @names;
+$c->settle;
+is($c->psql('n1', 'SELECT count(*) FROM item WHERE id < 0'), scalar @names, 'a row of each node arrives');
+is($c->differences, '', 'everywhere');
+done_testing();

@@ -1,0 +1,248 @@
+/*
+ * watch.c
+ *		What a request's slots cost the nodes while it runs: the WAL that they
+ *		make them keep. And whether the nodes have kept it.
+ *
+ * Past zodan.max_retained_wal the request says so, once, and is cancelled if
+ * zodan.on_max_retained_wal says that: a join can be filed again, a full disk
+ * stops production. A slot that has lost its WAL (max_slot_wal_keep_size)
+ * makes all that rests on it worthless: see zodan_watch_slots().
+ *
+ * The sessions are this file's own, since those of the phases are in the
+ * middle of something. A node that doesn't answer is passed over: whoever
+ * needs it will say so.
+ */
+#include "watch.h"
+
+#include "settings.h"
+#include "utils/memutils.h"
+
+#define WATCH_MS		5000
+#define ANSWER_MS		5000
+
+#define MEGABYTE		(INT64CONST(1024) * 1024)
+
+/* A node on which the request has slots */
+typedef struct Watched
+{
+	ZodanConn	conn;
+	StringInfoData slots;		/* an array literal */
+} Watched;
+
+static Watched *watched = NULL;
+static int	nwatched = 0;
+
+static const char *const watch_query =
+"SELECT pg_catalog.string_agg(slot_name, ', ') FILTER (WHERE wal_status = 'lost'),"
+"       coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)), 0)::bigint"
+"  FROM pg_catalog.pg_replication_slots WHERE slot_name = ANY ($1::text[])";
+
+static ZodanConn *
+session_on(ZodanJob *job, const char *node)
+{
+	for (int i = 0; i < job->nmembers; i++)
+		if (strcmp(job->members[i].name, node) == 0)
+			return &job->members[i].conn;
+	return strcmp(job->req->new_node_name, node) == 0 ? &job->new_conn : NULL;
+}
+
+/*
+ * The place of a node among those that are watched; NULL: it is none of this
+ * request's.
+ */
+static Watched *
+find_watched(ZodanJob *job, const char *node)
+{
+	ZodanConn  *conn = session_on(job, node);
+	MemoryContext context;
+
+	for (int i = 0; i < nwatched; i++)
+		if (strcmp(watched[i].conn.node, node) == 0)
+			return &watched[i];
+	if (!conn || !conn->dsn)
+		return NULL;
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	if (!watched)
+		watched = palloc0(sizeof(Watched) * (job->nmembers + 1));
+	watched[nwatched].conn = *conn;
+	watched[nwatched].conn.pg = NULL;
+	initStringInfo(&watched[nwatched].slots);
+	MemoryContextSwitchTo(context);
+	return &watched[nwatched++];
+}
+
+/*
+ * Lists the request's slots by node.
+ */
+static void
+list_slots(ZodanJob *job)
+{
+	List	   *effects = zodan_live_effects();
+	ListCell   *cell;
+
+	for (int i = 0; i < nwatched; i++)
+		resetStringInfo(&watched[i].slots);
+	foreach(cell, effects)
+	{
+		ZodanEffect *effect = lfirst(cell);
+		Watched    *w;
+
+		if (strcmp(effect->kind, EFFECT_SLOT) != 0)
+			continue;
+		w = find_watched(job, effect->node);
+		if (w)
+			appendStringInfo(&w->slots, "%c%s", w->slots.len ? ',' : '{', effect->name);
+	}
+	for (int i = 0; i < nwatched; i++)
+		if (watched[i].slots.len)
+			appendStringInfoChar(&watched[i].slots, '}');
+}
+
+/*
+ * Asks each node that has slots of ours. Returns the calls, one for each of
+ * watched[]; those without a result were not answered.
+ */
+static ZodanCall *
+ask_nodes(ZodanJob *job)
+{
+	ZodanConn **missing;
+	ZodanCall  *calls;
+	int			n = 0;
+
+	list_slots(job);
+	missing = palloc(sizeof(ZodanConn *) * Max(nwatched, 1));
+	calls = palloc0(sizeof(ZodanCall) * Max(nwatched, 1));
+	for (int i = 0; i < nwatched; i++)
+		if (watched[i].slots.len && !watched[i].conn.pg)
+			missing[n++] = &watched[i].conn;
+	if (n > 0)
+		zodan_connect_all(missing, n);
+	for (int i = 0; i < nwatched; i++)
+	{
+		calls[i].conn = &watched[i].conn;
+		calls[i].sql = watch_query;
+		calls[i].nparams = 1;
+		calls[i].params[0] = watched[i].slots.data;
+		calls[i].sent = calls[i].finished = watched[i].slots.len == 0;
+	}
+	zodan_call_all(calls, nwatched, ANSWER_MS);
+	for (int i = 0; i < nwatched; i++)
+		if (calls[i].error)
+			zodan_disconnect(calls[i].conn);
+	return calls;
+}
+
+/*
+ * Returns what a node says of a slot of the request's that has lost its WAL;
+ * NULL: no node says so.
+ */
+static char *
+describe_lost(const ZodanCall *calls)
+{
+	for (int i = 0; i < nwatched; i++)
+		if (calls[i].result && !PQgetisnull(calls[i].result, 0, 0))
+			return psprintf("node \"%s\" has removed WAL that slot %s still needed", calls[i].conn->node,
+							PQgetvalue(calls[i].result, 0, 0));
+	return NULL;
+}
+
+/*
+ * Notes how much the slots hold, and tells when that has got too much, or no
+ * longer is.
+ */
+static void
+judge_retained(ZodanJob *job, const ZodanCall *calls)
+{
+	int64		bound = zodan_max_retained_wal * MEGABYTE;
+	int64		most = 0;
+	const char *where = job->req->src_node_name;
+	char	   *problem = NULL;
+	bool		over;
+
+	for (int i = 0; i < nwatched; i++)
+	{
+		int64		held = calls[i].result ? strtoll(PQgetvalue(calls[i].result, 0, 1), NULL, 10) : 0;
+
+		if (held > most)
+		{
+			most = held;
+			where = calls[i].conn->node;
+		}
+	}
+	over = bound > 0 && most > bound;
+	if (!zodan_note_retained(most, over))
+		return;
+	if (over)
+		problem = psprintf("slots of request " INT64_FORMAT " make node %s keep " INT64_FORMAT
+						   " MB of WAL, more than zodan.max_retained_wal", job->req->id, where, most / MEGABYTE);
+	zodan_event(over ? "warning" : "info", where, over ? problem :
+				"the slots hold less WAL than zodan.max_retained_wal again");
+	zodan_alert(where, problem);
+	if (over && zodan_on_max_retained_wal == ZODAN_WAL_CANCEL)
+		zodan_ask("cancel", problem);
+}
+
+/*
+ * Has the request slots that it alone is answerable for? The slots that
+ * remove_node knows of were there before; and once the new node is open, what
+ * was made is its users'.
+ */
+static bool
+is_answerable(ZodanJob *job)
+{
+	return strcmp(job->req->operation, "add_node") == 0 &&
+		!zodan_find_effect(job->req->new_node_name, EFFECT_OPEN, job->new_dbname)->state;
+}
+
+static void
+forget_answers(ZodanCall *calls)
+{
+	for (int i = 0; i < nwatched; i++)
+		PQclear(calls[i].result);
+	pfree(calls);
+}
+
+/*
+ * Looks at the request's slots, unless that was done a moment ago. Asks for
+ * the request's end where a slot has lost its WAL, or where the WAL that they
+ * hold is more than the operator wants to risk.
+ */
+void
+zodan_watch_slots(ZodanJob *job)
+{
+	static ZodanDeadline next = {0};
+	ZodanCall  *calls;
+	char	   *lost;
+
+	if (!zodan_deadline_passed(next) || !is_answerable(job))
+		return;
+	calls = ask_nodes(job);
+	lost = describe_lost(calls);
+	if (lost)
+		zodan_ask("restart", lost);
+	else
+		judge_retained(job, calls);
+	forget_answers(calls);
+	next = zodan_deadline(WATCH_MS);
+}
+
+/*
+ * Has a slot of the request's lost its WAL? Returns what is known of that, or
+ * NULL. To be asked when something has failed, whatever state the request's
+ * other sessions are in.
+ */
+char *
+zodan_lost_slot(ZodanJob *job)
+{
+	ZodanCall  *calls;
+	char	   *lost;
+
+	if (!is_answerable(job))
+		return NULL;
+	for (int i = 0; i < nwatched; i++)
+		zodan_disconnect(&watched[i].conn);
+	calls = ask_nodes(job);
+	lost = describe_lost(calls);
+	forget_answers(calls);
+	return lost;
+}

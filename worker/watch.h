@@ -1,0 +1,13 @@
+/*
+ * watch.h
+ *		What a request's slots cost the nodes while it runs.
+ */
+#ifndef ZODAN_WATCH_H
+#define ZODAN_WATCH_H
+
+#include "phase.h"
+
+extern void zodan_watch_slots(ZodanJob *job);
+extern char *zodan_lost_slot(ZodanJob *job);
+
+#endif							/* ZODAN_WATCH_H */
