@@ -168,6 +168,29 @@ CREATE TABLE zodan.events (
 );
 COMMENT ON TABLE zodan.events IS 'the log of every request';
 CREATE INDEX events_request ON zodan.events (request_id, id);
+CREATE INDEX events_at ON zodan.events (at);
+
+/* What has joined, and how it is. The worker adds and removes rows, and so may the owner. */
+CREATE TABLE zodan.nodes (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    node       text NOT NULL,
+    engine     text NOT NULL CHECK (engine IN ('spock', 'pglogical')),
+    dsn        text NOT NULL,
+    look_dsn   text,
+    peer_dsns  jsonb NOT NULL DEFAULT '{}',
+    joined_at  timestamptz NOT NULL DEFAULT now(),
+    state      text CHECK (state IN ('ok', 'bad', 'unknown')),
+    problem    text,
+    since      timestamptz,
+    checked_at timestamptz
+);
+COMMENT ON TABLE zodan.nodes IS 'the nodes that have joined, and how zodan.upkeep() has found them; insert and delete rows as you like';
+COMMENT ON COLUMN zodan.nodes.dsn IS 'the one that it has joined by; passwords are not kept';
+COMMENT ON COLUMN zodan.nodes.look_dsn IS 'by which it is looked at, if dsn will not do: yours to set; passwords are not kept';
+COMMENT ON COLUMN zodan.nodes.peer_dsns IS 'object of node name to DSN: by which the nodes that it replicates from are looked at, if those in the engine''s catalog will not do; passwords are not kept';
+COMMENT ON COLUMN zodan.nodes.state IS 'ok; bad; unknown: it cannot be looked at for want of a password; NULL: it has not been looked at yet';
+COMMENT ON COLUMN zodan.nodes.problem IS 'what is wrong, or what keeps it from being looked at';
+COMMENT ON COLUMN zodan.nodes.since IS 'when the state was seen first';
 
 CREATE FUNCTION zodan.validate_request() RETURNS trigger
     AS 'MODULE_PATHNAME', 'zodan_validate_request' LANGUAGE C;
@@ -200,6 +223,77 @@ COMMENT ON FUNCTION zodan.wake() IS 'wakes this database''s launcher when the tr
 CREATE FUNCTION zodan.redact_dsn(dsn text) RETURNS text
     AS 'MODULE_PATHNAME', 'zodan_redact_dsn' LANGUAGE C STRICT IMMUTABLE;
 COMMENT ON FUNCTION zodan.redact_dsn(text) IS 'the DSN without its passwords';
+
+CREATE FUNCTION zodan.redact_dsns(dsns jsonb) RETURNS jsonb
+    LANGUAGE sql STRICT IMMUTABLE SET search_path = pg_catalog, pg_temp
+    RETURN (SELECT coalesce(jsonb_object_agg(key, zodan.redact_dsn(value)), '{}') FROM jsonb_each_text(dsns));
+COMMENT ON FUNCTION zodan.redact_dsns(jsonb) IS 'an object of node name to DSN, without passwords';
+
+CREATE FUNCTION zodan.redact_node() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    NEW.dsn := zodan.redact_dsn(NEW.dsn);
+    NEW.look_dsn := zodan.redact_dsn(NEW.look_dsn);
+    NEW.peer_dsns := zodan.redact_dsns(NEW.peer_dsns);
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION zodan.redact_node() IS 'blanks the passwords in a node''s DSNs';
+
+CREATE TRIGGER redact BEFORE INSERT OR UPDATE ON zodan.nodes
+    FOR EACH ROW EXECUTE FUNCTION zodan.redact_node();
+
+CREATE FUNCTION zodan.upkeep(OUT requests_purged integer, OUT launcher_started boolean, OUT nodes integer)
+    RETURNS record
+    AS 'MODULE_PATHNAME', 'zodan_upkeep' LANGUAGE C VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION zodan.upkeep() IS 'purges what is older than zodan.retention, starts a launcher if there is none, and has all joined nodes looked at, which goes on when it has returned';
+
+CREATE FUNCTION zodan.require_cron(schedule text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    home text := nullif(current_setting('cron.database_name', true), '');
+BEGIN
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION 'pg_cron is not installed in database "%"', current_database()
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = CASE WHEN home IS NULL OR home = current_database() THEN
+                  format('Install the package (of Debian: postgresql-%s-cron), add pg_cron to shared_preload_libraries and set cron.database_name = %L in postgresql.conf, restart the server, and run here: CREATE EXTENSION pg_cron;',
+                         current_setting('server_version_num')::integer / 10000, current_database())
+              ELSE
+                  format('This server keeps it in database "%s". Run there: CREATE EXTENSION IF NOT EXISTS pg_cron; SELECT %s;', home,
+                         CASE WHEN schedule IS NULL THEN format('cron.unschedule(%L)', 'zodan upkeep of ' || current_database())
+                              ELSE format('cron.schedule_in_database(%L, %L, %L, %L)', 'zodan upkeep of ' || current_database(),
+                                          schedule, 'SELECT zodan.upkeep()', current_database()) END)
+              END;
+END
+$$;
+COMMENT ON FUNCTION zodan.require_cron(text) IS 'raises an error that says what to do, unless pg_cron is in this database; schedule: that of zodan.schedule_upkeep()';
+
+CREATE FUNCTION zodan.schedule_upkeep(schedule text DEFAULT '*/5 * * * *') RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM zodan.require_cron(schedule);
+    RETURN cron.schedule('zodan upkeep', schedule, 'SELECT zodan.upkeep()');
+END
+$$;
+COMMENT ON FUNCTION zodan.schedule_upkeep(text) IS 'lets pg_cron call zodan.upkeep() on a schedule, or changes that, and returns the job''s id';
+
+CREATE FUNCTION zodan.unschedule_upkeep() RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM zodan.require_cron();
+    RETURN EXISTS (SELECT FROM cron.job WHERE jobname = 'zodan upkeep' AND username = current_user)
+        AND cron.unschedule('zodan upkeep');
+END
+$$;
+COMMENT ON FUNCTION zodan.unschedule_upkeep() IS 'ends what zodan.schedule_upkeep() has begun; false: nothing is scheduled';
 
 CREATE VIEW zodan.status AS
 SELECT r.id AS request_id,

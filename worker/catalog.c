@@ -18,14 +18,14 @@ zodan_catalog_installed(void)
 }
 
 /*
- * Takes the launcher's lock, for the life of this process. False: there is
- * a launcher for this database already.
+ * Takes the launcher's lock, or that of upkeep, for the life of this process.
+ * False: there is such a process for this database already.
  */
 bool
-zodan_lock_launcher(void)
+zodan_lock_process(int key)
 {
 	return zodan_is_true(zodan_sql("SELECT pg_try_advisory_lock($1::int, 0)", 1,
-					   psprintf("%d", ZODAN_LOCK_LAUNCHER))->value[0][0]);
+					   psprintf("%d", key))->value[0][0]);
 }
 
 /*
@@ -351,9 +351,7 @@ zodan_end_request(const char *from, const char *to, bool blank)
 		zodan_one("UPDATE zodan.requests"
 				  "   SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn),"
 				  "       options = CASE WHEN options ? 'peer_dsns' THEN"
-				  "         jsonb_set(options, '{peer_dsns}',"
-				  "                   (SELECT coalesce(jsonb_object_agg(key, zodan.redact_dsn(value)), '{}')"
-				  "                      FROM jsonb_each_text(options -> 'peer_dsns'))) ELSE options END"
+				  "         jsonb_set(options, '{peer_dsns}', zodan.redact_dsns(options -> 'peer_dsns')) ELSE options END"
 				  " WHERE id = $1::bigint", 1, zodan_request_id);
 	zodan_one("UPDATE zodan.request_state"
 			  "   SET state = $3, asked = NULL, next_attempt_at = NULL, eta = NULL,"
@@ -366,6 +364,27 @@ zodan_end_request(const char *from, const char *to, bool blank)
 	/* what it had on the nodes holds nothing more */
 	if (blank && zodan_note_retained(0, false))
 		zodan_alert(NULL, NULL);
+}
+
+/*
+ * Deletes the requests that ended more than so many minutes ago, with all that
+ * belongs to them, and older events; returns how many requests. One that has
+ * left something to undo, or to go on with, stays.
+ */
+int
+zodan_purge(int minutes)
+{
+	char	   *age = psprintf("%d", minutes);
+	ZodanRows  *requests;
+
+	requests = zodan_sql("DELETE FROM zodan.requests r USING zodan.request_state s"
+						 " WHERE s.request_id = r.id AND s.state IN ('done', 'failed', 'cancelled')"
+						 "   AND s.finished_at < now() - $1::int * interval '1 min'"
+						 "   AND (s.state = 'done' OR NOT EXISTS (SELECT FROM zodan.effects e"
+						 "                                         WHERE e.request_id = r.id AND e.state <> 'undone'))",
+						 1, age);
+	zodan_sql("DELETE FROM zodan.events WHERE at < now() - $1::int * interval '1 min'", 1, age);
+	return requests->nrows;
 }
 
 /*

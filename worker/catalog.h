@@ -11,14 +11,15 @@
 #include "spi.h"
 
 /*
- * Advisory locks, by their first key. Those of the launcher, of runners and of
- * who files a request are taken in the coordinator's database, that of the
- * cluster on each of its members.
+ * Advisory locks, by their first key. Those of the launcher, of runners, of who
+ * files a request and of upkeep are taken in the coordinator's database, that
+ * of the cluster on each of its members.
  */
 #define ZODAN_LOCK_LAUNCHER	2053071969	/* second key 0 */
 #define ZODAN_LOCK_RUNNER	2053071970	/* second key: the request's id */
 #define ZODAN_LOCK_CLUSTER	2053071971	/* second key 0 */
 #define ZODAN_LOCK_FILING	2053071972	/* second key: hash of the node's name */
+#define ZODAN_LOCK_UPKEEP	2053071974	/* second key 0 */
 
 typedef struct ZodanRequest
 {
@@ -50,10 +51,11 @@ typedef struct ZodanRequest
 extern bool zodan_catalog_installed(void);
 
 /* the launcher's */
-extern bool zodan_lock_launcher(void);
+extern bool zodan_lock_process(int key);
 extern int	zodan_launcher_pid(void);
 extern ZodanRows *zodan_claim(int limit, const char *busy);
 extern int64 zodan_next_due_ms(void);
+extern int	zodan_purge(int minutes);
 
 /* a request's; the runner's calls are about the one that it has loaded */
 extern void zodan_queue(int64 id);

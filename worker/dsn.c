@@ -89,23 +89,64 @@ append_option(StringInfo buf, const char *keyword, const char *value)
 }
 
 /*
+ * The DSN in keyword form with mask for its passwords, or without them if mask
+ * is NULL; NULL if it can't be parsed.
+ */
+static char *
+without_secrets(const char *dsn, const char *mask)
+{
+	StringInfoData buf;
+	PQconninfoOption *options = PQconninfoParse(dsn, NULL);
+
+	if (!options)
+		return NULL;
+	initStringInfo(&buf);
+	for (PQconninfoOption *o = options; o->keyword; o++)
+	{
+		const char *value = is_secret(o) && o->val && o->val[0] ? mask : o->val;
+
+		if (value && value[0])
+			append_option(&buf, o->keyword, value);
+	}
+	PQconninfoFree(options);
+	return buf.data;
+}
+
+/*
  * The DSN in keyword form with its passwords masked; only the mask if it
  * can't be parsed.
  */
 char *
 zodan_dsn_redact(const char *dsn)
 {
-	StringInfoData buf;
-	PQconninfoOption *options = PQconninfoParse(dsn, NULL);
+	char	   *redacted = without_secrets(dsn, MASK);
 
-	if (!options)
-		return pstrdup(MASK);
-	initStringInfo(&buf);
-	for (PQconninfoOption *o = options; o->keyword; o++)
-		if (o->val && o->val[0])
-			append_option(&buf, o->keyword, is_secret(o) ? MASK : o->val);
-	PQconninfoFree(options);
-	return buf.data;
+	return redacted ? redacted : pstrdup(MASK);
+}
+
+/*
+ * The DSN in keyword form without its passwords; empty if it can't be parsed.
+ */
+char *
+zodan_dsn_bare(const char *dsn)
+{
+	char	   *bare = without_secrets(dsn, NULL);
+
+	return bare ? bare : pstrdup("");
+}
+
+/*
+ * Do both lead to the same database, as far as their texts tell?
+ */
+bool
+zodan_dsn_same_target(const char *dsn, const char *other)
+{
+	static const char *const keywords[] = {"host", "hostaddr", "port", "dbname", "service"};
+
+	for (int i = 0; i < lengthof(keywords); i++)
+		if (strcmp(zodan_dsn_value(dsn, keywords[i]), zodan_dsn_value(other, keywords[i])) != 0)
+			return false;
+	return true;
 }
 
 /*

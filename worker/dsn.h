@@ -12,6 +12,8 @@
 extern char *zodan_dsn_check(const char *dsn, bool need_password);
 extern char *zodan_dsn_value(const char *dsn, const char *keyword);
 extern char *zodan_dsn_redact(const char *dsn);
+extern char *zodan_dsn_bare(const char *dsn);
+extern bool zodan_dsn_same_target(const char *dsn, const char *other);
 extern char *zodan_dsn_for_child(const char *dsn, const PGconn *pg, const char *application,
 								 const char *server_options, char **password);
 extern void zodan_dsn_remember(const char *dsn);

@@ -39,6 +39,23 @@ typedef struct Started
 static List *started = NIL;
 
 /*
+ * Fills in what all of our processes are registered with; kind is the end of
+ * its name. It isn't started again.
+ */
+void
+zodan_describe_worker(BackgroundWorker *worker, const char *kind, const char *function)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker->bgw_name, BGW_MAXLEN, "zodan_bgw %s", kind);
+	snprintf(worker->bgw_type, BGW_MAXLEN, "zodan_bgw %s", kind);
+	strlcpy(worker->bgw_library_name, "zodan_bgw", BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name, function, BGW_MAXLEN);
+}
+
+/*
  * Forgets the runners that have ended.
  */
 static void
@@ -68,16 +85,12 @@ static bool
 start_runner(int64 request_id)
 {
 	ZodanRunnerArgs args = {.database = MyDatabaseId,.request_id = request_id};
-	BackgroundWorker worker = {.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = BGW_NEVER_RESTART,
-	.bgw_notify_pid = MyProcPid};
+	BackgroundWorker worker;
 	Started    *s;
 
+	zodan_describe_worker(&worker, "runner", "zodan_runner_main");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "zodan_bgw: request " INT64_FORMAT, request_id);
-	strlcpy(worker.bgw_type, "zodan_bgw runner", BGW_MAXLEN);
-	strlcpy(worker.bgw_library_name, "zodan_bgw", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "zodan_runner_main", BGW_MAXLEN);
+	worker.bgw_notify_pid = MyProcPid;
 	memcpy(worker.bgw_extra, &args, sizeof(args));
 
 	s = MemoryContextAllocZero(TopMemoryContext, sizeof(Started));
@@ -143,7 +156,7 @@ zodan_launcher_main(Datum database)
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
 
 	/* an exit code of 0 means that we aren't wanted again */
-	if (!zodan_lock_launcher())
+	if (!zodan_lock_process(ZODAN_LOCK_LAUNCHER))
 		proc_exit(0);
 
 	cycle = AllocSetContextCreate(TopMemoryContext, "zodan launcher", ALLOCSET_DEFAULT_SIZES);
@@ -175,15 +188,47 @@ zodan_launcher_main(Datum database)
 void
 zodan_describe_launcher(BackgroundWorker *worker, Oid database)
 {
-	memset(worker, 0, sizeof(*worker));
-	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	zodan_describe_worker(worker, "launcher", "zodan_launcher_main");
 	worker->bgw_restart_time = RESTART_S;
 	worker->bgw_main_arg = ObjectIdGetDatum(database);
-	strlcpy(worker->bgw_name, "zodan_bgw launcher", BGW_MAXLEN);
-	strlcpy(worker->bgw_type, "zodan_bgw launcher", BGW_MAXLEN);
-	strlcpy(worker->bgw_library_name, "zodan_bgw", BGW_MAXLEN);
-	strlcpy(worker->bgw_function_name, "zodan_launcher_main", BGW_MAXLEN);
+}
+
+/*
+ * Starts a process, or raises an error that says for what there was no place.
+ */
+BackgroundWorkerHandle *
+zodan_start_worker(BackgroundWorker *worker, const char *what)
+{
+	BackgroundWorkerHandle *handle;
+
+	worker->bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(worker, &handle))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no background worker is free for %s", what),
+				 errhint("Increase max_worker_processes and restart the server.")));
+	return handle;
+}
+
+/*
+ * Starts a launcher for the current database, and returns whether there was
+ * none.
+ */
+bool
+zodan_start_launcher(void)
+{
+	BackgroundWorker worker;
+	pid_t		pid;
+
+	if (zodan_launcher_pid() != 0)
+		return false;
+	zodan_describe_launcher(&worker, MyDatabaseId);
+	if (WaitForBackgroundWorkerStartup(zodan_start_worker(&worker, "the launcher"), &pid) != BGWH_STARTED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("the launcher did not start"),
+				 errhint("Look into the server's log.")));
+	return true;
 }
 
 /* ---------- waking ---------- */

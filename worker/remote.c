@@ -58,13 +58,13 @@ static const char *const pins =
 " WHERE rolname = current_user AND rolsuper";
 
 /*
- * Says whose statements these are, and how long one may take, in
- * milliseconds. Called once, before anything else.
+ * Says whose statements these are, by a name and a token, and how long one may
+ * take, in milliseconds. Called once, before anything else.
  */
 void
-zodan_remote_init(int64 request_id, uint32 request_token, int64 timeout_ms)
+zodan_remote_init(const char *name, uint32 request_token, int64 timeout_ms)
 {
-	snprintf(application, sizeof(application), "zodan_bgw: request " INT64_FORMAT, request_id);
+	snprintf(application, sizeof(application), "zodan_bgw: %s", name);
 	snprintf(token, sizeof(token), "%u", request_token);
 	snprintf(process, sizeof(process), "%u", pg_prng_uint32(&pg_global_prng_state) & 0x7FFFFFFF);
 	snprintf(child, sizeof(child), "%s: child of %s", application, token);
@@ -127,6 +127,7 @@ fail_connection(ZodanConn *conn, const char *message)
 	while (*text && text[strlen(text) - 1] == '\n')
 		text[strlen(text) - 1] = '\0';
 	conn->error = text;
+	conn->lacks_password = conn->pg && PQconnectionNeedsPassword(conn->pg);
 	zodan_disconnect(conn);
 }
 
@@ -142,6 +143,7 @@ start_connection(ZodanConn *conn)
 	int			n = 0;
 
 	conn->error = NULL;
+	conn->lacks_password = false;
 	zodan_dsn_remember(conn->dsn);
 	/* a lane may have to wait for the other end as long as a wait may take */
 	snprintf(user_timeout, sizeof(user_timeout), INT64_FORMAT,

@@ -25,6 +25,7 @@ typedef struct ZodanConn
 	PGconn	   *pg;				/* NULL unless connected */
 	int			version;		/* as server_version_num */
 	char	   *error;			/* why it isn't connected; no password in it */
+	bool		lacks_password; /* because the server asked for one, and there was none */
 } ZodanConn;
 
 /* One statement for one connection */
@@ -56,7 +57,7 @@ extern void (*zodan_statement_hook) (const char *node, const char *sql);
 #define ZODAN_LOCK_SESSION	2053071973
 #define ZODAN_LOCK_PROCESS	2053071975
 
-extern void zodan_remote_init(int64 request_id, uint32 token, int64 timeout_ms);
+extern void zodan_remote_init(const char *name, uint32 token, int64 timeout_ms);
 extern const char *zodan_remote_child(void);
 extern const char *zodan_remote_token(void);
 extern const char *zodan_remote_process(void);

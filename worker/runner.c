@@ -21,6 +21,7 @@
 
 #include "access/xact.h"
 #include "failpoint.h"
+#include "nodes.h"
 #include "phases.h"
 #include "postmaster/interrupt.h"
 #include "retry.h"
@@ -117,6 +118,20 @@ lock_cluster(ZodanJob *job)
 	job->locked = true;
 }
 
+/*
+ * What the request was for is there, or gone: upkeep looks at what is there.
+ */
+static void
+note_membership(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+
+	if (strcmp(req->operation, "add_node") == 0)
+		zodan_node_joined(req->new_node_name, job->engine->name, req->new_node_dsn, req->by_superuser);
+	else if (strcmp(req->operation, "remove_node") == 0)
+		zodan_node_left(req->new_node_name, job->new_conn.dsn);
+}
+
 static void
 run_phases(ZodanJob *job)
 {
@@ -151,6 +166,7 @@ run_phases(ZodanJob *job)
 		zodan_checkpoint_done(phase->name);
 		zodan_failpoint("checkpoint", NULL);
 	}
+	note_membership(job);
 	zodan_event("info", NULL, "done");
 	zodan_end_request("running", "done", true);
 }
@@ -362,7 +378,7 @@ zodan_runner_main(Datum arg)
 
 	job = palloc0(sizeof(ZodanJob));
 	job->req = zodan_load_request(args.request_id);
-	zodan_remote_init(job->req->id, job->req->token, job->req->sync_timeout);
+	zodan_remote_init(psprintf("request " INT64_FORMAT, job->req->id), job->req->token, job->req->sync_timeout);
 	if (job->req->verb)
 		zodan_statement_hook = log_remote_statement;
 	run_request(job);

@@ -15,6 +15,7 @@ int			zodan_copy_jobs = 2;
 int			zodan_max_lag = 59000;
 int			zodan_max_retained_wal = 10240;
 int			zodan_on_max_retained_wal = ZODAN_WAL_WARN;
+int			zodan_retention = 43200;
 char	   *zodan_bindir = NULL;
 
 static const struct config_enum_entry wal_actions[] = {
@@ -58,11 +59,11 @@ zodan_define_settings(void)
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("zodan.max_lag",
 							"A new node counts as joined once it lags less than this.",
-							NULL,
+							"A joined one is in trouble when it lags more.",
 							&zodan_max_lag, 59000, 100, INT_MAX / 2,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("zodan.max_retained_wal",
-							"WAL that a request's slots may make a node keep before that is told.",
+							"WAL that a slot may make a node keep before that is told.",
 							"0: any amount.",
 							&zodan_max_retained_wal, 10240, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
@@ -71,6 +72,11 @@ zodan_define_settings(void)
 							 NULL,
 							 &zodan_on_max_retained_wal, ZODAN_WAL_WARN, wal_actions,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.retention",
+							"Requests that have ended and events are purged when they are older than this.",
+							"zodan.upkeep() does that. 0: never.",
+							&zodan_retention, 43200, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 	DefineCustomStringVariable("zodan.bindir",
 							   "Directory of pg_dump and pg_restore.",
 							   "They must be of the new node's PostgreSQL version. Empty: this server's own.",

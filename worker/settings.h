@@ -15,6 +15,7 @@ extern int	zodan_copy_jobs;
 extern int	zodan_max_lag;			/* ms */
 extern int	zodan_max_retained_wal; /* MB; 0: no bound */
 extern int	zodan_on_max_retained_wal;	/* ZODAN_WAL_... */
+extern int	zodan_retention;	/* minutes; 0: for ever */
 extern char *zodan_bindir;
 
 /* values of zodan.on_max_retained_wal */

@@ -15,6 +15,7 @@
 #include "phases.h"
 #include "settings.h"
 #include "storage/ipc.h"
+#include "upkeep.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -28,6 +29,7 @@ PG_FUNCTION_INFO_V1(zodan_queue_request);
 PG_FUNCTION_INFO_V1(zodan_phases);
 PG_FUNCTION_INFO_V1(zodan_start);
 PG_FUNCTION_INFO_V1(zodan_wake);
+PG_FUNCTION_INFO_V1(zodan_upkeep);
 PG_FUNCTION_INFO_V1(zodan_redact_dsn);
 
 extern PGDLLEXPORT void _PG_init(void);
@@ -286,20 +288,6 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 }
 
 /*
- * Do both lead to the same database, as far as their texts tell?
- */
-static bool
-same_target(const char *dsn, const char *other)
-{
-	static const char *const keywords[] = {"host", "hostaddr", "port", "dbname", "service"};
-
-	for (int i = 0; i < lengthof(keywords); i++)
-		if (strcmp(zodan_dsn_value(dsn, keywords[i]), zodan_dsn_value(other, keywords[i])) != 0)
-			return false;
-	return true;
-}
-
-/*
  * Refuses a request about a node that another one is about already. Nodes of
  * one name may be in different clusters, and then have different DSNs.
  */
@@ -312,7 +300,7 @@ refuse_rival(int64 id, const char *dsn)
 	{
 		char	  **v = rivals->value[i];
 
-		if (dsn && v[3] && !same_target(dsn, v[3]))
+		if (dsn && v[3] && !zodan_dsn_same_target(dsn, v[3]))
 			continue;
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
@@ -380,25 +368,7 @@ zodan_phases(PG_FUNCTION_ARGS)
 Datum
 zodan_start(PG_FUNCTION_ARGS)
 {
-	BackgroundWorker worker;
-	BackgroundWorkerHandle *handle;
-	pid_t		pid;
-
-	if (zodan_launcher_pid() != 0)
-		PG_RETURN_BOOL(false);
-	zodan_describe_launcher(&worker, MyDatabaseId);
-	worker.bgw_notify_pid = MyProcPid;
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no background worker is free for the launcher"),
-				 errhint("Increase max_worker_processes and restart the server.")));
-	if (WaitForBackgroundWorkerStartup(handle, &pid) != BGWH_STARTED)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("the launcher did not start"),
-				 errhint("Look into the server's log.")));
-	PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(zodan_start_launcher());
 }
 
 /*
@@ -409,6 +379,25 @@ zodan_wake(PG_FUNCTION_ARGS)
 {
 	zodan_wake_launcher_at_commit();
 	PG_RETURN_VOID();
+}
+
+/*
+ * zodan.upkeep(): see upkeep.c.
+ */
+Datum
+zodan_upkeep(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	ZodanUpkeep done = zodan_do_upkeep();
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int32GetDatum(done.requests_purged);
+	values[1] = BoolGetDatum(done.launcher_started);
+	values[2] = Int32GetDatum(done.nodes);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
 /*

@@ -9,7 +9,7 @@ CREATE ROLE regress_zodan_operator;
 GRANT USAGE ON SCHEMA zodan TO regress_zodan_operator;
 GRANT INSERT ON zodan.requests TO regress_zodan_operator;
 GRANT SELECT (id) ON zodan.requests TO regress_zodan_operator;
-GRANT SELECT ON zodan.status, zodan.events, zodan.check_failures TO regress_zodan_operator;
+GRANT SELECT ON zodan.status, zodan.events, zodan.check_failures, zodan.nodes TO regress_zodan_operator;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA zodan TO regress_zodan_operator;
 
 -- the superuser's own request, with a password to look for
