@@ -3,10 +3,12 @@
 #   make, make install, make installcheck   as with any extension
 #   make demo            a fourth node joins three that keep writing
 #   make check           all tests; make check-WORD: those with WORD in their name
+#   make check-all       the same, with every fault at every point of a join: takes hours
+#   make soak            nodes come and go while servers die, for MINUTES=30
 #   make bench           how long a join takes, and what it costs
 #   FAILPOINTS=1         builds with points where tests can make a request fail
 #
-# The last three install what is missing (Debian packages, as root), build for
+# All but the first install what is missing (Debian packages, as root), build for
 # a private copy of the server in a scratch folder, and leave nothing behind.
 EXTENSION = zodan_bgw
 MODULE_big = zodan_bgw
@@ -36,7 +38,7 @@ SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
 
 
 # these need no server to start with
-ifneq (,$(filter demo check check-% bench,$(MAKECMDGOALS)))
+ifneq (,$(filter demo check check-% bench soak,$(MAKECMDGOALS)))
 
 demo:
 	@sh regress/sandbox.sh demo perl regress/demo.pl
@@ -44,13 +46,19 @@ demo:
 check:
 	@sh regress/sandbox.sh check sh regress/check.sh
 
+check-all:
+	@ZODAN_FAULTS=all TEST_SECONDS=7200 sh regress/sandbox.sh check sh regress/check.sh
+
 check-%:
 	@sh regress/sandbox.sh check sh regress/check.sh '$*'
 
 bench:
 	@sh regress/sandbox.sh check sh regress/check.sh --bench
 
-.PHONY: demo check bench
+soak:
+	@MINUTES='$(or $(MINUTES),30)' sh regress/sandbox.sh check sh regress/check.sh --soak
+
+.PHONY: demo check check-all bench soak
 
 else
 

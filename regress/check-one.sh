@@ -72,7 +72,7 @@ case $test in
 		fi
 		# "Bail out!" would end the other tests as well
 		{
-			timeout --foreground -k 60 900 perl -I "$source/test/perl" "regress/$test" && rc=0 || rc=$?
+			timeout --foreground -k 60 "${TEST_SECONDS:-900}" perl -I "$source/test/perl" "regress/$test" && rc=0 || rc=$?
 			echo "$rc" >"$work/rc"
 		} | sed -u 's/^Bail out!/# bailed out:/'
 		rc=$(cat "$work/rc")

@@ -4,6 +4,7 @@
 #
 #   regress/check.sh [WORD]     all tests, or those with WORD in their name
 #   regress/check.sh --bench    the measurements of regress/bench
+#   regress/check.sh --soak     the endurance test of regress/soak, for MINUTES
 #
 # Run by "make check", inside regress/sandbox.sh. Servers with Spock are those
 # that SPOCK_PG_CONFIG names (pg_configs, divided by blanks), or else all of
@@ -64,6 +65,13 @@ do
 		exit 1
 	fi
 done
+
+if [ "${1:-}" = --soak ]
+then
+	export TEST_SECONDS=$((MINUTES * 60 + 900))
+	# shellcheck disable=SC2046
+	exec prove --verbose --exec 'sh regress/check-one.sh' $(ls "$servers" | sed 's,$,:soak/soak.pl,')
+fi
 
 # without Spock, its tests say that they are skipped
 set -- "${1:-}"

@@ -320,24 +320,30 @@ zodan_undo_for(const char *what, const char *reason)
 }
 
 /*
- * The request, which is undone, begins anew after ms milliseconds. Why stays
- * to be seen.
+ * The request, which is undone, begins anew after ms milliseconds; why stays
+ * to be seen. False: it was cancelled meanwhile.
  */
-void
+bool
 zodan_start_again(int64 ms, const char *hint)
 {
-	zodan_sql("WITH c AS (DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint),"
-			  "     e AS (DELETE FROM zodan.effects WHERE request_id = $1::bigint AND state = 'undone'),"
-			  "     b AS (DELETE FROM zodan.bookmarks WHERE request_id = $1::bigint),"
-			  "     t AS (DELETE FROM zodan.copy_tables WHERE request_id = $1::bigint)"
-			  " UPDATE zodan.request_state"
-			  "    SET state = 'retrying', asked = NULL, reason = NULL, phase = NULL, percent = 0,"
-			  "        bytes_copied = NULL, bytes_total = NULL, eta = NULL,"
-			  "        next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
-			  "        last_error = reason, hint = $3, updated_at = clock_timestamp()"
-			  "  WHERE request_id = $1::bigint AND state = 'rolling_back'", 3,
-			  zodan_request_id, psprintf(INT64_FORMAT, ms), hint);
-	notify_progress();
+	ZodanRows  *rows = zodan_sql("WITH u AS ("
+								 " UPDATE zodan.request_state"
+								 "    SET state = 'retrying', asked = NULL, reason = NULL, phase = NULL, percent = 0,"
+								 "        bytes_copied = NULL, bytes_total = NULL, eta = NULL,"
+								 "        next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
+								 "        last_error = reason, hint = $3, updated_at = clock_timestamp()"
+								 "  WHERE request_id = $1::bigint AND state = 'rolling_back' AND asked = 'restart'"
+								 "  RETURNING request_id),"
+								 " c AS (DELETE FROM zodan.checkpoints x USING u WHERE x.request_id = u.request_id),"
+								 " e AS (DELETE FROM zodan.effects x USING u WHERE x.request_id = u.request_id),"
+								 " b AS (DELETE FROM zodan.bookmarks x USING u WHERE x.request_id = u.request_id),"
+								 " t AS (DELETE FROM zodan.copy_tables x USING u WHERE x.request_id = u.request_id)"
+								 " SELECT FROM u", 3,
+								 zodan_request_id, psprintf(INT64_FORMAT, ms), hint);
+
+	if (rows->nrows == 1)
+		notify_progress();
+	return rows->nrows == 1;
 }
 
 /*

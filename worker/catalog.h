@@ -72,7 +72,7 @@ extern void zodan_set_error(const char *message, const char *hint);
 extern void zodan_retry_at(int64 ms, const char *message, const char *hint);
 extern void zodan_wait_turn(int64 ms, const char *message);
 extern void zodan_undo_for(const char *what, const char *reason);
-extern void zodan_start_again(int64 ms, const char *hint);
+extern bool zodan_start_again(int64 ms, const char *hint);
 extern void zodan_end_request(const char *from, const char *to, bool blank);
 extern void zodan_progress(const char *phase, double percent, const char *detail);
 extern void zodan_progress_bytes(int64 copied, int64 total, double eta_s);

@@ -194,22 +194,33 @@ leave_effects(ZodanJob *job)
 }
 
 /*
- * Lets a request that is undone begin anew, if it may have another attempt.
+ * Ends a request that is undone, or lets it begin anew, if that was what it
+ * was undone for and it may have another attempt.
  */
 static void
-start_again(ZodanJob *job)
+end_undone(ZodanJob *job)
 {
 	ZodanRequest *req = job->req;
 	const char *hint = "Set max_slot_wal_keep_size of that node to more than it writes while a node joins, or to -1.";
 
-	if (req->max_attempts == 0 || req->attempt < req->max_attempts)
+	zodan_event("info", NULL, "what the request made is undone");
+	if (strcmp(req->asked, "restart") != 0)
 	{
-		zodan_event("warning", NULL, "begins anew");
-		zodan_start_again(zodan_backoff_ms(req->attempt), hint);
-		return;
+		zodan_set_error(req->reason, req->reason ? "When the nodes have room for the WAL, file the request again." : NULL);
+		zodan_end_request("rolling_back", "cancelled", true);
 	}
-	zodan_set_error(req->reason, psprintf("%s Then file the request again.", hint));
-	zodan_end_request("rolling_back", "failed", true);
+	else if (req->max_attempts > 0 && req->attempt >= req->max_attempts)
+	{
+		zodan_set_error(req->reason, psprintf("%s Then file the request again.", hint));
+		zodan_end_request("rolling_back", "failed", true);
+	}
+	else if (zodan_start_again(zodan_backoff_ms(req->attempt), hint))
+		zodan_event("warning", NULL, "begins anew");
+	else
+	{
+		zodan_set_error(NULL, NULL);
+		zodan_end_request("rolling_back", "cancelled", true);
+	}
 }
 
 /*
@@ -235,14 +246,7 @@ roll_back(ZodanJob *job, const char *state)
 		zodan_undo(job);
 		zodan_schema_forget(job);
 	}
-	zodan_event("info", NULL, "what the request made is undone");
-	if (strcmp(job->req->asked, "restart") == 0)
-	{
-		start_again(job);
-		return;
-	}
-	zodan_set_error(job->req->reason, job->req->reason ? "When the nodes have room for the WAL, file the request again." : NULL);
-	zodan_end_request("rolling_back", "cancelled", true);
+	end_undone(job);
 }
 
 /*

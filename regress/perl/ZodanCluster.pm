@@ -577,6 +577,46 @@ sub stop_writer
 	return $writer->{err} =~ /^progress: [0-9.]+ s, ([0-9.]+) tps/mg;
 }
 
+# ---------- servers that die ----------
+
+# a writer that is started again when its node's server has died
+sub keep_writing
+{
+	my ($self, $name, $script, @options) = @_;
+	$self->{kept}{$name} = { start => sub { $self->start_writer($name, $script, @options) } };
+	$self->{kept}{$name}{writer} = $self->{kept}{$name}{start}->();
+	return;
+}
+
+# ends such a writer; returns whether it has written since its last start. It may have been ended by others
+sub end_writing
+{
+	my ($self, $name) = @_;
+	my $kept = delete $self->{kept}{$name};
+	my @rates = eval { $self->stop_writer($kept->{writer}) };
+	return scalar grep { $_ > 0 } @rates;
+}
+
+# a server dies, by SIGKILL of its postmaster or by an immediate stop, and is started again
+sub fault
+{
+	my ($self, $name, $how) = @_;
+	my $server = $self->server($name);
+	my $kept = $self->{kept}{$name};
+
+	$how eq 'kill' ? $server->kill9 : $server->stop('immediate');
+	eval { $kept->{writer}{run}->kill_kill } if $kept;
+	# what its processes held is free only when the last one has gone
+	for (1 .. 100)
+	{
+		last if $server->start(fail_ok => 1);
+		usleep(200_000);
+	}
+	$server->poll_query_until('postgres', 'SELECT true') or die "$name doesn't start";
+	$kept->{writer} = $kept->{start}->() if $kept;
+	return;
+}
+
 sub stop
 {
 	my ($self) = @_;

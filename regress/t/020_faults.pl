@@ -30,14 +30,10 @@ my $c = ZodanCluster->new(nodes => 2, setup => q{
 $c->add_server('c');
 my $directory = $c->server('c')->data_dir . '/zodan_failpoints';
 
-# each node that is written has a writer, but while it's down
-my %writers;
-
-sub write_on
+for my $name (qw(n1 n2))
 {
-	my ($name) = @_;
 	my $k = substr($name, 1) - 1;
-	$writers{$name} = $c->start_writer($name, qq{
+	$c->keep_writing($name, qq{
 		\\set i random(0, 1999)
 		\\set new random(1, 1000000)
 		BEGIN;
@@ -47,33 +43,7 @@ sub write_on
 		DELETE FROM child WHERE id = 10000000 * ($k + 1) + :new AND :new % 3 = 0;
 		COMMIT;
 	}, '--client=1', '--rate=50');
-	return;
 }
-
-# kills a server and starts it again
-sub fault
-{
-	my ($name) = @_;
-	my $server = $c->server($name);
-	my $writer = delete $writers{$name};
-
-	$name eq 'c' ? $server->kill9 : $server->stop('immediate');
-	if ($writer)
-	{
-		eval { $writer->{run}->kill_kill };
-	}
-	# what its processes held is free only when the last one has gone
-	for (1 .. 100)
-	{
-		last if $server->start(fail_ok => 1);
-		ZodanCluster::usleep(200_000);
-	}
-	$server->poll_query_until('postgres', 'SELECT true') or die "$name doesn't start";
-	write_on($name) if $writer;
-	return;
-}
-
-write_on($_) for qw(n1 n2);
 $c->add_server('n3');
 is($c->join_node('n3', on => 'c'), 'done', 'a join without a fault');
 
@@ -108,7 +78,7 @@ for my $victim (qw(c n1 n2 new))
 			my ($phase) = $file =~ m{/(\w+):[^/]*$};
 			if ($all || ($phase_no{$phase} + $turn) % 3 == 0)
 			{
-				fault($dies);
+				$c->fault($dies, $victim eq 'c' ? 'kill' : 'immediate');
 				$died++;
 			}
 			PostgreSQL::Test::Utils::append_to_file($file, 'gone on');
@@ -126,10 +96,7 @@ for my $victim (qw(c n1 n2 new))
 	is($c->leftovers($id), '', 'nothing is left over');
 	$turn++;
 }
-for my $name (sort keys %writers)
-{
-	cmp_ok(scalar(grep { $_ > 0 } $c->stop_writer($writers{$name})), '>', 0, "$name was written all the time");
-}
+ok($c->end_writing($_), "$_ is written") for qw(n1 n2);
 $c->settle;
 is($c->differences, '', 'rows are the same');
 my @names = @{ $c->{order} };
