@@ -71,12 +71,16 @@ CREATE TABLE zodan.request_state (
     finished_at     timestamptz,
     reason          text,
     wal_retained    bigint,
-    wal_over        boolean NOT NULL DEFAULT false
+    wal_over        boolean NOT NULL DEFAULT false,
+    missing         text[],
+    look_at         timestamptz
 );
 COMMENT ON TABLE zodan.request_state IS 'where each request stands; read zodan.status instead';
 COMMENT ON COLUMN zodan.request_state.token IS 'tells this request''s sessions on the nodes from those of another coordinator''s request of the same number';
 COMMENT ON COLUMN zodan.request_state.reason IS 'why it is cancelled or begins anew, if no user has asked for that';
 COMMENT ON COLUMN zodan.request_state.wal_retained IS 'bytes of WAL that its slots made a node keep when that was looked at last; of the node where it is most';
+COMMENT ON COLUMN zodan.request_state.missing IS 'nodes that could not be reached: as soon as one of them can, the request goes on';
+COMMENT ON COLUMN zodan.request_state.look_at IS 'when somebody looks for those nodes next; an attempt without regard to that comes at next_attempt_at';
 CREATE INDEX request_state_open ON zodan.request_state (request_id)
     WHERE state NOT IN ('done', 'failed', 'cancelled');
 
@@ -447,6 +451,7 @@ BEGIN
            keep = steer.keep,
            attempt = CASE WHEN steer.verb = 'retry' THEN 0 ELSE s.attempt END,
            next_attempt_at = NULL,
+           look_at = NULL,
            finished_at = NULL,
            updated_at = clock_timestamp()
      WHERE s.request_id = steer.id;

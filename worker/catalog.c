@@ -8,6 +8,14 @@
  */
 #include "catalog.h"
 
+#include "lib/stringinfo.h"
+
+/* states in which a request may wait for a node that can't be reached */
+#define WAITING		"('retrying', 'cancelling', 'rolling_back')"
+
+/* how often somebody looks for it */
+#define LOOK_EVERY	"interval '2 s'"
+
 /*
  * Is the extension in this database?
  */
@@ -44,6 +52,24 @@ zodan_launcher_pid(void)
 	return rows->nrows ? (int) zodan_to_int64(rows->value[0][0]) : 0;
 }
 
+/* of the requests s: not one of the array $2, and nobody holds its lock */
+#define NOBODY_RUNS_IT \
+	" s.request_id <> ALL ($2::bigint[])" \
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l" \
+	"                  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2" \
+	"                    AND l.database = (SELECT oid FROM pg_catalog.pg_database" \
+	"                                       WHERE datname = current_database())" \
+	"                    AND l.classid = $3::oid AND l.objid = (s.request_id % 2147483648)::oid)"
+
+/* what becomes of the request s when an attempt begins */
+#define ATTEMPT_BEGINS \
+	" state = CASE WHEN s.state IN ('queued', 'retrying') THEN 'running' ELSE s.state END," \
+	" attempt = s.attempt + 1, missing = NULL, look_at = NULL," \
+	" next_attempt_at = now() + interval '1 s' *" \
+	"   least(60, 0.1 * power(1.5, least(20, s.attempt - s.attempt_of_progress)))," \
+	" started_at = coalesce(s.started_at, clock_timestamp())," \
+	" updated_at = clock_timestamp()"
+
 /*
  * Claims at most limit requests that are due and that nobody runs, oldest
  * first, and returns their ids. busy is an array literal of the requests
@@ -61,23 +87,54 @@ zodan_claim(int limit, const char *busy)
 					 "   WHERE s.state NOT IN ('done', 'failed', 'cancelled', 'paused')"
 					 "     AND (s.state <> 'queued' OR r.not_before IS NULL OR r.not_before <= now())"
 					 "     AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now())"
-					 "     AND s.request_id <> ALL ($2::bigint[])"
-					 "     AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l"
-					 "                      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
-					 "                        AND l.database = (SELECT oid FROM pg_catalog.pg_database"
-					 "                                           WHERE datname = current_database())"
-					 "                        AND l.classid = $3::oid AND l.objid = (r.id % 2147483648)::oid)"
+					 "     AND" NOBODY_RUNS_IT
 					 "   ORDER BY s.request_id LIMIT $1::int"
 					 "     FOR UPDATE OF s SKIP LOCKED)"
-					 "UPDATE zodan.request_state s"
-					 "   SET state = CASE WHEN s.state IN ('queued', 'retrying') THEN 'running' ELSE s.state END,"
-					 "       attempt = s.attempt + 1,"
-					 "       next_attempt_at = now() + interval '1 s' *"
-					 "         least(60, 0.1 * power(1.5, least(20, s.attempt - s.attempt_of_progress))),"
-					 "       started_at = coalesce(s.started_at, clock_timestamp()),"
-					 "       updated_at = clock_timestamp()"
+					 "UPDATE zodan.request_state s SET" ATTEMPT_BEGINS
 					 "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
 					 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
+}
+
+/*
+ * The same for requests that wait for a node that could not be reached, and
+ * whose next attempt isn't due: somebody is to look for the node. They are
+ * looked at again LOOK_EVERY later, whatever becomes of that.
+ */
+ZodanRows *
+zodan_claim_looks(int limit, const char *busy)
+{
+	return zodan_sql("WITH due AS ("
+					 "  SELECT s.request_id FROM zodan.request_state s"
+					 "   WHERE s.state IN " WAITING
+					 "     AND s.look_at <= now() AND s.next_attempt_at > now()"
+					 "     AND" NOBODY_RUNS_IT
+					 "   ORDER BY s.look_at LIMIT $1::int"
+					 "     FOR UPDATE OF s SKIP LOCKED)"
+					 "UPDATE zodan.request_state s SET look_at = now() + " LOOK_EVERY
+					 "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
+					 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
+}
+
+/*
+ * The nodes that the request waits for, one a row.
+ */
+ZodanRows *
+zodan_missing_nodes(void)
+{
+	return zodan_sql("SELECT unnest(missing) FROM zodan.request_state WHERE request_id = $1::bigint", 1,
+					 zodan_request_id);
+}
+
+/*
+ * One of them has been found, so an attempt begins now; false if the request
+ * doesn't wait any more.
+ */
+bool
+zodan_claim_found(void)
+{
+	return zodan_sql("UPDATE zodan.request_state s SET" ATTEMPT_BEGINS
+					 " WHERE s.request_id = $1::bigint AND s.state IN " WAITING
+					 "   AND s.look_at IS NOT NULL", 1, zodan_request_id)->nrows == 1;
 }
 
 /*
@@ -88,7 +145,8 @@ zodan_next_due_ms(void)
 {
 	char	   *text = zodan_sql("SELECT (extract(epoch FROM min(due.at) - now()) * 1000)::bigint + 1"
 								 "  FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id,"
-								 "       greatest(s.next_attempt_at, CASE WHEN s.state = 'queued' THEN r.not_before END) AS due(at)"
+								 "       LATERAL (VALUES (greatest(s.next_attempt_at, CASE WHEN s.state = 'queued' THEN r.not_before END)),"
+								 "                       (s.look_at)) AS due(at)"
 								 " WHERE s.state NOT IN ('done', 'failed', 'cancelled', 'paused') AND due.at > now()", 0)->value[0][0];
 
 	return text ? Max(zodan_to_int64(text), 0) : -1;
@@ -267,18 +325,45 @@ zodan_set_error(const char *message, const char *hint)
 }
 
 /*
- * The request, running now, is tried again after ms milliseconds. One that
- * is being undone stays in its state: it only waits.
+ * Strings as the literal of an array; NULL if there are none.
+ */
+static char *
+array_literal(List *strings)
+{
+	StringInfoData buf;
+	ListCell   *cell;
+
+	if (strings == NIL)
+		return NULL;
+	initStringInfo(&buf);
+	foreach(cell, strings)
+	{
+		appendStringInfoString(&buf, buf.len ? ",\"" : "{\"");
+		for (const char *c = lfirst(cell); *c; c++)
+			appendStringInfo(&buf, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+		appendStringInfoChar(&buf, '"');
+	}
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
+
+/*
+ * The request, running now, is tried again after ms milliseconds, or as soon
+ * as one of the missing nodes (names; NIL: none) can be reached. One that is
+ * being undone stays in its state: it only waits. What a user has asked in
+ * the meantime doesn't wait.
  */
 void
-zodan_retry_at(int64 ms, const char *message, const char *hint)
+zodan_retry_at(int64 ms, const char *message, const char *hint, List *missing)
 {
 	zodan_one("UPDATE zodan.request_state"
 			  "   SET state = CASE WHEN state = 'running' THEN 'retrying' ELSE state END,"
-			  "       next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
-			  "       last_error = $3, hint = $4, updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 4,
-			  zodan_request_id, psprintf(INT64_FORMAT, ms), message, hint);
+			  "       next_attempt_at = CASE WHEN asked IS NULL THEN clock_timestamp() + $2::float8 * interval '1 ms' END,"
+			  "       last_error = $3, hint = $4, missing = $5::text[],"
+			  "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + " LOOK_EVERY " END,"
+			  "       updated_at = clock_timestamp()"
+			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 5,
+			  zodan_request_id, psprintf(INT64_FORMAT, ms), message, hint, array_literal(missing));
 	notify_progress();
 }
 

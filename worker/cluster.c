@@ -14,6 +14,7 @@
 #define SUB_PLAIN_MAX	40
 #define NAME_TRIES		10
 #define PREDECESSOR_MS	10000
+#define ABSENT_MS		2000
 
 static ZodanJob *current = NULL;
 
@@ -221,13 +222,12 @@ find_sets(ZodanJob *job)
 }
 
 /*
- * Connects to all nodes that the request is about and finds out what they
- * are. A node that can't be reached has an error instead of a connection;
- * what is known only from it is NULL. job->engine is NULL if the source has
- * none, or can't be reached: then nothing else is known.
+ * Connects to all nodes that the request is about. One that can't be reached
+ * has an error instead of a connection. job->engine is NULL if the source has
+ * none, or can't be reached: then its peers aren't known.
  */
 void
-zodan_cluster_open(ZodanJob *job)
+zodan_cluster_reach(ZodanJob *job)
 {
 	ZodanRequest *req = job->req;
 	ZodanMember *source;
@@ -250,12 +250,32 @@ zodan_cluster_open(ZodanJob *job)
 	job->engine = zodan_engine_find(&source->conn);
 	if (!job->engine)
 		return;
-	zodan_set_engine(job->engine->name);
 
 	find_members(job);
-	source = ZODAN_SOURCE(job);
 	if (!req->new_node_dsn)
 		find_new_node(job);
+	conns = palloc(sizeof(ZodanConn *) * job->nmembers);
+	for (int i = 0; i < ZODAN_NPEERS(job); i++)
+		conns[i] = &ZODAN_PEERS(job)[i].conn;
+	zodan_connect_all(conns, ZODAN_NPEERS(job));
+	pfree(conns);
+}
+
+/*
+ * Connects to all nodes and finds out what they are: what is known only from
+ * one that can't be reached is NULL.
+ */
+void
+zodan_cluster_open(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+	ZodanMember *source;
+
+	zodan_cluster_reach(job);
+	if (!job->engine)
+		return;
+	zodan_set_engine(job->engine->name);
+	source = ZODAN_SOURCE(job);
 	if (job->new_conn.pg)
 		job->new_dbname = pstrdup(PQdb(job->new_conn.pg));
 	else if (strcmp(req->operation, "remove_node") == 0)
@@ -265,11 +285,6 @@ zodan_cluster_open(ZodanJob *job)
 		if (!job->new_dbname[0])
 			job->new_dbname = pstrdup(PQdb(source->conn.pg));
 	}
-	conns = palloc(sizeof(ZodanConn *) * job->nmembers);
-	for (int i = 0; i < ZODAN_NPEERS(job); i++)
-		conns[i] = &ZODAN_PEERS(job)[i].conn;
-	zodan_connect_all(conns, ZODAN_NPEERS(job));
-	pfree(conns);
 	find_sets(job);
 
 	for (int i = 0; i < job->nmembers; i++)
@@ -288,6 +303,90 @@ zodan_cluster_open(ZodanJob *job)
 	if (ZODAN_NPEERS(job) > 0 && job->new_dbname)
 		name_subscription(job, job->new_dbname, source->name, req->new_node_name, "catchup",
 						  &source->sub_first, &source->slot_first);
+}
+
+/*
+ * Ends the sessions on all nodes.
+ */
+void
+zodan_cluster_close(ZodanJob *job)
+{
+	for (int i = 0; i < job->nmembers; i++)
+		zodan_disconnect(&job->members[i].conn);
+	zodan_disconnect(&job->new_conn);
+}
+
+/*
+ * The connection of member i, the new node coming behind the last.
+ */
+static ZodanConn *
+conn_of(ZodanJob *job, int i)
+{
+	return i < job->nmembers ? &job->members[i].conn : &job->new_conn;
+}
+
+/*
+ * The session on the node of that name; NULL: there is none, since the node
+ * can't be reached, or isn't known any more.
+ */
+ZodanConn *
+zodan_cluster_session(ZodanJob *job, const char *node)
+{
+	for (int i = job->nmembers; i >= 0; i--)
+		if (strcmp(conn_of(job, i)->node, node) == 0)
+			return conn_of(job, i)->pg ? conn_of(job, i) : NULL;
+	return NULL;
+}
+
+/*
+ * Raises a transient error if a session has been lost. Called while something
+ * else is waited for, which need not have anything to do with that node.
+ */
+void
+zodan_cluster_watch(void)
+{
+	for (int i = 0; current && i <= current->nmembers; i++)
+	{
+		ZodanConn  *conn = conn_of(current, i);
+
+		if (zodan_is_lost(conn))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("node \"%s\": %s", conn->node, zodan_connection_error(conn))));
+	}
+}
+
+/*
+ * After an error: the names of the nodes that have no session, or whose
+ * session has been lost or doesn't answer. One of the latter also is *lost;
+ * NULL: there is none.
+ */
+List *
+zodan_cluster_absent(ZodanJob *job, const char **lost)
+{
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (job->nmembers + 1));
+	bool	   *had_session = palloc0(sizeof(bool) * (job->nmembers + 1));
+	List	   *absent = NIL;
+
+	*lost = NULL;
+	if (!job->members)
+		return NIL;
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		calls[i].conn = conn_of(job, i);
+		calls[i].sql = "SELECT 1";
+		had_session[i] = calls[i].conn->pg != NULL;
+	}
+	zodan_call_all(calls, job->nmembers + 1, ABSENT_MS);
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		if (!calls[i].error)
+			continue;
+		absent = lappend(absent, pstrdup(calls[i].conn->node));
+		if (had_session[i])
+			*lost = calls[i].conn->node;
+	}
+	return absent;
 }
 
 /*
@@ -383,7 +482,7 @@ zodan_cluster_lock(ZodanJob *job)
 {
 	for (int i = 0; i <= job->nmembers; i++)
 	{
-		ZodanConn  *conn = i < job->nmembers ? &job->members[i].conn : &job->new_conn;
+		ZodanConn  *conn = conn_of(job, i);
 		char	   *key = psprintf("%d", ZODAN_LOCK_CLUSTER);
 		char	   *got;
 

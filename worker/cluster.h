@@ -52,11 +52,16 @@ typedef struct ZodanJob
 #define ZODAN_NPEERS(job)	((job)->nmembers - 1)
 #define ZODAN_PEERS(job)	(&(job)->members[1])
 
+extern void zodan_cluster_reach(ZodanJob *job);
 extern void zodan_cluster_open(ZodanJob *job);
+extern void zodan_cluster_close(ZodanJob *job);
 extern bool zodan_cluster_complete(ZodanJob *job);
 extern char *zodan_cluster_missing(ZodanJob *job);
 extern void zodan_cluster_require(ZodanJob *job, bool all);
 extern void zodan_cluster_lock(ZodanJob *job);
+extern ZodanConn *zodan_cluster_session(ZodanJob *job, const char *node);
+extern void zodan_cluster_watch(void);
+extern List *zodan_cluster_absent(ZodanJob *job, const char **lost);
 extern char *zodan_cluster_names(ZodanJob *job);
 
 extern void zodan_job_detail(ZodanJob *job, double fraction, const char *detail);

@@ -12,6 +12,18 @@
 /* a shorter password isn't looked for outside of what looks like a DSN */
 #define SECRET_MIN 4
 
+/*
+ * A node whose packets vanish is given up after about 40 s, however long its
+ * server may be silent: the kernel answers for it.
+ */
+const ZodanDefault zodan_dsn_defaults[] = {
+	{"keepalives_idle", "10", false},
+	{"keepalives_interval", "10", false},
+	{"keepalives_count", "3", false},
+	{"tcp_user_timeout", "30000", true},
+	{NULL, NULL, false},
+};
+
 static char **secrets = NULL;
 static int	nsecrets = 0;
 
@@ -169,6 +181,8 @@ zodan_dsn_for_child(const char *dsn, const PGconn *pg, const char *application,
 				 errmsg("a node's connection string can't be parsed")));
 	*password = NULL;
 	initStringInfo(&buf);
+	for (const ZodanDefault *d = zodan_dsn_defaults; d->keyword; d++)
+		append_option(&buf, d->keyword, d->value);
 	for (PQconninfoOption *o = options; o->keyword; o++)
 	{
 		if (!o->val || !o->val[0])

@@ -9,6 +9,16 @@
 
 #include "libpq-fe.h"
 
+/* An option that every connection to a node has, unless its DSN says otherwise */
+typedef struct ZodanDefault
+{
+	const char *keyword;		/* NULL: the last one */
+	const char *value;
+	bool		quick;			/* not where the node may keep us waiting before it takes what we send */
+} ZodanDefault;
+
+extern const ZodanDefault zodan_dsn_defaults[];
+
 extern char *zodan_dsn_check(const char *dsn, bool need_password);
 extern char *zodan_dsn_value(const char *dsn, const char *keyword);
 extern char *zodan_dsn_redact(const char *dsn);

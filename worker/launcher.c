@@ -33,6 +33,7 @@
 typedef struct Started
 {
 	int64		request_id;
+	bool		look;			/* only for a node that is missing */
 	BackgroundWorkerHandle *handle;
 } Started;
 
@@ -82,9 +83,9 @@ reap(void)
  * the queue mends.
  */
 static bool
-start_runner(int64 request_id)
+start_runner(int64 request_id, bool look)
 {
-	ZodanRunnerArgs args = {.database = MyDatabaseId,.request_id = request_id};
+	ZodanRunnerArgs args = {.database = MyDatabaseId,.request_id = request_id,.look = look};
 	BackgroundWorker worker;
 	Started    *s;
 
@@ -95,6 +96,7 @@ start_runner(int64 request_id)
 
 	s = MemoryContextAllocZero(TopMemoryContext, sizeof(Started));
 	s->request_id = request_id;
+	s->look = look;
 	if (!RegisterDynamicBackgroundWorker(&worker, &s->handle))
 	{
 		ereport(WARNING,
@@ -109,32 +111,50 @@ start_runner(int64 request_id)
 }
 
 /*
+ * The requests that a runner was started for, an array literal; with looks,
+ * also those for which somebody only looks for a node, which doesn't keep an
+ * attempt waiting.
+ */
+static char *
+busy(bool looks)
+{
+	StringInfoData buf;
+	ListCell   *cell;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	foreach(cell, started)
+	{
+		Started    *s = lfirst(cell);
+
+		if (looks || !s->look)
+			appendStringInfo(&buf, "%s" INT64_FORMAT, buf.len > 1 ? "," : "", s->request_id);
+	}
+	appendStringInfoChar(&buf, '}');
+	return buf.data;
+}
+
+static void
+start_all(ZodanRows *due, bool look)
+{
+	MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+
+	for (int i = 0; i < due->nrows; i++)
+		if (!start_runner(strtoll(due->value[i][0], NULL, 10), look))
+			break;
+	MemoryContextSwitchTo(context);
+}
+
+/*
  * Starts what is due.
  */
 static void
 look_at_queue(void)
 {
-	StringInfoData busy;
-	ZodanRows  *due;
-	ListCell   *cell;
-	int			room = zodan_max_runners - list_length(started);
-
-	if (room <= 0)
-		return;
-	initStringInfo(&busy);
-	foreach(cell, started)
-		appendStringInfo(&busy, "%c" INT64_FORMAT, busy.len ? ',' : '{', ((Started *) lfirst(cell))->request_id);
-	appendStringInfoString(&busy, busy.len ? "}" : "{}");
-	due = zodan_claim(room, busy.data);
-	for (int i = 0; i < due->nrows; i++)
-	{
-		MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
-		bool		ok = start_runner(strtoll(due->value[i][0], NULL, 10));
-
-		MemoryContextSwitchTo(context);
-		if (!ok)
-			break;
-	}
+	if (list_length(started) < zodan_max_runners)
+		start_all(zodan_claim(zodan_max_runners - list_length(started), busy(false)), false);
+	if (list_length(started) < zodan_max_runners)
+		start_all(zodan_claim_looks(zodan_max_runners - list_length(started), busy(true)), true);
 }
 
 /*

@@ -498,5 +498,7 @@ zodan_check_prerequisites(ZodanJob *job)
 		PQclear(call.result);
 	}
 	raise_failures(job);
+	/* one that was there for check_versions, and isn't now, has not been looked at */
+	zodan_cluster_require(job, true);
 	zodan_job_detail(job, 1, "all checks passed");
 }

@@ -35,7 +35,7 @@ raise_connection(ZodanConn *conn)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("node \"%s\": %s", conn->node, zodan_redact(PQerrorMessage(conn->pg)))));
+			 errmsg("node \"%s\": %s", conn->node, zodan_connection_error(conn))));
 }
 
 static void

@@ -19,6 +19,9 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 
+/* how long a program may take to end when it's told to */
+#define END_MS		5000
+
 /* of what a program prints, more than this is left out */
 #define OUTPUT_MAX	(512 * 1024 * 1024)
 
@@ -81,6 +84,7 @@ zodan_program(const char *ddl_setting, const char *program, ZodanConn *conn)
 	char	   *password = NULL;
 	StringInfoData options;
 
+	command->conn = conn;
 	zodan_program_arg(command, program_path(program));
 	initStringInfo(&options);
 	if (conn)
@@ -108,20 +112,45 @@ static pid_t child = 0;
 static void
 end_child(int code, Datum arg)
 {
+	ZodanDeadline deadline = zodan_deadline(END_MS);
+
 	(void) code;
 	(void) arg;
-	if (child > 0)
+	if (child <= 0)
+		return;
+	kill(child, SIGTERM);
+	/* it asks its server to cancel, and waits for ever for one that is silent */
+	while (waitpid(child, NULL, WNOHANG) == 0)
 	{
-		kill(child, SIGTERM);
-		waitpid(child, NULL, 0);
-		child = 0;
+		if (zodan_deadline_passed(deadline))
+		{
+			kill(child, SIGKILL);
+			waitpid(child, NULL, 0);
+			break;
+		}
+		zodan_wait_latch(20);
 	}
+	child = 0;
+}
+
+/*
+ * Raises an error, with the node's name, if the program's node is silent.
+ */
+static void
+require_answer(const ZodanProgram *command)
+{
+	if (command->conn && command->conn->pg && !zodan_node_answers(command->conn))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("node \"%s\": no answer within " INT64_FORMAT " ms, while %s waits for it",
+						command->conn->node, zodan_remote_timeout(), last_dir_separator(command->argv[0]) + 1)));
 }
 
 /*
  * Runs the program to its end and returns what it has printed. How long that
- * takes depends on the data, so there is no deadline; it ends if we are asked
- * to. An error of the program's is raised with its last line.
+ * takes depends on the data, so there is no deadline as long as the node is
+ * there; it ends if we are asked to. An error of the program's is raised with
+ * its last line.
  */
 char *
 zodan_program_run(ZodanProgram *command)
@@ -131,6 +160,7 @@ zodan_program_run(ZodanProgram *command)
 	sigset_t	none;
 	sigset_t	all;
 	StringInfoData output;
+	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
 	int			fds[2];
 	int			status;
 	int			rc;
@@ -183,7 +213,12 @@ zodan_program_run(ZodanProgram *command)
 
 			if (errno != EAGAIN && errno != EINTR)
 				ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from \"%s\": %m", command->argv[0])));
-			zodan_wait_sockets(&sock, 1, zodan_deadline(1000));
+			zodan_wait_sockets(&sock, 1, deadline);
+			if (zodan_deadline_passed(deadline))
+			{
+				require_answer(command);
+				deadline = zodan_deadline(zodan_remote_timeout());
+			}
 		}
 		else if (output.len + n < OUTPUT_MAX)
 			appendBinaryStringInfo(&output, chunk, (int) n);
@@ -208,7 +243,8 @@ zodan_program_run(ZodanProgram *command)
 		ereport(ERROR,
 				(errcode(strstr(text, "connection") || WIFSIGNALED(status) ?
 						 ERRCODE_CONNECTION_FAILURE : ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("%s failed: %s", last_dir_separator(command->argv[0]) + 1, text)));
+				 errmsg("%s%s failed: %s", command->conn ? psprintf("node \"%s\": ", command->conn->node) : "",
+						last_dir_separator(command->argv[0]) + 1, text)));
 	}
 	return output.data;
 }

@@ -12,6 +12,7 @@ typedef struct ZodanProgram
 	char	  **argv;
 	int			argc;
 	char	  **envp;
+	const ZodanConn *conn;		/* to the node that it works on; NULL: to none */
 } ZodanProgram;
 
 extern ZodanProgram *zodan_program(const char *ddl_setting, const char *program, ZodanConn *conn);

@@ -59,7 +59,7 @@ static const char *const pins =
 
 /*
  * Says whose statements these are, by a name and a token, and how long one may
- * take, in milliseconds. Called once, before anything else.
+ * take, in milliseconds. Called before anything else.
  */
 void
 zodan_remote_init(const char *name, uint32 request_token, int64 timeout_ms)
@@ -118,15 +118,23 @@ ignore_notice(void *arg, const PGresult *result)
 	(void) result;
 }
 
-static void
-fail_connection(ZodanConn *conn, const char *message)
+/*
+ * A message without what libpq ends it with: a newline; and without passwords.
+ */
+static char *
+trimmed(const char *message)
 {
 	char	   *text = zodan_redact(message);
 
-	/* libpq ends its messages with a newline, and may have several lines */
 	while (*text && text[strlen(text) - 1] == '\n')
 		text[strlen(text) - 1] = '\0';
-	conn->error = text;
+	return text;
+}
+
+static void
+fail_connection(ZodanConn *conn, const char *message)
+{
+	conn->error = trimmed(message);
 	conn->lacks_password = conn->pg && PQconnectionNeedsPassword(conn->pg);
 	zodan_disconnect(conn);
 }
@@ -137,7 +145,6 @@ fail_connection(ZodanConn *conn, const char *message)
 static void
 start_connection(ZodanConn *conn)
 {
-	char		user_timeout[32];
 	const char *keywords[16];
 	const char *values[16];
 	int			n = 0;
@@ -145,16 +152,12 @@ start_connection(ZodanConn *conn)
 	conn->error = NULL;
 	conn->lacks_password = false;
 	zodan_dsn_remember(conn->dsn);
-	/* a lane may have to wait for the other end as long as a wait may take */
-	snprintf(user_timeout, sizeof(user_timeout), INT64_FORMAT,
-			 conn->bulk ? Min(statement_timeout, INT_MAX) : INT64CONST(30000));
 
 	/* what stands before the DSN is a default, what stands behind it is forced */
 #define ADD(k, v) (keywords[n] = (k), values[n++] = (v))
-	ADD("keepalives_idle", "10");
-	ADD("keepalives_interval", "10");
-	ADD("keepalives_count", "3");
-	ADD("tcp_user_timeout", user_timeout);
+	for (const ZodanDefault *d = zodan_dsn_defaults; d->keyword; d++)
+		if (!d->quick || !conn->bulk)
+			ADD(d->keyword, d->value);
 	ADD("dbname", conn->dsn);
 	ADD("application_name", application);
 	ADD("client_encoding", GetDatabaseEncodingName());
@@ -193,7 +196,7 @@ finish_connection(ZodanConn *conn)
  * Sets up the sessions of all that have connected.
  */
 static void
-pin_sessions(ZodanConn **conns, int nconns)
+pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 {
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nconns);
 	int			n = 0;
@@ -204,7 +207,7 @@ pin_sessions(ZodanConn **conns, int nconns)
 			calls[n].conn = conns[i];
 			calls[n++].sql = session_pins;
 		}
-	zodan_call_all(calls, n, zodan_connect_timeout);
+	zodan_call_all(calls, n, timeout_ms);
 	for (int i = 0; i < n; i++)
 		if (calls[i].error)
 			fail_connection(calls[i].conn, calls[i].error);
@@ -212,13 +215,15 @@ pin_sessions(ZodanConn **conns, int nconns)
 }
 
 /*
- * Connects all of them side by side, within zodan.connect_timeout. Those that
- * fail have no pg, but an error; nothing is raised.
+ * Connects all of them side by side, within zodan.connect_timeout, but not
+ * longer than a statement may take. Those that fail have no pg, but an error;
+ * nothing is raised.
  */
 void
 zodan_connect_all(ZodanConn **conns, int nconns)
 {
-	ZodanDeadline deadline = zodan_deadline(zodan_connect_timeout);
+	int64		timeout_ms = Min(zodan_connect_timeout, statement_timeout);
+	ZodanDeadline deadline = zodan_deadline(timeout_ms);
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * nconns);
 	ZodanConn **waiting = palloc(sizeof(ZodanConn *) * nconns);
 	PostgresPollingStatusType *poll = palloc(sizeof(PostgresPollingStatusType) * nconns);
@@ -249,7 +254,7 @@ zodan_connect_all(ZodanConn **conns, int nconns)
 		{
 			for (int i = 0; i < nconns; i++)
 				if (pending[i])
-					fail_connection(conns[i], psprintf("no connection within %d ms", zodan_connect_timeout));
+					fail_connection(conns[i], psprintf("no connection within " INT64_FORMAT " ms", timeout_ms));
 			break;
 		}
 		zodan_wait_sockets(sockets, n, deadline);
@@ -271,7 +276,7 @@ zodan_connect_all(ZodanConn **conns, int nconns)
 			}
 		}
 	}
-	pin_sessions(conns, nconns);
+	pin_sessions(conns, nconns, timeout_ms);
 	pfree(sockets);
 	pfree(waiting);
 	pfree(poll);
@@ -302,6 +307,44 @@ zodan_disconnect(ZodanConn *conn)
 	conn->pg = NULL;
 }
 
+/*
+ * Has the session been closed by the other end, or by the kernel, whose
+ * keepalives weren't answered? Nothing is sent. Where a statement is under
+ * way, whoever waits for it will see.
+ */
+bool
+zodan_is_lost(ZodanConn *conn)
+{
+	return conn->pg && PQtransactionStatus(conn->pg) == PQTRANS_IDLE && !PQconsumeInput(conn->pg);
+}
+
+/*
+ * What libpq says of the connection, as it goes into a message.
+ */
+char *
+zodan_connection_error(const ZodanConn *conn)
+{
+	return trimmed(PQerrorMessage(conn->pg));
+}
+
+/*
+ * Does the node answer another session? For those who wait for something that
+ * takes as long as it takes, and couldn't tell a node that is gone from one
+ * that is busy. Only for a connection that is there, since it takes its server.
+ */
+bool
+zodan_node_answers(const ZodanConn *conn)
+{
+	ZodanConn	other = {.node = conn->node,.dsn = conn->dsn,.need_password = conn->need_password};
+	ZodanConn  *others = &other;
+
+	zodan_connect_all(&others, 1);
+	if (!other.pg)
+		return false;
+	zodan_disconnect(&other);
+	return true;
+}
+
 /* ---------- statements ---------- */
 
 int
@@ -320,9 +363,7 @@ fail_call(ZodanCall *call, int sqlstate, const char *message)
 	call->finished = true;
 	if (call->error)
 		return;					/* the first error is the one that tells */
-	call->error = zodan_redact(message);
-	while (*call->error && call->error[strlen(call->error) - 1] == '\n')
-		call->error[strlen(call->error) - 1] = '\0';
+	call->error = trimmed(message);
 	call->sqlstate = sqlstate;
 }
 
@@ -434,15 +475,38 @@ start_in_turn(ZodanCall *calls, int i)
 }
 
 /*
+ * The time for the calls has passed. What may take as long as it takes goes
+ * on if its node answers another session; the others fail.
+ */
+static void
+end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
+{
+	for (int i = 0; i < ncalls; i++)
+	{
+		char	   *message = psprintf("no answer within " INT64_FORMAT " ms",
+									   timeout_ms < 0 ? statement_timeout : timeout_ms);
+
+		if (calls[i].finished || (timeout_ms < 0 && calls[i].conn->pg && zodan_node_answers(calls[i].conn)))
+			continue;
+		fail_call(&calls[i], ERRCODE_QUERY_CANCELED, message);
+		zodan_disconnect(calls[i].conn);
+	}
+}
+
+/*
  * Runs all statements, those on different connections side by side and those
  * on one in their order, and waits until all have finished or timeout_ms has
  * passed. What became of each is in the calls; nothing is raised. When one
  * has failed, those behind it on its connection aren't run.
+ *
+ * With ZODAN_NO_TIMEOUT that may take for ever, but once in the time that
+ * another statement may take it's looked whether the node is still there.
  */
 void
 zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
 {
-	ZodanDeadline deadline = zodan_deadline(timeout_ms);
+	int64		round_ms = timeout_ms < 0 ? statement_timeout : timeout_ms;
+	ZodanDeadline deadline = zodan_deadline(round_ms);
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * Max(ncalls, 1));
 
 	for (;;)
@@ -463,14 +527,9 @@ zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
 			break;
 		if (zodan_deadline_passed(deadline))
 		{
-			for (int i = 0; i < ncalls; i++)
-				if (!calls[i].finished)
-				{
-					fail_call(&calls[i], ERRCODE_QUERY_CANCELED,
-							  psprintf("no answer within " INT64_FORMAT " ms", timeout_ms));
-					zodan_disconnect(calls[i].conn);
-				}
-			break;
+			end_silent_calls(calls, ncalls, timeout_ms);
+			deadline = zodan_deadline(round_ms);
+			continue;
 		}
 		zodan_wait_sockets(sockets, n, deadline);
 	}

@@ -12,7 +12,7 @@
 
 #define ZODAN_MAX_PARAMS	13
 
-/* A timeout for a statement that works as long as it takes */
+/* A timeout for a statement that works as long as it takes, if only its node answers */
 #define ZODAN_NO_TIMEOUT	(-1)
 
 typedef struct ZodanConn
@@ -66,6 +66,9 @@ extern int64 zodan_remote_timeout(void);
 extern void zodan_connect_all(ZodanConn **conns, int nconns);
 extern void zodan_connect(ZodanConn *conn);
 extern void zodan_disconnect(ZodanConn *conn);
+extern bool zodan_is_lost(ZodanConn *conn);
+extern char *zodan_connection_error(const ZodanConn *conn);
+extern bool zodan_node_answers(const ZodanConn *conn);
 
 extern void zodan_call_start(ZodanCall *call);
 extern bool zodan_call_poll(ZodanCall *call);

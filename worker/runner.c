@@ -16,6 +16,11 @@
  *
  * A request that is cancelled while nobody runs it is "cancelling" until a
  * runner has it.
+ *
+ * While a request waits to be tried again because a node can't be reached, a
+ * runner is started every few seconds that only looks for the node. It leaves
+ * no trace unless it has found one of those that were missing: then the
+ * attempt begins at once, and that runner makes it.
  */
 #include "runner.h"
 
@@ -37,6 +42,9 @@
 #define ERRCODE_ZODAN_CANCEL	MAKE_SQLSTATE('Z', 'D', '0', '0', '1')
 #define ERRCODE_ZODAN_PAUSE		MAKE_SQLSTATE('Z', 'D', '0', '0', '2')
 #define ERRCODE_ZODAN_RESTART	MAKE_SQLSTATE('Z', 'D', '0', '0', '4')
+
+/* how long a look may wait for a node */
+#define LOOK_MS		2000
 
 static MemoryContext runner_context;
 static MemoryContext tick_context;
@@ -77,6 +85,7 @@ look_around(void)
 	if (running_job->locked)
 		zodan_watch_slots(running_job);
 	check_asked();
+	zodan_cluster_watch();
 	MemoryContextSwitchTo(context);
 	MemoryContextReset(tick_context);
 	busy = false;
@@ -251,8 +260,8 @@ roll_back(ZodanJob *job, const char *state)
 
 /*
  * An error of a request whose slot has lost its WAL is about that, whatever it
- * says, and no attempt can mend it: what rests on the slot is undone, and
- * begins anew.
+ * says, and no retry can mend it: what rests on the slot is undone, and begins
+ * anew.
  */
 static bool
 restart_if_lost(ZodanJob *job)
@@ -267,14 +276,37 @@ restart_if_lost(ZodanJob *job)
 }
 
 /*
- * Writes down what an error means for the request. forward: its phases were
- * run, and can still be undone.
+ * The request has failed, for good unless somebody steps in.
+ */
+static void
+record_failure(ZodanRequest *req, const char *message, const char *hint)
+{
+	bool		clean = zodan_live_effects() == NIL;
+
+	if (!clean)
+		hint = psprintf("%s%sWhat the request has made is still there: correct the cause and SELECT zodan.retry(" INT64_FORMAT
+						"), or undo it by SELECT zodan.cancel(" INT64_FORMAT ").",
+						hint ? hint : "", hint ? " " : "", req->id, req->id);
+	else if (!hint)
+		hint = "Correct the cause and file the request again.";
+	zodan_set_error(message, hint);
+	zodan_end_request("running", "failed", clean);
+}
+
+/*
+ * Writes down what an error means for the request. Errors of all kinds come of
+ * a node that is gone, on others as well; so while one is, any may pass.
+ * forward: its phases were run, and can still be undone.
  */
 static void
 record_error(ZodanJob *job, ErrorData *error, bool forward)
 {
 	char	   *message = error->detail ? psprintf("%s: %s", error->message, error->detail) : error->message;
+	const char *hint = error->hint;
+	const char *lost;
 	ZodanRequest *req = job->req;
+	bool		transient;
+	List	   *absent;
 
 	if (error->sqlerrcode == ERRCODE_ZODAN_BUSY)
 	{
@@ -290,26 +322,18 @@ record_error(ZodanJob *job, ErrorData *error, bool forward)
 		return;
 	}
 	zodan_event("error", NULL, message);
-	if (forward && restart_if_lost(job))
-		return;
-	if ((zodan_error_is_transient(error->sqlerrcode) &&
-		 (req->max_attempts == 0 || req->attempt < req->max_attempts)) || !forward)
+	absent = zodan_cluster_absent(job, &lost);
+	if (lost && !hint)
+		hint = psprintf("Node \"%s\" does not answer; the request goes on when it does.", lost);
+	transient = lost || zodan_error_is_transient(error->sqlerrcode);
+	if (!forward || (transient && (req->max_attempts == 0 || req->attempt < req->max_attempts)))
 	{
 		int			attempts = job->phase ? zodan_checkpoint_attempts(job->phase) : req->attempt;
 
-		zodan_retry_at(zodan_backoff_ms(attempts), message, error->hint);
+		zodan_retry_at(zodan_backoff_ms(attempts), message, hint, absent);
 	}
-	else
-	{
-		bool		clean = zodan_live_effects() == NIL;
-
-		zodan_set_error(message, clean && error->hint ? error->hint :
-						psprintf("%s%sWhat the request has made is still there: correct the cause and SELECT zodan.retry(" INT64_FORMAT "), or undo it by SELECT zodan.cancel(" INT64_FORMAT ").",
-								 error->hint ? error->hint : "", error->hint ? " " : "", req->id, req->id));
-		if (clean && !error->hint)
-			zodan_set_error(message, "Correct the cause and file the request again.");
-		zodan_end_request("running", "failed", clean);
-	}
+	else if (!restart_if_lost(job))
+		record_failure(req, message, error->hint);
 }
 
 /*
@@ -358,6 +382,49 @@ run_request(ZodanJob *job)
 }
 
 /*
+ * Reads the request that this process is about. A statement on a node may
+ * take timeout_ms; 0: what the request says.
+ */
+static ZodanJob *
+load_job(int64 request_id, int64 timeout_ms)
+{
+	ZodanJob   *job = palloc0(sizeof(ZodanJob));
+
+	job->req = zodan_load_request(request_id);
+	zodan_remote_init(psprintf("request " INT64_FORMAT, request_id), job->req->token,
+					  timeout_ms ? timeout_ms : job->req->sync_timeout);
+	return job;
+}
+
+/*
+ * Looks for the nodes that the request waits for; returns the name of one that
+ * can be reached, or NULL.
+ */
+static char *
+find_missing(int64 request_id)
+{
+	ZodanJob   *job = load_job(request_id, LOOK_MS);
+	ZodanRows  *missing = zodan_missing_nodes();
+	char	   *found = NULL;
+
+	PG_TRY();
+	{
+		zodan_cluster_reach(job);
+	}
+	PG_CATCH();
+	{
+		/* it broke again meanwhile: the next look will tell */
+		proc_exit(0);
+	}
+	PG_END_TRY();
+	for (int i = 0; i < missing->nrows && !found; i++)
+		if (zodan_cluster_session(job, missing->value[i][0]))
+			found = missing->value[i][0];
+	zodan_cluster_close(job);
+	return found;
+}
+
+/*
  * Entry point of a runner.
  */
 void
@@ -365,6 +432,7 @@ zodan_runner_main(Datum arg)
 {
 	ZodanRunnerArgs args;
 	ZodanJob   *job;
+	char	   *found = NULL;
 
 	(void) arg;
 	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
@@ -377,12 +445,18 @@ zodan_runner_main(Datum arg)
 	runner_context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
 	tick_context = AllocSetContextCreate(TopMemoryContext, "zodan tick", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(runner_context);
+	if (args.look && !(found = find_missing(args.request_id)))
+		proc_exit(0);
 	if (!zodan_lock_request(args.request_id))
 		proc_exit(0);
+	if (found)
+	{
+		if (!zodan_claim_found())
+			proc_exit(0);
+		zodan_event("info", found, psprintf("node %s can be reached again", found));
+	}
 
-	job = palloc0(sizeof(ZodanJob));
-	job->req = zodan_load_request(args.request_id);
-	zodan_remote_init(psprintf("request " INT64_FORMAT, job->req->id), job->req->token, job->req->sync_timeout);
+	job = load_job(args.request_id, 0);
 	if (job->req->verb)
 		zodan_statement_hook = log_remote_statement;
 	run_request(job);

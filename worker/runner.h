@@ -14,6 +14,7 @@ typedef struct ZodanRunnerArgs
 {
 	Oid			database;
 	int64		request_id;
+	bool		look;			/* only go on if a node has come back that the request waits for */
 } ZodanRunnerArgs;
 
 StaticAssertDecl(sizeof(ZodanRunnerArgs) <= BGW_EXTRALEN, "arguments must fit");

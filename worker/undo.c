@@ -53,23 +53,6 @@ undo_effect(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 }
 
 /*
- * The session on the node that an effect is on; NULL: there is none, since the
- * node can't be reached, or isn't known any more.
- */
-static ZodanConn *
-session_of(ZodanJob *job, const ZodanEffect *effect)
-{
-	ZodanConn  *conn = NULL;
-
-	if (strcmp(effect->node, job->req->new_node_name) == 0)
-		conn = &job->new_conn;
-	for (int i = 0; i < job->nmembers && !conn; i++)
-		if (strcmp(job->members[i].name, effect->node) == 0)
-			conn = &job->members[i].conn;
-	return conn && conn->pg ? conn : NULL;
-}
-
-/*
  * Undoes what can be, and adds the nodes where that's impossible for the time
  * being to waiting.
  */
@@ -82,7 +65,7 @@ undo_effects(ZodanJob *job, bool of_database, StringInfo waiting)
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
-		ZodanConn  *conn = session_of(job, effect);
+		ZodanConn  *conn = zodan_cluster_session(job, effect->node);
 
 		if (of_database != (strcmp(effect->kind, EFFECT_SCHEMA) == 0 || strcmp(effect->kind, EFFECT_FENCE) == 0))
 			continue;

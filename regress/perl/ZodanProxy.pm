@@ -1,0 +1,105 @@
+# ZodanProxy: forwards a TCP port to a server, and stalls when told to.
+#
+#   my $p = ZodanProxy->new($port_of_the_server);
+#   $p->port; $p->stall; $p->move; $p->stop;
+#
+# While it stalls it neither reads nor writes nor closes anything, and who
+# connects is accepted by the kernel and never answered: what it looks like when
+# packets vanish, but that TCP itself doesn't notice.
+package ZodanProxy;
+
+use strict;
+use warnings;
+
+use IO::Select;
+use IO::Socket::INET;
+use PostgreSQL::Test::Utils;
+use POSIX ();
+
+sub new
+{
+	my ($class, $to) = @_;
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 50, Proto => 'tcp') or die "proxy: $!";
+	my $self = bless { port => $listener->sockport, stalled => PostgreSQL::Test::Utils::tempdir() . '/stalled' }, $class;
+
+	$self->{pid} = fork // die "proxy: $!";
+	if ($self->{pid} == 0)
+	{
+		$SIG{PIPE} = 'IGNORE';
+		$SIG{TERM} = sub { POSIX::_exit(0) };
+		eval { forward($listener, $to, $self->{stalled}) };
+		POSIX::_exit(1);
+	}
+	close $listener;
+	return $self;
+}
+
+sub port { return $_[0]->{port}; }
+
+sub stall
+{
+	my ($self) = @_;
+	append_to_file($self->{stalled}, '');
+	return;
+}
+
+sub move
+{
+	my ($self) = @_;
+	unlink $self->{stalled} or die "proxy: $!";
+	return;
+}
+
+sub stop
+{
+	my ($self) = @_;
+	kill 'TERM', $self->{pid};
+	waitpid $self->{pid}, 0;
+	return;
+}
+
+# what has been read is written before anything else is: a slow end slows down
+# the other one, and no data is kept here
+sub forward
+{
+	my ($listener, $to, $stalled) = @_;
+	my $select = IO::Select->new($listener);
+	my %other;
+
+	while (1)
+	{
+		my @ready = $select->can_read(0.02);
+		if (-e $stalled)
+		{
+			select undef, undef, undef, 0.02;
+			next;
+		}
+		for my $socket (@ready)
+		{
+			if ($socket == $listener)
+			{
+				my $client = $listener->accept or next;
+				my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $to, Proto => 'tcp') or next;
+				@other{ $client, $server } = ($server, $client);
+				$select->add($client, $server);
+				next;
+			}
+			my $other = $other{$socket} or next;
+			my $n = sysread $socket, my $data, 65536;
+			my $written = 0;
+			while ($n && $written < $n)
+			{
+				my $w = syswrite $other, $data, $n - $written, $written;
+				last unless $w;
+				$written += $w;
+			}
+			next if $n && $written == $n;
+			$select->remove($socket, $other);
+			delete @other{ $socket, $other };
+			close $_ for $socket, $other;
+		}
+	}
+	return;
+}
+
+1;

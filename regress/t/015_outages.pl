@@ -1,0 +1,261 @@
+# Nodes that go away in the middle of a join and come back: the source, a peer
+# and the new node are stopped as a crash does it, in several phases and in a
+# rollback; a proxy before the source stalls. Each time the status says which
+# node it is and when it's tried again, and the request goes on as soon as the
+# node is back, long before that time. Protects from a request that fails for an
+# outage, that waits on for a node that has been back for a minute, or that
+# hangs on a connection whose other end has gone silent; and from one that is
+# tried again where that can't help.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Test::More;
+use Time::HiRes qw(usleep);
+use ZodanCluster;
+use ZodanProxy;
+
+ZodanCluster::plan_or_skip();
+
+my $e = $ZodanCluster::engine;
+my $c = ZodanCluster->new(
+	nodes => 2,
+	password => 'a word',
+	setup => $ZodanCluster::gate . q{
+		CREATE TABLE item (id int PRIMARY KEY, name text);
+		CREATE TABLE held (id int PRIMARY KEY, g gated);                  -- the second largest
+		CREATE TABLE small (id int PRIMARY KEY);
+		INSERT INTO item SELECT i, repeat('x', 100) FROM generate_series(1, 5000) i;
+		INSERT INTO held SELECT i, i FROM generate_series(1, 1000) i;
+		INSERT INTO small VALUES (1);
+	});
+$c->add_server($_) for qw(c n3);
+
+sub status
+{
+	my ($id, $columns) = @_;
+	return $c->queue('c', "SELECT $columns FROM zodan.status WHERE request_id = $id");
+}
+
+# makes all nodes of the mesh follow each other again at once
+sub wake_mesh
+{
+	my @order = @{ $c->{order} };
+	my %slots;
+	for my $to (@order)
+	{
+		for (split /\n/, $c->psql($to, "SELECT sub_name, sub_slot_name, node_name FROM $e.subscription JOIN $e.node ON node_id = sub_origin"
+				  . " WHERE sub_enabled AND node_name = ANY ('{" . join(',', @order) . "}')"))
+		{
+			my ($name, $slot, $from) = split /\|/;
+			# Spock comes back by itself within seconds, pglogical after minutes
+			$c->psql($to, sprintf 'SELECT ' . $c->e($_), ZodanCluster::q_($name)) for $e eq 'spock' ? () : qw(unsubscribed enable);
+			push @{ $slots{$from} }, ZodanCluster::q_($slot);
+		}
+	}
+	for my $from (@order)
+	{
+		my $names = join ', ', @{ $slots{$from} };
+		$c->server($from)->poll_query_until('inventory', 'SELECT count(*) = ' . $#order . " FROM pg_replication_slots WHERE active AND slot_name IN ($names)")
+		  or die "somebody doesn't follow $from";
+	}
+	return;
+}
+
+# waits until the request waits for a node
+sub wait_retrying
+{
+	my ($id, $node, $state) = @_;
+	$state ||= 'retrying';
+	ok($c->wait_queue("SELECT s.state = '$state' AND r.missing = '{$node}' FROM zodan.status s JOIN zodan.request_state r USING (request_id) WHERE request_id = $id"),
+		"$node is gone: $state");
+	like(status($id, "concat_ws(' ', last_error, hint)"), qr/node "$node"/i, 'the status says which node');
+	is(status($id, 'next_attempt_at > updated_at'), 't', 'and when it is tried again');
+	return;
+}
+
+# puts off the next attempt of a request that waits for it
+sub put_off
+{
+	my ($id, $condition) = @_;
+	$c->wait_queue("WITH u AS (UPDATE zodan.request_state SET next_attempt_at = now() + interval '1 hour'"
+		  . " WHERE request_id = $id AND $condition RETURNING 1) SELECT count(*) = 1 FROM u");
+	return;
+}
+
+# A node goes; the request waits. Its next attempt is put off, as it is after a
+# long outage; the node comes back, and the request goes on.
+sub outage
+{
+	my ($id, $node, %arg) = @_;
+	my $state = $arg{state} || 'retrying';
+
+	$arg{down} ? $arg{down}->() : $c->server($node)->stop('immediate');
+	wait_retrying($id, $node, $state);
+	put_off($id, "state = '$state' AND missing IS NOT NULL");
+	my $before = status($id, 'attempt, last_error, updated_at');
+	my $events = $c->queue('c', "SELECT max(id) FROM zodan.events WHERE request_id = $id");
+
+	# it's looked for, which leaves no trace
+	for (1, 2)
+	{
+		my $look = $c->queue('c', "SELECT look_at FROM zodan.request_state WHERE request_id = $id");
+		$c->wait_queue("SELECT look_at > '$look' FROM zodan.request_state WHERE request_id = $id");
+	}
+	is(status($id, 'attempt, last_error, updated_at'), $before, 'looking for it changes nothing');
+	is($c->queue('c', "SELECT max(id) FROM zodan.events WHERE request_id = $id"), $events, 'nor does it say anything');
+
+	$arg{up} ? $arg{up}->() : $c->server($node)->start;
+	my $back = $c->queue('c', 'SELECT clock_timestamp()');
+	wake_mesh() if grep { $_ eq $node } @{ $c->{order} };
+	my $found = "FROM zodan.events WHERE request_id = $id AND id > $events AND node = '$node' AND message = 'node $node can be reached again'";
+	ok($c->wait_queue("SELECT count(*) = 1 $found"), 'it goes on when the node is back');
+	my $seconds = $c->queue('c', "SELECT round(extract(epoch FROM at - '$back'), 1) $found");
+	diag("$e: $node was back for $seconds s");
+	cmp_ok($seconds, '<', 15, 'soon');
+	is(status($id, 'attempt'), (split /\|/, $before)[0] + 1, 'which is an attempt, as any');
+	return;
+}
+
+# where the request stands still when the rows are copied
+$c->failpoints('c', 'wait mirror_replication_sets:begin');
+
+# ---------- registering: a peer waits for a lock, the new node goes ----------
+
+my $lock = $c->session('n2', 'BEGIN', "LOCK TABLE $e.local_node IN SHARE UPDATE EXCLUSIVE MODE");
+my $id = $c->request(new => 'n3', on => 'c');
+$c->wait_phase($id, 'register_node');
+$c->server('n2')->poll_query_until('inventory', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND mode = 'ShareUpdateExclusiveLock'");
+outage($id, 'n3');
+$lock->quit;
+
+# ---------- copying: the source, a peer ----------
+
+my $gate = $c->hold_gate('n3');
+for my $node (qw(n1 n2))
+{
+	$c->wait_gate('n3');
+	outage($id, $node);
+	$c->psql($_, "INSERT INTO item VALUES ((SELECT max(id) + 1 FROM item WHERE id % 2 = " . substr($_, 1) . " % 2) + 1, 'after $node')") for qw(n1 n2);
+}
+
+# ---------- catching up: the apply worker stands still, the new node goes ----------
+
+$c->wait_gate('n3');
+$gate->quit;
+my $go = $c->wait_failpoint('c', 'mirror_replication_sets:begin');
+$gate = $c->hold_gate('n3');
+$c->psql('n1', 'INSERT INTO held VALUES (1001, 1)');
+$go->();
+$c->wait_phase($id, 'sync_source_to_new');
+$c->wait_gate('n3');
+outage($id, 'n3', down => sub { $c->server('n3')->stop('immediate'); $gate->{run}->kill_kill; });
+is($c->wait_for($id), 'done', 'the request ends done');
+push @{ $c->{order} }, 'n3';
+$c->settle;
+is($c->differences, '', 'rows are the same');
+is($c->leftovers($id), '', 'nothing is left over');
+
+# ---------- undoing: a peer ----------
+
+$c->add_server('n4');
+$gate = $c->hold_gate('n4');
+$id = $c->request(new => 'n4', on => 'c');
+$c->wait_gate('n4');
+outage($id, 'n2', state => 'rolling_back', down => sub {
+	$c->server('n2')->stop('immediate');
+	$c->queue('c', "SELECT zodan.cancel($id)");
+});
+$c->{quiet} = 1;
+is($c->wait_for($id), 'cancelled', 'it is undone by itself');
+$gate->quit;
+is($c->leftovers($id), '', 'nothing is left over');
+is($c->psql($_, "SELECT count(*) FROM $e.node WHERE node_name = 'n4'"), '0', "$_ does not know the node") for qw(n1 n2 n3);
+
+# ---------- retry, and an error that trying again does not mend ----------
+
+$c->failpoints('c', 'error bookmark_peers:begin');
+$id = $c->request(new => 'n4', on => 'c');
+put_off($id, "state = 'retrying'");
+like(status($id, 'last_error'), qr/failpoint/, 'an error that passes');
+is($c->queue('c', "SELECT missing IS NULL AND look_at IS NULL FROM zodan.request_state WHERE request_id = $id"), 't', 'while all nodes are there: none is looked for');
+$c->failpoints('c', 'wait copy_schema:begin');
+is(status($id, 'state'), 'retrying', 'it waits for its time');
+$c->queue('c', "SELECT zodan.retry($id)");
+$go = $c->wait_failpoint('c', 'copy_schema:begin');
+ok(1, 'zodan.retry lets it go on at once');
+$c->psql('n4', 'CREATE TABLE public.item ()');
+$go->();
+is($c->wait_for($id), 'failed', 'what is in the way makes it fail');
+is(status($id, "attempt, last_error ~ 'node \"n4\": pg_restore failed: .*relation \"item\" already exists', hint ~ 'zodan.retry\\($id\\)'"), '1|t|t',
+	'at once, with a hint');
+$c->psql('n4', 'DROP TABLE public.item');
+$c->queue('c', "SELECT zodan.retry($id)");
+is($c->wait_for($id), 'done', 'when it is gone, retry ends it');
+push @{ $c->{order} }, 'n4';
+
+# ---------- a proxy before the source that stalls: while pg_dump runs, and in the middle of the copy ----------
+
+$c->add_server('n5');
+my $proxy = ZodanProxy->new($c->server('n1')->port);
+my $port = $proxy->port;
+
+# how many connections there are to the proxy, and on how many of them the
+# kernel asks within 10 s whether the other end is there (see proc(5): the timer 02)
+sub keepalives
+{
+	open my $tcp, '<', '/proc/net/tcp' or die $!;
+	my @timers = map { /^\s*\d+: \S+ \S+:(\S+) 01 \S+ (\w\w):(\w+) / && hex $1 == $port ? [ hex $2, hex $3 ] : () } <$tcp>;
+	return scalar(@timers) . ' ' . grep { $_->[0] == 2 && $_->[1] <= 1000 } @timers;
+}
+
+# a look at the connections finds some of them at work
+sub wait_keepalives
+{
+	my ($expected) = @_;
+	my $found;
+	for (1 .. 100)
+	{
+		$found = keepalives();
+		last if $found eq $expected;
+		usleep(100_000);
+	}
+	return $found;
+}
+
+sub stall
+{
+	my ($session) = @_;
+	$proxy->stall;
+	$session->quit;
+	return;
+}
+
+$c->failpoints('c', 'wait copy_schema:after_effect:slot');
+$id = $c->request(new => 'n5', on => 'c', src_dsn => $c->dsn('n1') =~ s/port=\d+/port=$port/r, sync_timeout => '10 s', copy_jobs => 1);
+$go = $c->wait_failpoint('c', 'copy_schema:after_effect:slot');
+$c->failpoints('c', '');
+$lock = $c->session('n1', 'BEGIN', 'LOCK TABLE item');
+$go->();
+my $dump = "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name LIKE 'zodan%child%' AND wait_event_type = 'Lock'";
+$c->server('n1')->poll_query_until('inventory', $dump);
+is(wait_keepalives('3 3'), '3 3', 'the request, its snapshot and pg_dump each notice when packets vanish');
+ok($c->server('n1')->poll_query_until('inventory', "$dump AND query_start < now() - interval '15 s'"), 'pg_dump may wait for longer than sync_timeout');
+is(status($id, 'state, attempt'), 'running|1', 'as long as the source answers');
+$gate = $c->hold_gate('n5');
+outage($id, 'n1', down => sub { stall($lock) }, up => sub { $proxy->move });
+like($c->queue('c', "SELECT string_agg(message, E'\n') FROM zodan.events WHERE request_id = $id AND level = 'error'"),
+	qr/node "n1": no answer within 10000 ms, while pg_dump waits for it/, 'pg_dump is not waited for for ever');
+$c->wait_gate('n5');
+outage($id, 'n1', down => sub { stall($gate) }, up => sub { $proxy->move });
+is($c->wait_for($id), 'done', 'the request ends done');
+push @{ $c->{order} }, 'n5';
+$c->psql($_, "INSERT INTO item VALUES (900000 + " . substr($_, 1) . ", 'at the end')") for qw(n1 n5);
+$c->settle;
+is($c->differences, '', 'rows are the same');
+is($c->leftovers($id), '', 'nothing is left over');
+$proxy->stop;
+
+$c->stop;
+done_testing();
