@@ -37,29 +37,20 @@ static const char *const watch_query =
 "       coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)), 0)::bigint"
 "  FROM pg_catalog.pg_replication_slots WHERE slot_name = ANY ($1::text[])";
 
-static ZodanConn *
-session_on(ZodanJob *job, const char *node)
-{
-	for (int i = 0; i < job->nmembers; i++)
-		if (strcmp(job->members[i].name, node) == 0)
-			return &job->members[i].conn;
-	return strcmp(job->req->new_node_name, node) == 0 ? &job->new_conn : NULL;
-}
-
 /*
- * The place of a node among those that are watched; NULL: it is none of this
- * request's.
+ * The place of a node among those that are watched; NULL: it can't be, having
+ * no session.
  */
 static Watched *
 find_watched(ZodanJob *job, const char *node)
 {
-	ZodanConn  *conn = session_on(job, node);
+	ZodanConn  *conn = zodan_cluster_session(job, node);
 	MemoryContext context;
 
 	for (int i = 0; i < nwatched; i++)
 		if (strcmp(watched[i].conn.node, node) == 0)
 			return &watched[i];
-	if (!conn || !conn->dsn)
+	if (!conn)
 		return NULL;
 	context = MemoryContextSwitchTo(TopMemoryContext);
 	if (!watched)
