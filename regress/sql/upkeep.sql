@@ -38,8 +38,7 @@ CALL try('SELECT zodan.schedule_upkeep()');
 RESET cron.database_name;
 
 SHOW zodan.retention;
-SHOW zodan.max_retained_wal;
-SELECT name, vartype, unit, context, min_val FROM pg_settings WHERE name IN ('zodan.retention', 'zodan.max_retained_wal') ORDER BY name;
+SELECT name, vartype, unit, context, min_val FROM pg_settings WHERE name = 'zodan.retention';
 
 -- a node by hand
 INSERT INTO zodan.nodes (node, engine, dsn, look_dsn, peer_dsns)
