@@ -459,8 +459,9 @@ zodan_end_request(const char *from, const char *to, bool blank)
 
 /*
  * Deletes the requests that ended more than so many minutes ago, with all that
- * belongs to them, and older events; returns how many requests. One that has
- * left something to undo, or to go on with, stays.
+ * belongs to them, and older events, and what pg_cron has noted of upkeep;
+ * returns how many requests. One that has left something to undo, or to go on
+ * with, stays.
  */
 int
 zodan_purge(int minutes)
@@ -475,6 +476,9 @@ zodan_purge(int minutes)
 						 "                                         WHERE e.request_id = r.id AND e.state <> 'undone'))",
 						 1, age);
 	zodan_sql("DELETE FROM zodan.events WHERE at < now() - $1::int * interval '1 min'", 1, age);
+	if (zodan_sql("SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron'", 0)->nrows)
+		zodan_sql("DELETE FROM cron.job_run_details"
+				  " WHERE command = 'SELECT zodan.upkeep()' AND end_time < now() - $1::int * interval '1 min'", 1, age);
 	return requests->nrows;
 }
 

@@ -104,7 +104,7 @@ zodan_nodes_seen(const char *id, const char *state, const char *problem)
 			  "  SELECT CASE state WHEN 'ok' THEN 'info' WHEN 'bad' THEN 'error' ELSE 'warning' END, node,"
 			  "         CASE state WHEN 'ok' THEN 'the node is well again' ELSE problem END"
 			  "    FROM new WHERE changed)"
-			  " SELECT pg_notify('zodan_alerts', json_build_object('v', 1, 'node', node, 'state', state,"
+			  " SELECT pg_notify('zodan_alerts', json_build_object('v', 1, 'request', NULL, 'node', node, 'state', state,"
 			  "                  'problem', left(problem, 1500), 'at', checked_at)::text)"
 			  "   FROM new WHERE changed", 3, id, state, problem);
 }

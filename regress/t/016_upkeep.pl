@@ -27,6 +27,8 @@ my $c = ZodanCluster->new(
 		INSERT INTO item SELECT i, 'x' FROM generate_series(1, 100) AS i;
 	});
 my $cron = -e $c->server('n1')->config_data('--sharedir') . '/extension/pg_cron.control';
+# the password file of those who run n3, which isn't there yet
+my $passfile = $ENV{PGPASSFILE} = PostgreSQL::Test::Utils::tempdir() . '/pass';
 # there is no launcher for the queue: the one that starts with the server finds no database
 my $n3 = $c->add_server('n3', conf => "zodan.database = 'elsewhere'\n"
 	  . ($cron ? "shared_preload_libraries = '$ZodanCluster::engine,zodan_bgw,pg_cron'\ncron.database_name = 'postgres'\ncron.use_background_workers = on\n" : ''));
@@ -42,7 +44,7 @@ my $id = $c->request(new => 'n3');
 is(launchers(), '0', 'there is no launcher');
 SKIP:
 {
-	skip 'this server has no pg_cron', 9 unless $cron;
+	skip 'this server has no pg_cron', 10 unless $cron;
 	my ($rc, $out, $err) = $n3->psql('postgres', 'SELECT zodan.schedule_upkeep()');
 	like($err, qr/pg_cron is not installed in database "postgres"\n.*CREATE EXTENSION pg_cron;/, 'what is missing is said');
 	$n3->safe_psql('postgres', 'CREATE EXTENSION pg_cron');
@@ -57,6 +59,10 @@ SKIP:
 	is(launchers(), '1', 'and has started a launcher');
 	is($n3->safe_psql('postgres', 'SELECT zodan.unschedule_upkeep(), zodan.unschedule_upkeep()'), 't|f', 'and it can be ended');
 	is($n3->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), '0', 'and leaves no job');
+	$n3->poll_query_until('postgres', 'SELECT count(*) = 0 FROM cron.job_run_details WHERE end_time IS NULL');
+	$n3->safe_psql('postgres', q{UPDATE cron.job_run_details SET end_time = end_time - interval '31 days'; INSERT INTO cron.job_run_details (command, end_time) VALUES ('SELECT 1', '2000-01-01')});
+	$n3->safe_psql('postgres', 'SELECT zodan.upkeep()');
+	is($n3->safe_psql('postgres', 'SELECT command FROM cron.job_run_details'), 'SELECT 1', 'what it has noted of upkeep is purged, too, and nothing else');
 }
 is($n3->safe_psql('postgres', 'SELECT zodan.upkeep()'), $cron ? '(0,f,0)' : '(0,t,0)', 'by hand it starts one if there is none');
 is(launchers(), '1', 'there is a launcher');
@@ -66,6 +72,8 @@ push @{ $c->{order} }, 'n3';
 # ---------- the joined node is looked at ----------
 
 my $listener = $n3->background_psql('postgres', on_error_stop => 1);
+# it lives longer than one query may take
+$listener->set_query_timer_restart;
 $listener->query_safe('LISTEN zodan_alerts');
 
 # notifications since the last call
@@ -79,12 +87,14 @@ sub events
 	return $n3->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', level, node, translate(message, E'\n', ' ')), E'\n' ORDER BY id) FROM zodan.events WHERE request_id IS NULL});
 }
 
-# has all nodes looked at, and waits until that has been done
+# has all nodes looked at, and waits until the last of them has been: one that can't be, as is known
 sub look
 {
 	$n3->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'zodan_bgw upkeep'") or die 'upkeep does not end';
+	$n3->safe_psql('postgres', "INSERT INTO zodan.nodes (node, engine, dsn, state) VALUES ('last', '$ZodanCluster::engine', 'password=x', 'unknown')");
 	$n3->safe_psql('postgres', 'SELECT zodan.upkeep()');
-	$n3->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'zodan_bgw upkeep'") or die 'upkeep does not end';
+	$n3->poll_query_until('postgres', "SELECT checked_at IS NOT NULL FROM zodan.nodes WHERE node = 'last'") or die 'upkeep does not end';
+	$n3->safe_psql('postgres', "DELETE FROM zodan.nodes WHERE node = 'last'");
 	return;
 }
 
@@ -102,7 +112,7 @@ sub told
 	my $events = events() // '';
 	my %level = (ok => 'info', bad => 'error', unknown => 'warning');
 	is(join(' ', map { "$_->{node} $_->{state}" } @notes), "$node $state", "$what: one notification");
-	is_deeply([ sort keys %{ $notes[0] // {} } ], [qw(at node problem state v)], 'with these fields');
+	is_deeply([ sort keys %{ $notes[0] // {} } ], [qw(at node problem request state v)], 'with these fields');
 	like($events, qr/^$level{$state} $node [^\n]*\z/, 'one event');
 	$n3->safe_psql('postgres', 'DELETE FROM zodan.events WHERE request_id IS NULL');
 	return;
@@ -132,14 +142,17 @@ told('n3', 'unknown', 'a node that cannot be looked at');
 look();
 silent('again');
 
-my $passfile = PostgreSQL::Test::Utils::tempdir() . '/pass';
 append_to_file($passfile, "127.0.0.1:*:*:mesh:$word\n");
 chmod 0600, $passfile;
+look();
+is(found('n3'), 'ok|', "it is well, looked at with the server's own password file") or diag(events());
+told('n3', 'ok', 'a node that can be looked at');
 my %by_file = map { $_ => ZodanCluster::q_($c->dsn($_) =~ s/password=.*/passfile='$passfile'/r) } qw(n1 n3);
+rename $passfile, "$passfile.2" or die $!;
+$by_file{$_} =~ s/\Q$passfile\E/$passfile.2/ for keys %by_file;
 $n3->safe_psql('postgres', "UPDATE zodan.nodes SET look_dsn = $by_file{n3} WHERE node = 'n3'");
 look();
-is(found('n3'), 'ok|', 'it is well, looked at with a password file') or diag(events());
-told('n3', 'ok', 'a node that can be looked at again');
+silent('by a password file in its DSN, it is as it was');
 is($n3->safe_psql('postgres', 'SELECT checked_at >= since AND since > joined_at FROM zodan.nodes'), 't', 'the times are right');
 
 # ---------- it goes bad, and recovers ----------
@@ -231,6 +244,7 @@ $c->wait_queue("SELECT worker_pid IS NULL AND state = 'paused' FROM zodan.status
 look();
 like(found('n1'), qr/^bad\|.*"sub_n4_n1" is disabled/, 'one that is paused is seen');
 told('n1', 'bad', 'a join that is paused');
+$listener->quit;
 $n3->safe_psql('postgres', "SELECT zodan.resume($id)");
 $gate->quit;
 is($c->wait_for($id), 'done', 'the join is done');
@@ -272,5 +286,4 @@ is($n3->safe_psql('postgres', "SELECT count(*) FROM zodan.checkpoints WHERE requ
 # ---------- no password ----------
 
 is($n3->safe_psql('postgres', "SELECT count(*) FROM zodan.nodes x WHERE x::text LIKE '%$word%'"), '0', 'no password is kept');
-$listener->quit;
 done_testing();
