@@ -157,9 +157,11 @@ CREATE TABLE zodan.check_failures (
     found      text NOT NULL,
     expected   text NOT NULL,
     what_to_do text NOT NULL,
+    passing    boolean NOT NULL,
     PRIMARY KEY (request_id, id)
 );
 COMMENT ON TABLE zodan.check_failures IS 'what the checks of a request''s last attempt found, all at once';
+COMMENT ON COLUMN zodan.check_failures.passing IS 'it may pass by itself, and is checked again for some minutes';
 
 CREATE TABLE zodan.events (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -298,27 +298,30 @@ zodan_forget_check_failures(const char *phase)
 
 void
 zodan_check_failure(const char *phase, const char *check, const char *node,
-					const char *found, const char *expected, const char *todo)
+					const char *found, const char *expected, const char *todo, bool passing)
 {
 	zodan_one("INSERT INTO zodan.check_failures"
-			  "       (request_id, phase, check_name, node, found, expected, what_to_do)"
-			  " VALUES ($1::bigint, $2, $3, $4, $5, $6, $7)", 7,
-			  zodan_request_id, phase, check, node, found, expected, todo);
+			  "       (request_id, phase, check_name, node, found, expected, what_to_do, passing)"
+			  " VALUES ($1::bigint, $2, $3, $4, $5, $6, $7, $8::boolean)", 8,
+			  zodan_request_id, phase, check, node, found, expected, todo, passing ? "t" : "f");
 	zodan_event("error", node,
 				psprintf("%s: found %s, expected %s; %s", check, found, expected, todo));
 }
 
 /*
- * All failed checks in a line each, and how many they are; NULL if none.
+ * All failed checks in a line each, NULL if none; how many they are, and how
+ * many of them may pass by themselves.
  */
 char *
-zodan_check_summary(int *count)
+zodan_check_summary(int *count, int *passing)
 {
 	char	  **v = zodan_one("SELECT count(*), string_agg(format('%s: %s: found %s, expected %s', node,"
-							  "                                   check_name, found, expected), E'\\n' ORDER BY id)"
+							  "                                   check_name, found, expected), E'\\n' ORDER BY id),"
+							  "       count(*) FILTER (WHERE passing)"
 							  "  FROM zodan.check_failures WHERE request_id = $1::bigint", 1,
 							  zodan_request_id)->value[0];
 
 	*count = (int) zodan_to_int64(v[0]);
+	*passing = (int) zodan_to_int64(v[2]);
 	return v[1];
 }

@@ -66,7 +66,7 @@ extern char *zodan_later_tables(const char *source);
 
 extern void zodan_forget_check_failures(const char *phase);
 extern void zodan_check_failure(const char *phase, const char *check, const char *node,
-								const char *found, const char *expected, const char *todo);
-extern char *zodan_check_summary(int *count);
+								const char *found, const char *expected, const char *todo, bool passing);
+extern char *zodan_check_summary(int *count, int *passing);
 
 #endif							/* ZODAN_JOURNAL_H */

@@ -3,14 +3,18 @@
  *		The phases check_versions and check_prerequisites.
  *
  * A check is a row of a table: a statement that is run on the nodes it is
- * about and returns a row (found, expected, what to do) for each thing that
- * is wrong. So every failure is found and listed, on all nodes, in one go;
+ * about and returns a row (found, expected, what to do, and maybe whether it
+ * may pass by itself) for each thing that is wrong. So every failure is found and listed, on all nodes, in one go;
  * the first phase only ends the request where the second could say nothing.
  */
 #include "phase.h"
 
 #include "copy.h"
+#include "retry.h"
 #include "schema.h"
+
+/* how often what may pass by itself is checked again: that takes some minutes */
+#define CHECKED_AGAIN	10
 
 /* which nodes a check is about */
 #define ON_SOURCE	0x1
@@ -172,21 +176,21 @@ static const Check prerequisite_checks[] = {
 	},
 	{
 		"subscriptions", ON_MEMBERS, NULL,
-		"SELECT 'no subscription to node ' || m, 'every node subscribing to every other', 'Create the missing subscription, or remove a node that is gone.'"
+		"SELECT 'no subscription to node ' || m, 'every node subscribing to every other', 'Create the missing subscription, or remove a node that is gone.', false"
 		"  FROM p, unnest(members) AS m WHERE m <> node"
 		"   AND NOT EXISTS (SELECT FROM {e}.subscription s JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = m)"
 		" UNION ALL"
 		" SELECT format('subscription %s is %s', s.sub_name, CASE WHEN s.sub_enabled THEN coalesce(t.status, 'unknown') ELSE 'disabled' END),"
-		"        'replicating', 'Enable it, or look for the errors of its worker in the server log of this node.'"
+		"        'replicating', 'Enable it, or look for the errors of its worker in the server log of this node.', s.sub_enabled"
 		"   FROM {e}.subscription s LEFT JOIN ({status}) AS t(name, status) ON t.name = s.sub_name"
 		"  WHERE NOT s.sub_enabled OR t.status IS DISTINCT FROM 'replicating'"
 		" UNION ALL"
 		" SELECT format('%s subscriptions to node %s: %s', count(*), n.node_name, string_agg(s.sub_name, ', ' ORDER BY s.sub_name)),"
-		"        'one subscription to each node', 'Add the replication sets of all to one of them, and drop the others.'"
+		"        'one subscription to each node', 'Add the replication sets of all to one of them, and drop the others.', false"
 		"   FROM {e}.subscription s JOIN {e}.node n ON n.node_id = s.sub_origin GROUP BY n.node_name HAVING count(*) > 1"
 		" UNION ALL"
 		" SELECT format('subscription %s with forward_origins %s', s.sub_name, s.sub_forward_origins), 'forward_origins {}',"
-		"        'Make the subscription again with forward_origins {}: every node gets each change from where it was made.'"
+		"        'Make the subscription again with forward_origins {}: every node gets each change from where it was made.', false"
 		"   FROM {e}.subscription s WHERE s.sub_forward_origins <> '{}'"
 	},
 	{
@@ -406,11 +410,12 @@ run_checks(ZodanJob *job, const Check *checks, int nchecks)
 		if (calls[i].error && calls[i].sqlstate != ERRCODE_UNDEFINED_TABLE &&
 			calls[i].sqlstate != ERRCODE_INVALID_SCHEMA_NAME)
 			zodan_check_failure(job->phase, whose[i]->name, calls[i].conn->node, calls[i].error,
-								"an answer", "Correct what the message says.");
+								"an answer", "Correct what the message says.", zodan_error_is_transient(calls[i].sqlstate));
 		for (int row = 0; result && row < PQntuples(result); row++)
 			zodan_check_failure(job->phase, whose[i]->name, calls[i].conn->node,
 								zodan_redact(PQgetvalue(result, row, 0)),
-								zodan_redact(PQgetvalue(result, row, 1)), PQgetvalue(result, row, 2));
+								zodan_redact(PQgetvalue(result, row, 1)), PQgetvalue(result, row, 2),
+								PQnfields(result) > 3 && PQgetvalue(result, row, 3)[0] == 't');
 		PQclear(result);
 	}
 	pfree(calls);
@@ -422,24 +427,29 @@ check_connection(ZodanJob *job, ZodanConn *conn, const char *field)
 {
 	if (!conn->pg)
 		zodan_check_failure(job->phase, "connection", conn->node, conn->error, "a connection",
-							psprintf("Start the server or correct %s; its database must exist.", field));
+							psprintf("Start the server or correct %s; its database must exist.", field), false);
 }
 
 /*
- * Ends the request if anything was found so far.
+ * Ends the request if anything was found so far. What may pass by itself is
+ * looked at some times more, unless only the checks were asked for: a node that
+ * was restarted a moment ago needs a while to get its subscriptions going.
  */
 static void
 raise_failures(ZodanJob *job)
 {
 	int			count;
-	char	   *summary = zodan_check_summary(&count);
+	int			passing;
+	char	   *summary = zodan_check_summary(&count, &passing);
+	bool		again = count == passing && strcmp(job->req->operation, "check") != 0 &&
+		zodan_checkpoint_attempts(job->phase) <= CHECKED_AGAIN;
 
 	if (count > 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				(errcode(again ? ERRCODE_OBJECT_IN_USE : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%d %s failed:\n%s", count, count == 1 ? "check has" : "checks have", summary),
-				 errhint("SELECT node, check_name, found, expected, what_to_do FROM zodan.check_failures WHERE request_id = " INT64_FORMAT "; correct them and file the request again.",
-						 job->req->id)));
+				 errhint("SELECT node, check_name, found, expected, what_to_do FROM zodan.check_failures WHERE request_id = " INT64_FORMAT "; %s.",
+						 job->req->id, again ? "they may pass by themselves, and are checked again" : "correct them and file the request again")));
 }
 
 /*
@@ -460,7 +470,7 @@ zodan_check_versions(ZodanJob *job)
 	{
 		if (ZODAN_SOURCE(job)->conn.pg)
 			zodan_check_failure(job->phase, "engine_version", ZODAN_SOURCE(job)->name, "neither",
-								"the extension spock or pglogical", "Name a node of the cluster as the source.");
+								"the extension spock or pglogical", "Name a node of the cluster as the source.", false);
 		raise_failures(job);
 	}
 	run_checks(job, version_checks, lengthof(version_checks));
@@ -470,7 +480,7 @@ zodan_check_versions(ZodanJob *job)
 		if (tools)
 			zodan_check_failure(job->phase, "programs", "the coordinator", tools,
 								psprintf("pg_dump and pg_restore of PostgreSQL %d, as the new node is", job->new_conn.version / 10000),
-								"Install them and set zodan.bindir to their directory.");
+								"Install them and set zodan.bindir to their directory.", false);
 	}
 	zodan_job_detail(job, 1, psprintf("%s; existing nodes: %s", job->engine->name, zodan_cluster_names(job)));
 }
@@ -494,7 +504,8 @@ zodan_check_prerequisites(ZodanJob *job)
 		zodan_call_all(&call, 1, zodan_remote_timeout());
 		if (call.error)
 			zodan_check_failure(job->phase, "pg_walinspect", call.conn->node, call.error,
-								"the library of pg_walinspect", "Install the server's contrib modules on this node.");
+								"the library of pg_walinspect", "Install the server's contrib modules on this node.",
+								zodan_error_is_transient(call.sqlstate));
 		PQclear(call.result);
 	}
 	raise_failures(job);
