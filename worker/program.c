@@ -147,6 +147,21 @@ require_answer(const ZodanProgram *command)
 }
 
 /*
+ * What kind of error a program has told of, which a node has told it, or which
+ * it has seen itself: a lost connection, a lock that it didn't get in time, or
+ * something that stays as it is.
+ */
+static int
+program_sqlstate(const char *text, int status)
+{
+	if (strstr(text, "connection") || WIFSIGNALED(status))
+		return ERRCODE_CONNECTION_FAILURE;
+	if (strstr(text, "canceling statement"))
+		return ERRCODE_QUERY_CANCELED;
+	return ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
+}
+
+/*
  * Runs the program to its end and returns what it has printed. How long that
  * takes depends on the data, so there is no deadline as long as the node is
  * there; it ends if we are asked to. An error of the program's is raised with
@@ -236,13 +251,10 @@ zodan_program_run(ZodanProgram *command)
 		/* the statement may hold the password of a user mapping, say */
 		if (statement)
 			*statement = '\0';
-
-		/* what it says comes from a node or from itself: both are worth trying again if it is the connection */
 		while (text[0] && text[strlen(text) - 1] == '\n')
 			text[strlen(text) - 1] = '\0';
 		ereport(ERROR,
-				(errcode(strstr(text, "connection") || WIFSIGNALED(status) ?
-						 ERRCODE_CONNECTION_FAILURE : ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				(errcode(program_sqlstate(text, status)),
 				 errmsg("%s%s failed: %s", command->conn ? psprintf("node \"%s\": ", command->conn->node) : "",
 						last_dir_separator(command->argv[0]) + 1, text)));
 	}

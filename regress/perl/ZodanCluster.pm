@@ -335,10 +335,11 @@ sub checksums
 		 WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'spock', 'pglogical', 'zodan')
 		   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 		 ORDER BY 1});
-	return join '', map {
-		my $t = $_;
-		"$t " . $self->psql($name, "SELECT count(*), coalesce(sum(('x' || substr(md5(t::text), 1, 15))::bit(60)::bigint::numeric), 0) FROM ONLY $t AS t") . "\n"
+	my @sums = map {
+		'SELECT ' . q_($_) . " || ' ' || count(*) || '|' || coalesce(sum(('x' || substr(md5(t::text), 1, 15))::bit(60)::bigint::numeric), 0) FROM ONLY $_ AS t"
 	} split /\n/, $tables;
+	return '' unless @sums;
+	return $self->psql($name, 'SELECT line FROM (' . join(' UNION ALL ', @sums) . ') AS x (line) ORDER BY line COLLATE "C"') . "\n";
 }
 
 # tables that differ between any two nodes: '' if none

@@ -175,7 +175,7 @@ is($c->psql($_, "SELECT count(*) FROM $e.node WHERE node_name = 'n4'"), '0', "$_
 
 # ---------- retry, and an error that trying again does not mend ----------
 
-$c->failpoints('c', 'error bookmark_peers:begin');
+$c->failpoints('c', 'error sync_peers_to_source:%');
 $id = $c->request(new => 'n4', on => 'c');
 put_off($id, "state = 'retrying'");
 like(status($id, 'last_error'), qr/failpoint/, 'an error that passes');
@@ -185,6 +185,7 @@ is(status($id, 'state'), 'retrying', 'it waits for its time');
 $c->queue('c', "SELECT zodan.retry($id)");
 $go = $c->wait_failpoint('c', 'copy_schema:begin');
 ok(1, 'zodan.retry lets it go on at once');
+$c->failpoints('c', '');
 $c->psql('n4', 'CREATE TABLE public.item ()');
 $go->();
 is($c->wait_for($id), 'failed', 'what is in the way makes it fail');
@@ -233,20 +234,17 @@ sub stall
 }
 
 $c->failpoints('c', 'wait copy_schema:after_effect:slot');
-$id = $c->request(new => 'n5', on => 'c', src_dsn => $c->dsn('n1') =~ s/port=\d+/port=$port/r, sync_timeout => '10 s', copy_jobs => 1);
+$id = $c->request(new => 'n5', on => 'c', src_dsn => $c->dsn('n1') =~ s/port=\d+/port=$port/r, sync_timeout => '30 s', copy_jobs => 1);
 $go = $c->wait_failpoint('c', 'copy_schema:after_effect:slot');
 $c->failpoints('c', '');
 $lock = $c->session('n1', 'BEGIN', 'LOCK TABLE item');
 $go->();
-my $dump = "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name LIKE 'zodan%child%' AND wait_event_type = 'Lock'";
-$c->server('n1')->poll_query_until('inventory', $dump);
+$c->server('n1')->poll_query_until('inventory', "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name LIKE 'zodan%child%' AND wait_event_type = 'Lock'");
 is(wait_keepalives('3 3'), '3 3', 'the request, its snapshot and pg_dump each notice when packets vanish');
-ok($c->server('n1')->poll_query_until('inventory', "$dump AND query_start < now() - interval '15 s'"), 'pg_dump may wait for longer than sync_timeout');
-is(status($id, 'state, attempt'), 'running|1', 'as long as the source answers');
 $gate = $c->hold_gate('n5');
 outage($id, 'n1', down => sub { stall($lock) }, up => sub { $proxy->move });
 like($c->queue('c', "SELECT string_agg(message, E'\n') FROM zodan.events WHERE request_id = $id AND level = 'error'"),
-	qr/node "n1": no answer within 10000 ms, while pg_dump waits for it/, 'pg_dump is not waited for for ever');
+	qr/node "n1": no answer within 30000 ms, while pg_dump waits for it/, 'pg_dump is not waited for for ever');
 $c->wait_gate('n5');
 outage($id, 'n1', down => sub { stall($gate) }, up => sub { $proxy->move });
 is($c->wait_for($id), 'done', 'the request ends done');
