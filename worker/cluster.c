@@ -476,10 +476,21 @@ end_predecessors(ZodanConn *conn)
 /*
  * Takes the lock that only one request may hold on each node at a time, on
  * all that could be reached. It is held by our sessions, so it ends with us.
+ * Where two of them are in one database, by a wrong DSN, one of them has it.
  */
 void
 zodan_cluster_lock(ZodanJob *job)
 {
+	static const char *const query =
+	"SELECT pg_catalog.pg_try_advisory_lock($1::int, 0) OR EXISTS"
+	" (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_locks own USING (pid, database)"
+	"   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
+	"     AND l.classid = $1::pg_catalog.oid AND l.objid = 0"
+	"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+	"     AND own.locktype = 'advisory' AND own.objsubid = 2"
+	"     AND own.classid = $2::pg_catalog.oid AND own.objid = $3::pg_catalog.oid)";
+	char	   *process = psprintf("%d", ZODAN_LOCK_PROCESS);
+
 	for (int i = 0; i <= job->nmembers; i++)
 	{
 		ZodanConn  *conn = conn_of(job, i);
@@ -489,7 +500,7 @@ zodan_cluster_lock(ZodanJob *job)
 		if (!conn->pg)
 			continue;
 		end_predecessors(conn);
-		got = zodan_value(conn, "SELECT pg_catalog.pg_try_advisory_lock($1::int, 0)", 1, key);
+		got = zodan_value(conn, query, 3, key, process, zodan_remote_process());
 		if (got[0] != 't')
 		{
 			char	   *who = zodan_value(conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"

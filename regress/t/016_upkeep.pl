@@ -40,7 +40,7 @@ sub launchers
 
 # ---------- a launcher is missing; pg_cron ----------
 
-my $id = $c->request(new => 'n3');
+my $id = $c->request(new => 'n3', not_before => '2999-01-01');
 is(launchers(), '0', 'there is no launcher');
 SKIP:
 {
@@ -66,6 +66,7 @@ SKIP:
 }
 is($n3->safe_psql('postgres', 'SELECT zodan.upkeep()'), $cron ? '(0,f,0)' : '(0,t,0)', 'by hand it starts one if there is none');
 is(launchers(), '1', 'there is a launcher');
+$n3->safe_psql('postgres', "UPDATE zodan.requests SET not_before = NULL WHERE id = $id; SELECT zodan.wake()");
 is($c->wait_for($id), 'done', 'which does what was waiting');
 push @{ $c->{order} }, 'n3';
 
