@@ -8,6 +8,9 @@
 
 #include "utils/builtins.h"
 
+/* how long the reader of a slot is waited for */
+#define READER_LEAVES_MS	10000
+
 static const ZodanEngine *const engines[] = {&zodan_engine_spock, &zodan_engine_pglogical};
 
 const ZodanEngine *
@@ -89,10 +92,34 @@ zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name, 
 						name, dsn, location, country, info));
 }
 
+/*
+ * Drops a node's entry. The engine doesn't as long as a slot there is in use,
+ * and the reader of one whose subscription has just been dropped, or was just
+ * being set up, takes a moment to leave.
+ */
 void
 zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	PQclear(zodan_query(conn, engine->node_drop, 1, name));
+	ZodanDeadline deadline = zodan_deadline(READER_LEAVES_MS);
+
+	for (;;)
+	{
+		ZodanCall	call = {.conn = conn,.sql = engine->node_drop,.nparams = 1,.params = {name}};
+
+		zodan_call_all(&call, 1, zodan_remote_timeout());
+		PQclear(call.result);
+		if (!call.error)
+			return;
+		if (call.sqlstate != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE && call.sqlstate != ERRCODE_OBJECT_IN_USE)
+			zodan_raise(&call);
+		if (zodan_deadline_passed(deadline))
+		{
+			/* it may yet do so */
+			call.sqlstate = ERRCODE_OBJECT_IN_USE;
+			zodan_raise(&call);
+		}
+		zodan_sleep(50);
+	}
 }
 
 bool

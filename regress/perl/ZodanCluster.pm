@@ -610,9 +610,11 @@ sub fault
 	# what its processes held is free only when the last one has gone
 	for (1 .. 100)
 	{
-		last if $server->start(fail_ok => 1);
+		last if PostgreSQL::Test::Utils::system_log($server->config_data('--bindir') . '/pg_ctl', '--wait',
+			'--pgdata', $server->data_dir, '--log', $server->logfile, 'start') == 0;
 		usleep(200_000);
 	}
+	$server->_update_pid(1);
 	$server->poll_query_until('postgres', 'SELECT true') or die "$name doesn't start";
 	$kept->{writer} = $kept->{start}->() if $kept;
 	return;
