@@ -3,7 +3,7 @@
 #   make, make install, make installcheck   as with any extension
 #   make demo            a fourth node joins three that keep writing
 #   make check           all tests; make check-WORD: those with WORD in their name
-#   make check-all       the same, with every fault at every point of a join: takes hours
+#   make check-all       these and the nightly ones, with every fault at every point of a join: takes hours
 #   make soak            nodes come and go while servers die, for MINUTES=30
 #   make bench           how long a join takes, and what it costs
 #   FAILPOINTS=1         builds with points where tests can make a request fail

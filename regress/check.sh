@@ -11,7 +11,7 @@
 # /opt/*/bin/pg_config that have it. A test's name is SERVER:TEST; "tree"
 # instead of a server stands for what is found by reading the sources.
 # CHECK_JOBS is the number of tests that run at a time: 1, since some need the
-# machine for themselves.
+# machine for themselves. With ZODAN_FAULTS those of regress/nightly are run, too.
 set -eu
 
 servers=$ZODAN_SCRATCH/servers
@@ -86,7 +86,7 @@ tests=$(
 	do
 		server=${server##*/}
 		[ "$server" = spock ] || printf '%s\n' "$server:build" "$server:sql"
-		for file in regress/t/*.pl
+		for file in regress/t/*.pl ${ZODAN_FAULTS:+regress/nightly/*.pl}
 		do
 			case $file in */000_*) ;; *) echo "$server:${file#regress/}" ;; esac
 		done
