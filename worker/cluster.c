@@ -462,7 +462,7 @@ end_predecessors(ZodanConn *conn)
 	char	   *session = psprintf("%d", ZODAN_LOCK_SESSION);
 	char	   *process = psprintf("%d", ZODAN_LOCK_PROCESS);
 
-	while (zodan_value(conn, query, 5, zodan_remote_child(), session, zodan_remote_token(), process, zodan_remote_process()))
+	while (zodan_value(conn, query, 5, zodan_session_child(), session, zodan_session_token(), process, zodan_session_process()))
 	{
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
@@ -500,7 +500,7 @@ zodan_cluster_lock(ZodanJob *job)
 		if (!conn->pg)
 			continue;
 		end_predecessors(conn);
-		got = zodan_value(conn, query, 3, key, process, zodan_remote_process());
+		got = zodan_value(conn, query, 3, key, process, zodan_session_process());
 		if (got[0] != 't')
 		{
 			char	   *who = zodan_value(conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"

@@ -106,7 +106,7 @@ zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 	{
 		ZodanCall	call = {.conn = conn,.sql = engine->node_drop,.nparams = 1,.params = {name}};
 
-		zodan_call_all(&call, 1, zodan_remote_timeout());
+		zodan_call_all(&call, 1, zodan_statement_timeout());
 		PQclear(call.result);
 		if (!call.error)
 			return;
@@ -191,7 +191,7 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 		if (!seen)
 			n += sub_create_calls(engine, subs, nsubs, i, &calls[n]);
 	}
-	zodan_call_all(calls, n, zodan_remote_timeout());
+	zodan_call_all(calls, n, zodan_statement_timeout());
 	zodan_raise_any(calls, n);
 	for (int i = 0; i < n; i++)
 		PQclear(calls[i].result);
@@ -210,7 +210,7 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 		calls[i].params[0] = subs[i].name;
 		calls[i].params[1] = subs[i].slot;
 	}
-	zodan_call_all(calls, nsubs, zodan_remote_timeout());
+	zodan_call_all(calls, nsubs, zodan_statement_timeout());
 	zodan_raise_any(calls, nsubs);
 	for (int i = 0; i < nsubs; i++)
 	{

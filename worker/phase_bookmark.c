@@ -108,7 +108,7 @@ zodan_set_markers(ZodanJob *job, int snapshot)
 		waits[i].slot = m->slot_for_source;
 		waits[i].lsn = lsns[i];
 	}
-	zodan_wait_confirmed(waits, n, zodan_remote_timeout(), zodan_report);
+	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
 }
 
 /*

@@ -401,7 +401,7 @@ run_checks(ZodanJob *job, const Check *checks, int nchecks)
 			whose[n++] = check;
 		}
 	}
-	zodan_call_all(calls, n, zodan_remote_timeout());
+	zodan_call_all(calls, n, zodan_statement_timeout());
 	for (int i = 0; i < n; i++)
 	{
 		PGresult   *result = calls[i].result;
@@ -501,7 +501,7 @@ zodan_check_prerequisites(ZodanJob *job)
 
 		if (!call.conn->pg)
 			continue;
-		zodan_call_all(&call, 1, zodan_remote_timeout());
+		zodan_call_all(&call, 1, zodan_statement_timeout());
 		if (call.error)
 			zodan_check_failure(job->phase, "pg_walinspect", call.conn->node, call.error,
 								"the library of pg_walinspect", "Install the server's contrib modules on this node.",

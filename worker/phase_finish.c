@@ -15,7 +15,7 @@ void
 zodan_monitor_lag(ZodanJob *job)
 {
 	int			n = job->nmembers;
-	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * n);
 	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * n);
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
@@ -85,7 +85,7 @@ list_subscriptions(ZodanJob *job)
 		calls[i].conn = i < job->nmembers ? &job->members[i].conn : &job->new_conn;
 		calls[i].sql = query;
 	}
-	zodan_call_all(calls, job->nmembers + 1, zodan_remote_timeout());
+	zodan_call_all(calls, job->nmembers + 1, zodan_statement_timeout());
 	zodan_raise_any(calls, job->nmembers + 1);
 	for (int i = 0; i <= job->nmembers; i++)
 	{

@@ -19,7 +19,7 @@ zodan_fence(ZodanJob *job)
 	" WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend'"
 	"   AND NOT r.rolsuper";
 	ZodanConn  *conn = &job->new_conn;
-	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	ZodanEffect *fence = zodan_effect_intent(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
 
 	/* what it was must be known before it's changed */

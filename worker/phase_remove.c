@@ -129,7 +129,7 @@ zodan_drain_node(ZodanJob *job)
 	zodan_markers(&conn, 1, &marker);
 	for (int i = 0; i < n; i++)
 		waits[i].lsn = marker;
-	zodan_wait_confirmed(waits, n, zodan_remote_timeout(), zodan_report);
+	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
 	zodan_job_detail(job, 1, psprintf("%s have all that was written on node %s", zodan_cluster_names(job), conn->node));
 }
 

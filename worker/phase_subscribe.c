@@ -68,7 +68,7 @@ catch_up(ZodanJob *job, XLogRecPtr *marker)
 	TimestampTz started = GetCurrentTimestamp();
 
 	zodan_markers(&conn, 1, &wait.lsn);
-	zodan_wait_confirmed(&wait, 1, zodan_remote_timeout(), zodan_report);
+	zodan_wait_confirmed(&wait, 1, zodan_statement_timeout(), zodan_report);
 	if (marker)
 		*marker = wait.lsn;
 	return (GetCurrentTimestamp() - started) / 1000;
@@ -118,7 +118,7 @@ static XLogRecPtr
 cut_stream(ZodanJob *job, XLogRecPtr window, XLogRecPtr marker)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	ZodanResume applied = {.node = source->name,.ids = {"*", NULL},.lsn = marker};
 
 	PQclear(zodan_query(&job->new_conn, job->engine->sub_disable, 1, source->sub_first));
@@ -265,7 +265,7 @@ zodan_advance_slots(ZodanJob *job)
 static void
 wait_replicating(ZodanJob *job, ZodanConn *subscriber, const char *sub)
 {
-	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 
 	for (;;)
 	{
@@ -331,7 +331,7 @@ zodan_enable_subscriptions(ZodanJob *job)
 		.provider = &job->members[i].conn,.subscriber = job->req->new_node_name,
 			.slot = job->members[i].slot_in,.lsn = lsns[i]
 	};
-	zodan_wait_confirmed(waits, n, zodan_remote_timeout(), zodan_report);
+	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
 	for (int i = 0; i < n; i++)
 		wait_replicating(job, &job->new_conn, job->members[i].sub_in);
 	zodan_job_detail(job, 1, psprintf("the new node replicates from %s", zodan_cluster_names(job)));
@@ -375,7 +375,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 		calls[i].nparams = 1;
 		calls[i].params[0] = psprintf("{%s}", m->sub_out);
 	}
-	zodan_call_all(calls, n, zodan_remote_timeout());
+	zodan_call_all(calls, n, zodan_statement_timeout());
 	zodan_raise_any(calls, n);
 
 	zodan_markers(&new_conn, 1, &marker);
@@ -385,7 +385,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 		.provider = new_conn,.subscriber = job->members[i].name,
 			.slot = job->members[i].slot_out,.lsn = marker
 	};
-	zodan_wait_confirmed(waits, n, zodan_remote_timeout(), zodan_report);
+	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
 	for (int i = 0; i < n; i++)
 		wait_replicating(job, &job->members[i].conn, job->members[i].sub_out);
 	zodan_job_detail(job, 1, psprintf("%s replicate from the new node", zodan_cluster_names(job)));

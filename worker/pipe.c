@@ -111,7 +111,7 @@ zodan_pipe_start(ZodanPipe *pipe, const char *copy_out, const char *copy_in)
 	pipe->state = PIPE_STARTING;
 	pipe->bytes = pipe->rows_read = pipe->rows_written = 0;
 	pipe->from_ready = pipe->to_ready = pipe->blocked = false;
-	pipe->stalled = zodan_deadline(zodan_remote_timeout());
+	pipe->stalled = zodan_deadline(zodan_statement_timeout());
 }
 
 /*
@@ -233,12 +233,12 @@ zodan_pipe_step(ZodanPipe *pipe)
 	}
 
 	if (pipe->bytes != before || pipe->state != state_before)
-		pipe->stalled = zodan_deadline(zodan_remote_timeout());
+		pipe->stalled = zodan_deadline(zodan_statement_timeout());
 	else if (zodan_deadline_passed(pipe->stalled))
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("the copy from node \"%s\" to node \"%s\" has not moved for " INT64_FORMAT " ms",
-						pipe->from->node, pipe->to->node, zodan_remote_timeout())));
+						pipe->from->node, pipe->to->node, zodan_statement_timeout())));
 	return false;
 }
 

@@ -96,7 +96,7 @@ zodan_program(const char *ddl_setting, const char *program, ZodanConn *conn)
 							   " -c idle_in_transaction_session_timeout=0");
 		if (ddl_setting)
 			appendStringInfo(&options, " -c %s=off", ddl_setting);
-		zodan_program_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn->dsn, conn->pg, zodan_remote_child(),
+		zodan_program_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn->dsn, conn->pg, zodan_session_child(),
 																		options.data, &password)));
 	}
 	set_environment(command, password);
@@ -143,7 +143,7 @@ require_answer(const ZodanProgram *command)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("node \"%s\": no answer within " INT64_FORMAT " ms, while %s waits for it",
-						command->conn->node, zodan_remote_timeout(), last_dir_separator(command->argv[0]) + 1)));
+						command->conn->node, zodan_statement_timeout(), last_dir_separator(command->argv[0]) + 1)));
 }
 
 /*
@@ -175,7 +175,7 @@ zodan_program_run(ZodanProgram *command)
 	sigset_t	none;
 	sigset_t	all;
 	StringInfoData output;
-	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	int			fds[2];
 	int			status;
 	int			rc;
@@ -232,7 +232,7 @@ zodan_program_run(ZodanProgram *command)
 			if (zodan_deadline_passed(deadline))
 			{
 				require_answer(command);
-				deadline = zodan_deadline(zodan_remote_timeout());
+				deadline = zodan_deadline(zodan_statement_timeout());
 			}
 		}
 		else if (output.len + n < OUTPUT_MAX)

@@ -10,101 +10,12 @@
  */
 #include "remote.h"
 
-#include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "settings.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 
 void		(*zodan_statement_hook) (const char *node, const char *sql) = NULL;
-
-static char application[64] = "zodan_bgw";
-static char child[64] = "zodan_bgw";
-static char token[16] = "0";
-static char process[16] = "0";
-static const char *session_pins = NULL;
-static int64 statement_timeout = 60000;
-
-/*
- * What every session starts with. Nothing that a statement holds may be
- * written to the node's log, since DSNs are among the parameters.
- */
-static const char *const pins =
-"SET search_path = '';"
-"SET datestyle = 'ISO, YMD';"
-"SET intervalstyle = 'postgres';"
-"SET timezone = 'UTC';"
-"SET bytea_output = 'hex';"
-"SET extra_float_digits = 3;"
-"SET standard_conforming_strings = on;"
-"SET statement_timeout = 0;"
-"SET lock_timeout = 0;"
-"SET idle_in_transaction_session_timeout = 0;"
-"SET idle_session_timeout = 0;"
-"SET default_transaction_read_only = off;"
-"SET synchronous_commit = local;"
-"SET default_transaction_isolation = 'read committed';"
-"SET client_min_messages = warning;"
-"SELECT pg_catalog.set_config(name, '0', false)"
-"  FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';"
-/* these take a superuser, which the joins need anyway and the checks ask for */
-"SELECT pg_catalog.set_config(name, value, false)"
-"  FROM pg_catalog.pg_roles, (VALUES ('log_statement', 'none'),"
-"       ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'),"
-"       ('log_min_duration_sample', '-1'), ('log_parameter_max_length', '0'),"
-"       ('log_parameter_max_length_on_error', '0'), ('log_transaction_sample_rate', '0'))"
-"       AS pins(name, value)"
-" WHERE rolname = current_user AND rolsuper";
-
-/*
- * Says whose statements these are, by a name and a token, and how long one may
- * take, in milliseconds. Called before anything else.
- */
-void
-zodan_remote_init(const char *name, uint32 request_token, int64 timeout_ms)
-{
-	snprintf(application, sizeof(application), "zodan_bgw: %s", name);
-	snprintf(token, sizeof(token), "%u", request_token);
-	snprintf(process, sizeof(process), "%u", pg_prng_uint32(&pg_global_prng_state) & 0x7FFFFFFF);
-	snprintf(child, sizeof(child), "%s: child of %s", application, token);
-	session_pins = MemoryContextStrdup(TopMemoryContext,
-									   psprintf("%s;SELECT pg_catalog.pg_advisory_lock_shared(%d, %s),"
-												" pg_catalog.pg_advisory_lock_shared(%d, %s)",
-												pins, ZODAN_LOCK_SESSION, token, ZODAN_LOCK_PROCESS, process));
-	statement_timeout = timeout_ms;
-}
-
-/*
- * The application_name of child processes.
- */
-const char *
-zodan_remote_child(void)
-{
-	return child;
-}
-
-const char *
-zodan_remote_token(void)
-{
-	return token;
-}
-
-/*
- * What tells this process's sessions from those of the request's earlier
- * ones.
- */
-const char *
-zodan_remote_process(void)
-{
-	return process;
-}
-
-int64
-zodan_remote_timeout(void)
-{
-	return statement_timeout;
-}
 
 /* ---------- connecting ---------- */
 
@@ -159,7 +70,7 @@ start_connection(ZodanConn *conn)
 		if (!d->quick || !conn->bulk)
 			ADD(d->keyword, d->value);
 	ADD("dbname", conn->dsn);
-	ADD("application_name", application);
+	ADD("application_name", zodan_session_name());
 	ADD("client_encoding", GetDatabaseEncodingName());
 	if (conn->replication)
 		ADD("replication", "database");
@@ -205,7 +116,7 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 		if (conns[i]->pg)
 		{
 			calls[n].conn = conns[i];
-			calls[n++].sql = session_pins;
+			calls[n++].sql = zodan_session_pins();
 		}
 	zodan_call_all(calls, n, timeout_ms);
 	for (int i = 0; i < n; i++)
@@ -222,7 +133,7 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 void
 zodan_connect_all(ZodanConn **conns, int nconns)
 {
-	int64		timeout_ms = Min(zodan_connect_timeout, statement_timeout);
+	int64		timeout_ms = Min(zodan_connect_timeout, zodan_statement_timeout());
 	ZodanDeadline deadline = zodan_deadline(timeout_ms);
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * nconns);
 	ZodanConn **waiting = palloc(sizeof(ZodanConn *) * nconns);
@@ -383,7 +294,7 @@ zodan_call_start(ZodanCall *call)
 				  call->conn->error ? call->conn->error : "not connected");
 		return;
 	}
-	if (zodan_statement_hook && call->sql != session_pins)
+	if (zodan_statement_hook && call->sql != zodan_session_pins())
 		zodan_statement_hook(call->conn->node, zodan_redact(call->sql));
 	if (call->nparams)
 		ok = PQsendQueryParams(call->conn->pg, call->sql, call->nparams, NULL, call->params,
@@ -484,7 +395,7 @@ end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
 	for (int i = 0; i < ncalls; i++)
 	{
 		char	   *message = psprintf("no answer within " INT64_FORMAT " ms",
-									   timeout_ms < 0 ? statement_timeout : timeout_ms);
+									   timeout_ms < 0 ? zodan_statement_timeout() : timeout_ms);
 
 		if (calls[i].finished || (timeout_ms < 0 && calls[i].conn->pg && zodan_node_answers(calls[i].conn)))
 			continue;
@@ -505,7 +416,7 @@ end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
 void
 zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
 {
-	int64		round_ms = timeout_ms < 0 ? statement_timeout : timeout_ms;
+	int64		round_ms = timeout_ms < 0 ? zodan_statement_timeout() : timeout_ms;
 	ZodanDeadline deadline = zodan_deadline(round_ms);
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * Max(ncalls, 1));
 
@@ -567,7 +478,7 @@ query(ZodanConn *conn, const char *sql, int nparams, va_list args)
 
 	for (int i = 0; i < nparams; i++)
 		call.params[i] = va_arg(args, const char *);
-	zodan_call_all(&call, 1, statement_timeout);
+	zodan_call_all(&call, 1, zodan_statement_timeout());
 	zodan_raise_any(&call, 1);
 	return call.result;
 }

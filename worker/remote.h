@@ -8,6 +8,7 @@
 #include "compat.h"
 
 #include "dsn.h"
+#include "session.h"
 #include "wait.h"
 
 #define ZODAN_MAX_PARAMS	13
@@ -47,21 +48,6 @@ typedef struct ZodanCall
 
 /* For the log of all remote statements; NULL: none is kept */
 extern void (*zodan_statement_hook) (const char *node, const char *sql);
-
-/*
- * By these the sessions of a request can be found on a node: those of the
- * worker itself hold two advisory locks, whose second keys are the request's
- * token and a number of the process's own; those of its child processes have
- * the token in their name.
- */
-#define ZODAN_LOCK_SESSION	2053071973
-#define ZODAN_LOCK_PROCESS	2053071975
-
-extern void zodan_remote_init(const char *name, uint32 token, int64 timeout_ms);
-extern const char *zodan_remote_child(void);
-extern const char *zodan_remote_token(void);
-extern const char *zodan_remote_process(void);
-extern int64 zodan_remote_timeout(void);
 
 extern void zodan_connect_all(ZodanConn **conns, int nconns);
 extern void zodan_connect(ZodanConn *conn);

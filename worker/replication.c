@@ -60,7 +60,7 @@ zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin)
 		calls[i].params[0] = slots[i].name;
 		calls[i].params[1] = plugin;
 	}
-	zodan_call_all(calls, nslots, zodan_remote_timeout());
+	zodan_call_all(calls, nslots, zodan_statement_timeout());
 	zodan_raise_any(calls, nslots);
 	for (int i = 0; i < nslots; i++)
 	{
@@ -76,7 +76,7 @@ zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin)
 void
 zodan_slot_drop(ZodanConn *conn, const char *slot)
 {
-	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	int			poll_ms = POLL_FIRST_MS;
 
 	for (;;)
@@ -164,7 +164,7 @@ zodan_origin_in_use(ZodanConn *conn, const char *origin)
 
 	call.sql = "SELECT pg_catalog.pg_replication_origin_session_setup($1)";
 	call.params[0] = origin;
-	zodan_call_all(&call, 1, zodan_remote_timeout());
+	zodan_call_all(&call, 1, zodan_statement_timeout());
 	if (call.error && call.sqlstate == ERRCODE_OBJECT_IN_USE)
 		return true;
 	zodan_raise_any(&call, 1);
@@ -202,7 +202,7 @@ zodan_markers(ZodanConn **conns, int nconns, XLogRecPtr *lsns)
 		calls[i].conn = conns[i];
 		calls[i].sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'marker')";
 	}
-	zodan_call_all(calls, nconns, zodan_remote_timeout());
+	zodan_call_all(calls, nconns, zodan_statement_timeout());
 	zodan_raise_any(calls, nconns);
 	for (int i = 0; i < nconns; i++)
 	{
@@ -229,7 +229,7 @@ look_at_slots(ZodanConfirm *waits, int nwaits)
 		calls[n].params[0] = waits[i].slot;
 		whose[n++] = &waits[i];
 	}
-	zodan_call_all(calls, n, zodan_remote_timeout());
+	zodan_call_all(calls, n, zodan_statement_timeout());
 	zodan_raise_any(calls, n);
 	for (int i = 0; i < n; i++)
 	{
@@ -338,7 +338,7 @@ void
 zodan_snapshot_open(ZodanSnapshot *snapshot, ZodanConn *control, const char *slot,
 					bool temporary, const char *plugin, void (*report) (const char *))
 {
-	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	ZodanDeadline next_report = zodan_deadline(1000);
 	ZodanCall	call = {.conn = &snapshot->conn};
 
@@ -362,7 +362,7 @@ zodan_snapshot_open(ZodanSnapshot *snapshot, ZodanConn *control, const char *slo
 				ereport(ERROR,
 						(errcode(ERRCODE_QUERY_CANCELED),
 						 errmsg("no snapshot on node \"%s\" within " INT64_FORMAT " ms: it waits for %s",
-								control->node, zodan_remote_timeout(), who ? who : "transactions that write"),
+								control->node, zodan_statement_timeout(), who ? who : "transactions that write"),
 						 errhint("End that transaction; the request goes on by itself.")));
 			next_report = zodan_deadline(1000);
 		}

@@ -391,7 +391,7 @@ load_job(int64 request_id, int64 timeout_ms)
 	ZodanJob   *job = palloc0(sizeof(ZodanJob));
 
 	job->req = zodan_load_request(request_id);
-	zodan_remote_init(psprintf("request " INT64_FORMAT, request_id), job->req->token,
+	zodan_session_init(psprintf("request " INT64_FORMAT, request_id), job->req->token,
 					  timeout_ms ? timeout_ms : job->req->sync_timeout);
 	return job;
 }

@@ -216,7 +216,7 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	/* large objects: their contents don't replicate */
 	zodan_program_arg(command, "-B");
 	zodan_program_arg(command, psprintf("--snapshot=%s", snapshot));
-	zodan_program_arg(command, psprintf("--lock-wait-timeout=" INT64_FORMAT, zodan_remote_timeout()));
+	zodan_program_arg(command, psprintf("--lock-wait-timeout=" INT64_FORMAT, zodan_statement_timeout()));
 	zodan_program_arg(command, psprintf("--file=%s", unfinished));
 
 	/* only what exists, for a pattern that matches nothing is an error to some versions */
@@ -486,7 +486,7 @@ cancel_autovacuum(ZodanJob *job, const ForeignKey *key)
 static void
 check_foreign_key(ZodanJob *job, const ForeignKey *key)
 {
-	ZodanDeadline deadline = zodan_deadline(zodan_remote_timeout());
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	const char *sql;
 
 	/* several statements sent as one are one transaction; what comes of it is no news for the log */

@@ -93,7 +93,7 @@ ask(Watched *node, ZodanConn *conn, const char *sql, int nparams,...)
 	for (int i = 0; i < nparams; i++)
 		call.params[i] = va_arg(args, const char *);
 	va_end(args);
-	zodan_call_all(&call, 1, zodan_remote_timeout());
+	zodan_call_all(&call, 1, zodan_statement_timeout());
 	if (call.error)
 		found(node, psprintf("node \"%s\": %s", conn->node, call.error));
 	return call.result;
@@ -398,7 +398,7 @@ zodan_upkeep_main(Datum arg)
 	if (!zodan_lock_process(ZODAN_LOCK_UPKEEP))
 		proc_exit(0);
 
-	zodan_remote_init("upkeep", 0, ANSWER_MS);
+	zodan_session_init("upkeep", 0, ANSWER_MS);
 	nodes = list_nodes();
 	deadline = zodan_deadline(zodan_max_lag);
 	while (!look_at_all(nodes, zodan_deadline_passed(deadline)))

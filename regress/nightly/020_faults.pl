@@ -18,41 +18,19 @@ use Test::More;
 ZodanCluster::plan_or_skip();
 
 my $all = ($ENV{ZODAN_FAULTS} || '') eq 'all';
-my $c = ZodanCluster->new(nodes => 2, setup => q{
-	CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL DEFAULT 0);
-	CREATE TABLE child (id int PRIMARY KEY, item int REFERENCES item);
-	CREATE INDEX ON child (item);
-	CREATE SEQUENCE s;
-	COMMENT ON TABLE item IS 'an item';
-	INSERT INTO item SELECT i FROM generate_series(1, 4000) AS i;
-	INSERT INTO child SELECT i, i FROM generate_series(1, 4000) AS i;
-});
+my $c = ZodanCluster->new(nodes => 2, setup => $ZodanCluster::family);
 $c->add_server('c');
 my $directory = $c->server('c')->data_dir . '/zodan_failpoints';
 
 for my $name (qw(n1 n2))
 {
 	my $k = substr($name, 1) - 1;
-	$c->keep_writing($name, qq{
-		\\set i random(0, 1999)
-		\\set new random(1, 1000000)
-		BEGIN;
-		UPDATE item SET n = n + 1 WHERE id = :i * 2 + $k;
-		INSERT INTO item VALUES (10000000 * ($k + 1) + :new) ON CONFLICT (id) DO UPDATE SET n = item.n + 1;
-		INSERT INTO child VALUES (10000000 * ($k + 1) + :new, 10000000 * ($k + 1) + :new) ON CONFLICT DO NOTHING;
-		DELETE FROM child WHERE id = 10000000 * ($k + 1) + :new AND :new % 3 = 0;
-		COMMIT;
-	}, '--client=1', '--rate=50');
+	$c->keep_writing($name, ZodanCluster::family_script($k), '--client=1', '--rate=50');
 }
 $c->add_server('n3');
 is($c->join_node('n3', on => 'c'), 'done', 'a join without a fault');
 
-sub kinds
-{
-	my ($id) = @_;
-	return $c->queue('c', "SELECT string_agg(DISTINCT concat_ws(' ', e.kind, e.state), ', ') FROM zodan.effects e WHERE request_id = $id");
-}
-my $kinds = kinds(1);
+my $kinds = $c->kinds('c', 1);
 my %phase_no = map { split /\|/ } split /\n/, $c->queue('c', 'SELECT phase, phase_no FROM zodan.phases()');
 
 my $turn = 0;
@@ -92,7 +70,7 @@ for my $victim (qw(c n1 n2 new))
 	cmp_ok($died, '>=', 4, 'it died often enough');
 	diag(sprintf '%s: %s died %d times, %s attempts', $ZodanCluster::engine, $victim, $died,
 		$c->queue('c', "SELECT attempt FROM zodan.status WHERE request_id = $id"));
-	is(kinds($id), $kinds, 'the same things were made, and undone, as without a fault');
+	is($c->kinds('c', $id), $kinds, 'the same things were made, and undone, as without a fault');
 	is($c->leftovers($id), '', 'nothing is left over');
 	$turn++;
 }

@@ -589,6 +589,41 @@ sub keep_writing
 	return;
 }
 
+# structure and rows for tests in which processes or servers die: parents and
+# children, an index, a sequence, a comment
+our $family = q{
+	CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL DEFAULT 0);
+	CREATE TABLE child (id int PRIMARY KEY, item int REFERENCES item);
+	CREATE INDEX ON child (item);
+	CREATE SEQUENCE s;
+	COMMENT ON TABLE item IS 'an item';
+	INSERT INTO item SELECT i FROM generate_series(1, 4000) AS i;
+	INSERT INTO child SELECT i, i FROM generate_series(1, 4000) AS i;
+};
+
+# a writer's script for these, which never conflicts with that of another node; $k: 0 or 1
+sub family_script
+{
+	my ($k) = @_;
+	return qq{
+		\\set i random(0, 1999)
+		\\set new random(1, 1000000)
+		BEGIN;
+		UPDATE item SET n = n + 1 WHERE id = :i * 2 + $k;
+		INSERT INTO item VALUES (10000000 * ($k + 1) + :new) ON CONFLICT (id) DO UPDATE SET n = item.n + 1;
+		INSERT INTO child VALUES (10000000 * ($k + 1) + :new, 10000000 * ($k + 1) + :new) ON CONFLICT DO NOTHING;
+		DELETE FROM child WHERE id = 10000000 * ($k + 1) + :new AND :new % 3 = 0;
+		COMMIT;
+	};
+}
+
+# the kinds of things that a request on $on has made, and what became of them
+sub kinds
+{
+	my ($self, $on, $id) = @_;
+	return $self->queue($on, "SELECT string_agg(DISTINCT concat_ws(' ', e.kind, e.state), ', ') FROM zodan.effects e WHERE request_id = $id");
+}
+
 # ends such a writer; returns whether it has written since its last start. It may have been ended by others
 sub end_writing
 {

@@ -14,40 +14,18 @@ use Test::More;
 
 ZodanCluster::plan_or_skip();
 
-my $c = ZodanCluster->new(nodes => 2, setup => q{
-	CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL DEFAULT 0);
-	CREATE TABLE child (id int PRIMARY KEY, item int REFERENCES item);
-	CREATE INDEX ON child (item);
-	CREATE SEQUENCE s;
-	COMMENT ON TABLE item IS 'an item';
-	INSERT INTO item SELECT i FROM generate_series(1, 4000) AS i;
-	INSERT INTO child SELECT i, i FROM generate_series(1, 4000) AS i;
-});
+my $c = ZodanCluster->new(nodes => 2, setup => $ZodanCluster::family);
 $c->add_server('c', conf => "restart_after_crash = on\n");
 my $coordinator = $c->server('c');
 my @writers = map {
 	my $k = substr($_, 1) - 1;
-	$c->start_writer($_, qq{
-		\\set i random(0, 1999)
-		\\set new random(1, 1000000)
-		BEGIN;
-		UPDATE item SET n = n + 1 WHERE id = :i * 2 + $k;
-		INSERT INTO item VALUES (10000000 * ($k + 1) + :new) ON CONFLICT (id) DO UPDATE SET n = item.n + 1;
-		INSERT INTO child VALUES (10000000 * ($k + 1) + :new, 10000000 * ($k + 1) + :new) ON CONFLICT DO NOTHING;
-		DELETE FROM child WHERE id = 10000000 * ($k + 1) + :new AND :new % 3 = 0;
-		COMMIT;
-	}, '--client=1', '--rate=50')
+	$c->start_writer($_, ZodanCluster::family_script($k), '--client=1', '--rate=50')
 } qw(n1 n2);
 
 # what a join without a crash leaves behind
 $c->add_server('n3');
 is($c->join_node('n3', on => 'c'), 'done', 'a join without a crash');
-sub kinds
-{
-	my ($id) = @_;
-	return $c->queue('c', "SELECT string_agg(DISTINCT concat_ws(' ', e.kind, e.state), ', ') FROM zodan.effects e WHERE request_id = $id");
-}
-my $kinds = kinds(1);
+my $kinds = $c->kinds('c', 1);
 
 $c->add_server('n4');
 $c->failpoints('c', 'kill %');
@@ -80,7 +58,7 @@ for my $kind (split /\n/, $c->queue('c', "SELECT DISTINCT kind FROM zodan.effect
 }
 diag(sprintf '%s: killed at %d points, %s attempts', $ZodanCluster::engine, scalar keys %hit,
 	$c->queue('c', "SELECT attempt FROM zodan.status WHERE request_id = $id"));
-is(kinds($id), $kinds, 'the same things were made, and undone, as without a crash');
+is($c->kinds('c', $id), $kinds, 'the same things were made, and undone, as without a crash');
 is($c->leftovers($id), '', 'nothing is left over');
 is(scalar(grep { $_ == 0 } map { $c->stop_writer($_) } @writers), 0, 'the nodes were written all the time');
 $c->settle;

@@ -1,0 +1,114 @@
+/*
+ * session.c
+ *		What the sessions of this process have in common: whose they are, what
+ *		each starts with, and how long a statement may take.
+ */
+#include "session.h"
+
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+
+static char application[64] = "zodan_bgw";
+static char child[64] = "zodan_bgw";
+static char token[16] = "0";
+static char process[16] = "0";
+static const char *session_pins = NULL;
+static int64 statement_timeout = 60000;
+
+/*
+ * What every session starts with. Nothing that a statement holds may be
+ * written to the node's log, since DSNs are among the parameters.
+ */
+static const char *const pins =
+"SET search_path = '';"
+"SET datestyle = 'ISO, YMD';"
+"SET intervalstyle = 'postgres';"
+"SET timezone = 'UTC';"
+"SET bytea_output = 'hex';"
+"SET extra_float_digits = 3;"
+"SET standard_conforming_strings = on;"
+"SET statement_timeout = 0;"
+"SET lock_timeout = 0;"
+"SET idle_in_transaction_session_timeout = 0;"
+"SET idle_session_timeout = 0;"
+"SET default_transaction_read_only = off;"
+"SET synchronous_commit = local;"
+"SET default_transaction_isolation = 'read committed';"
+"SET client_min_messages = warning;"
+"SELECT pg_catalog.set_config(name, '0', false)"
+"  FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';"
+/* these take a superuser, which the joins need anyway and the checks ask for */
+"SELECT pg_catalog.set_config(name, value, false)"
+"  FROM pg_catalog.pg_roles, (VALUES ('log_statement', 'none'),"
+"       ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'),"
+"       ('log_min_duration_sample', '-1'), ('log_parameter_max_length', '0'),"
+"       ('log_parameter_max_length_on_error', '0'), ('log_transaction_sample_rate', '0'))"
+"       AS pins(name, value)"
+" WHERE rolname = current_user AND rolsuper";
+
+/*
+ * Says whose statements these are, by a name and a token, and how long one may
+ * take, in milliseconds. Called before anything else.
+ */
+void
+zodan_session_init(const char *name, uint32 request_token, int64 timeout_ms)
+{
+	snprintf(application, sizeof(application), "zodan_bgw: %s", name);
+	snprintf(token, sizeof(token), "%u", request_token);
+	snprintf(process, sizeof(process), "%u", pg_prng_uint32(&pg_global_prng_state) & 0x7FFFFFFF);
+	snprintf(child, sizeof(child), "%s: child of %s", application, token);
+	session_pins = MemoryContextStrdup(TopMemoryContext,
+									   psprintf("%s;SELECT pg_catalog.pg_advisory_lock_shared(%d, %s),"
+												" pg_catalog.pg_advisory_lock_shared(%d, %s)",
+												pins, ZODAN_LOCK_SESSION, token, ZODAN_LOCK_PROCESS, process));
+	statement_timeout = timeout_ms;
+}
+
+/*
+ * The application_name of the sessions.
+ */
+const char *
+zodan_session_name(void)
+{
+	return application;
+}
+
+/*
+ * The statements that each begins with. Pointers to them are equal.
+ */
+const char *
+zodan_session_pins(void)
+{
+	return session_pins;
+}
+
+/*
+ * The application_name of child processes.
+ */
+const char *
+zodan_session_child(void)
+{
+	return child;
+}
+
+const char *
+zodan_session_token(void)
+{
+	return token;
+}
+
+/*
+ * What tells this process's sessions from those of the request's earlier
+ * ones.
+ */
+const char *
+zodan_session_process(void)
+{
+	return process;
+}
+
+int64
+zodan_statement_timeout(void)
+{
+	return statement_timeout;
+}
