@@ -202,8 +202,8 @@ sub start_server
 	write_file("$node.password", $password{$node});
 	run('', "$bin/initdb", '-D', $dir, '-U', 'shop_admin', '-A', 'scram-sha-256', "--pwfile=$scratch/$node.password",
 		'-E', 'UTF8', '--locale=C.UTF-8', '--no-sync');
-	# a server of the newest releases has a list of the output plugins it trusts
-	my $list = `'$bin/postgres' -C output_plugin_libraries -D '$dir' 2>/dev/null`;
+	# a server of the newest releases has a list of the output plugins it trusts, and one of 18 a limit for origins
+	my ($list, $origins) = map { scalar `'$bin/postgres' -C $_ -D '$dir' 2>/dev/null` } qw(output_plugin_libraries max_active_replication_origins);
 	write_file("$node/postgresql.auto.conf", qq{
 listen_addresses = '127.0.0.1'
 port = $port{$node}
@@ -219,7 +219,7 @@ fsync = off   # nothing here has to outlive the machine
 shared_buffers = 64MB
 max_wal_size = 4GB
 log_line_prefix = '%m [%p] %a '
-}, $list =~ /\S/ ? "output_plugin_libraries = 'pgoutput, pglogical_output'\n" : '');
+}, $list =~ /\S/ ? "output_plugin_libraries = 'pgoutput, pglogical_output'\n" : '', $origins =~ /\S/ ? "max_active_replication_origins = 20\n" : '');
 	run('', "$bin/pg_ctl", '-D', $dir, '-l', "$scratch/$node.log", '-w', '-s', 'start');
 	sql($node, 'CREATE DATABASE shop', 'postgres');
 	sql($node, 'CREATE EXTENSION pglogical');

@@ -173,6 +173,7 @@ autovacuum_naptime = 10s
 } . $self->e('settings') . $self->{conf} . $conf);
 	$node->append_conf('postgresql.conf', "output_plugin_libraries = 'pgoutput, test_decoding, " . $self->e('plugin') . "'")
 	  if system_knows($node, 'output_plugin_libraries');
+	$node->append_conf('postgresql.conf', 'max_active_replication_origins = 40') if system_knows($node, 'max_active_replication_origins');
 	if ($self->{password})
 	{
 		$node->append_conf('postgresql.conf', "listen_addresses = '127.0.0.1'\nlog_statement = none\n");

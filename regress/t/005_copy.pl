@@ -17,6 +17,9 @@ my $roles = q{
 	CREATE ROLE app_owner; CREATE ROLE app_reader; CREATE ROLE "Odd Röle" LOGIN;
 	GRANT app_reader TO "Odd Röle";
 };
+# a server may have been built without it
+my $xml = `$ENV{PG_CONFIG} --configure` =~ /--with-libxml/ ? 'xml' : 'text';
+
 my $c = ZodanCluster->new(nodes => 1, sets => 'SELECT 1', setup => $roles . q{
 	-- schemas, roles' rights, extensions
 	CREATE SCHEMA app AUTHORIZATION app_owner;
@@ -65,7 +68,7 @@ my $c = ZodanCluster->new(nodes => 1, sets => 'SELECT 1', setup => $roles . q{
 		gone_1 text, n int, t text COLLATE app.c_like, v varchar(20), ch char(5), qc "char", nm name,
 		m app.mood, ms app.mood[], md app.moods, a app.address, aa app.address[], p app.positive,
 		r int4range, mr int4multirange, fr app.floatrange, b bytea, j json, jb jsonb, h hstore, hs hstore[],
-		cls regclass, prc regproc, typ regtype, typs regtype[], o oid, x xml, d numeric, ds numeric[][], f4 float4, f8 float8,
+		cls regclass, prc regproc, typ regtype, typs regtype[], o oid, x } . $xml . q{, d numeric, ds numeric[][], f4 float4, f8 float8,
 		ts timestamptz, iv interval, dt date, tm timetz, u uuid, ip inet, mac macaddr, tv tsvector, tq tsquery,
 		bits varbit, cash money, pt point, poly polygon, lsn pg_lsn, yes bool, big text, ext_big text, "Ümlaut ""q"" ' \\ , :x" text);
 	ALTER TABLE app.kinds DROP COLUMN gone_1;
