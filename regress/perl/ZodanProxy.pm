@@ -66,7 +66,10 @@ sub forward
 	my $select = IO::Select->new($listener);
 	my %other;
 
-	while (1)
+	my $parent = getppid;
+
+	# a test that has died would be waited for as long as this lives
+	while (getppid == $parent)
 	{
 		my @ready = $select->can_read(0.02);
 		if (-e $stalled)
