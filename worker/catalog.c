@@ -16,6 +16,12 @@
 /* how often somebody looks for it */
 #define LOOK_EVERY	"interval '2 s'"
 
+/* states in which nobody works on a request, but its slots may be there */
+#define IDLE		"('paused', 'failed')"
+
+/* how often somebody looks at them */
+#define WATCH_EVERY	"interval '30 s'"
+
 /*
  * Is the extension in this database?
  */
@@ -96,21 +102,26 @@ zodan_claim(int limit, const char *busy)
 }
 
 /*
- * The same for requests that wait for a node that could not be reached, and
- * whose next attempt isn't due: somebody is to look for the node. They are
- * looked at again LOOK_EVERY later, whatever becomes of that.
+ * The same for requests that only are to be looked at: for the node, where one
+ * that could not be reached is waited for and the next attempt isn't due; at
+ * its slots, where nobody works on a join that has some. They are looked at
+ * again some seconds later, whatever becomes of that.
  */
 ZodanRows *
 zodan_claim_looks(int limit, const char *busy)
 {
 	return zodan_sql("WITH due AS ("
 					 "  SELECT s.request_id FROM zodan.request_state s"
-					 "   WHERE s.state IN " WAITING
-					 "     AND s.look_at <= now() AND s.next_attempt_at > now()"
+					 "   WHERE (s.state IN " WAITING " AND s.look_at <= now() AND s.next_attempt_at > now()"
+					 "          OR s.state IN " IDLE " AND coalesce(s.look_at, '-infinity') <= now()"
+					 "             AND EXISTS (SELECT FROM zodan.requests r JOIN zodan.effects e ON e.request_id = r.id"
+					 "                          WHERE r.id = s.request_id AND r.operation = 'add_node'"
+					 "                            AND e.kind = 'slot' AND e.state <> 'undone'))"
 					 "     AND" NOBODY_RUNS_IT
 					 "   ORDER BY s.look_at LIMIT $1::int"
 					 "     FOR UPDATE OF s SKIP LOCKED)"
-					 "UPDATE zodan.request_state s SET look_at = now() + " LOOK_EVERY
+					 "UPDATE zodan.request_state s"
+					 "   SET look_at = now() + CASE WHEN s.state IN " IDLE " THEN " WATCH_EVERY " ELSE " LOOK_EVERY " END"
 					 "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
 					 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
 }
@@ -147,7 +158,7 @@ zodan_next_due_ms(void)
 								 "  FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id,"
 								 "       LATERAL (VALUES (greatest(s.next_attempt_at, CASE WHEN s.state = 'queued' THEN r.not_before END)),"
 								 "                       (s.look_at)) AS due(at)"
-								 " WHERE s.state NOT IN ('done', 'failed', 'cancelled', 'paused') AND due.at > now()", 0)->value[0][0];
+								 " WHERE s.state NOT IN ('done', 'cancelled') AND due.at > now()", 0)->value[0][0];
 
 	return text ? Max(zodan_to_int64(text), 0) : -1;
 }
@@ -281,16 +292,6 @@ zodan_asked(void)
 					 zodan_request_id)->value[0][0];
 }
 
-/*
- * Asks it of the running request ourselves, unless something is asked already.
- */
-void
-zodan_ask(const char *what, const char *reason)
-{
-	zodan_sql("UPDATE zodan.request_state SET asked = $2, reason = $3 WHERE request_id = $1::bigint AND asked IS NULL", 3,
-			  zodan_request_id, what, reason);
-}
-
 static void
 notify_progress(void)
 {
@@ -299,6 +300,53 @@ notify_progress(void)
 			  "         'phase', phase, 'phase_no', phase_no, 'phases', phases, 'percent', percent,"
 			  "         'detail', left(coalesce(detail, ''), 1500), 'at', updated_at)::text)"
 			  "  FROM zodan.status WHERE request_id = $1::bigint", 1, zodan_request_id);
+}
+
+/*
+ * Is the request in a state in which nobody works on it?
+ */
+bool
+zodan_is_idle(void)
+{
+	return zodan_is_true(zodan_one("SELECT state IN " IDLE " FROM zodan.request_state WHERE request_id = $1::bigint", 1,
+								   zodan_request_id)->value[0][0]);
+}
+
+/*
+ * Cancels the request unless somebody works on it again.
+ */
+void
+zodan_cancel_idle(const char *reason)
+{
+	ZodanRows  *rows = zodan_sql("UPDATE zodan.request_state"
+								 "   SET state = 'cancelling', asked = 'cancel', reason = $2, look_at = NULL, next_attempt_at = NULL,"
+								 "       finished_at = NULL, updated_at = clock_timestamp()"
+								 " WHERE request_id = $1::bigint AND state IN " IDLE, 2, zodan_request_id, reason);
+
+	if (rows->nrows > 0)
+		notify_progress();
+}
+
+/*
+ * Stores, of a request that nobody works on, what would break it if it went on;
+ * returns whether that's new.
+ */
+bool
+zodan_note_broken(const char *message, const char *hint)
+{
+	return zodan_sql("UPDATE zodan.request_state SET last_error = $2, hint = $3, updated_at = clock_timestamp()"
+					 " WHERE request_id = $1::bigint AND state IN " IDLE " AND last_error IS DISTINCT FROM $2", 3,
+					 zodan_request_id, message, hint)->nrows > 0;
+}
+
+/*
+ * Asks it of the running request ourselves, unless something is asked already.
+ */
+void
+zodan_ask(const char *what, const char *reason)
+{
+	zodan_sql("UPDATE zodan.request_state SET asked = $2, reason = $3 WHERE request_id = $1::bigint AND asked IS NULL", 3,
+			  zodan_request_id, what, reason);
 }
 
 void

@@ -401,26 +401,47 @@ load_job(int64 request_id, int64 timeout_ms)
  * can be reached, or NULL.
  */
 static char *
-find_missing(int64 request_id)
+find_missing(ZodanJob *job)
 {
-	ZodanJob   *job = load_job(request_id, LOOK_MS);
 	ZodanRows  *missing = zodan_missing_nodes();
 	char	   *found = NULL;
 
-	PG_TRY();
-	{
-		zodan_cluster_reach(job);
-	}
-	PG_CATCH();
-	{
-		/* it broke again meanwhile: the next look will tell */
-		proc_exit(0);
-	}
-	PG_END_TRY();
+	zodan_cluster_reach(job);
 	for (int i = 0; i < missing->nrows && !found; i++)
 		if (zodan_cluster_session(job, missing->value[i][0]))
 			found = missing->value[i][0];
 	zodan_cluster_close(job);
+	return found;
+}
+
+/*
+ * Looks at a request that has no attempt now: at its slots, if nobody works on
+ * it, or else for the nodes that it waits for. Returns the name of one that
+ * can be reached; NULL: it isn't to be run.
+ */
+static char *
+look(int64 request_id)
+{
+	ZodanJob   *job = load_job(request_id, LOOK_MS);
+	char	   *found = NULL;
+
+	PG_TRY();
+	{
+		if (zodan_is_idle())
+		{
+			zodan_cluster_open(job);
+			if (job->engine && job->new_dbname)
+				zodan_watch_idle(job);
+		}
+		else
+			found = find_missing(job);
+	}
+	PG_CATCH();
+	{
+		/* it broke meanwhile: the next look will tell */
+		proc_exit(0);
+	}
+	PG_END_TRY();
 	return found;
 }
 
@@ -445,7 +466,7 @@ zodan_runner_main(Datum arg)
 	runner_context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
 	tick_context = AllocSetContextCreate(TopMemoryContext, "zodan tick", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(runner_context);
-	if (args.look && !(found = find_missing(args.request_id)))
+	if (args.look && !(found = look(args.request_id)))
 		proc_exit(0);
 	if (!zodan_lock_request(args.request_id))
 		proc_exit(0);

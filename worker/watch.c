@@ -139,9 +139,9 @@ describe_lost(const ZodanCall *calls)
 
 /*
  * Notes how much the slots hold, and tells when that has got too much, or no
- * longer is.
+ * longer is. Returns why the request is to be cancelled; NULL: it isn't.
  */
-static void
+static char *
 judge_retained(ZodanJob *job, const ZodanCall *calls)
 {
 	int64		bound = zodan_max_retained_wal * MEGABYTE;
@@ -162,15 +162,14 @@ judge_retained(ZodanJob *job, const ZodanCall *calls)
 	}
 	over = bound > 0 && most > bound;
 	if (!zodan_note_retained(most, over))
-		return;
+		return NULL;
 	if (over)
 		problem = psprintf("slots of request " INT64_FORMAT " make node %s keep " INT64_FORMAT
 						   " MB of WAL, more than zodan.max_retained_wal", job->req->id, where, most / MEGABYTE);
 	zodan_event(over ? "warning" : "info", where, over ? problem :
 				"the slots hold less WAL than zodan.max_retained_wal again");
 	zodan_alert(where, problem);
-	if (over && zodan_on_max_retained_wal == ZODAN_WAL_CANCEL)
-		zodan_ask("cancel", problem);
+	return over && zodan_on_max_retained_wal == ZODAN_WAL_CANCEL ? problem : NULL;
 }
 
 /*
@@ -204,6 +203,7 @@ zodan_watch_slots(ZodanJob *job)
 	static ZodanDeadline next = {0};
 	ZodanCall  *calls;
 	char	   *lost;
+	char	   *over;
 
 	if (!zodan_deadline_passed(next) || !is_answerable(job))
 		return;
@@ -211,10 +211,39 @@ zodan_watch_slots(ZodanJob *job)
 	lost = describe_lost(calls);
 	if (lost)
 		zodan_ask("restart", lost);
-	else
-		judge_retained(job, calls);
+	else if ((over = judge_retained(job, calls)) != NULL)
+		zodan_ask("cancel", over);
 	forget_answers(calls);
 	next = zodan_deadline(WATCH_MS);
+}
+
+/*
+ * The same for a request that nobody works on. Where a slot has lost its WAL
+ * that is told; what is to be done about the request stays its user's choice.
+ */
+void
+zodan_watch_idle(ZodanJob *job)
+{
+	ZodanCall  *calls;
+	char	   *lost;
+	char	   *over;
+
+	if (!is_answerable(job))
+		return;
+	calls = ask_nodes(job);
+	lost = describe_lost(calls);
+	if (lost)
+	{
+		if (zodan_note_broken(lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which undoes what it has made. If it goes on, it begins anew.",
+											 job->req->id)))
+		{
+			zodan_event("error", NULL, lost);
+			zodan_alert(NULL, lost);
+		}
+	}
+	else if ((over = judge_retained(job, calls)) != NULL)
+		zodan_cancel_idle(over);
+	forget_answers(calls);
 }
 
 /*

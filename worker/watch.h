@@ -8,6 +8,7 @@
 #include "phase.h"
 
 extern void zodan_watch_slots(ZodanJob *job);
+extern void zodan_watch_idle(ZodanJob *job);
 extern char *zodan_lost_slot(ZodanJob *job);
 
 #endif							/* ZODAN_WATCH_H */

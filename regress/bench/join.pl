@@ -14,6 +14,9 @@ use Test::More;
 ZodanCluster::plan_or_skip();
 
 my $rounds = $ENV{BENCH_ROUNDS} || 3;
+
+# as servers are that nobody tests
+my $conf = "autovacuum_naptime = 1min\nlog_statement = none\n";
 my $mb = 'CREATE TABLE item (id int PRIMARY KEY, name text, filler text);
 	INSERT INTO item SELECT i, md5(i::text), repeat(md5(i::text), 3) FROM generate_series(1, 6000) i';
 
@@ -36,7 +39,7 @@ sub seconds
 sub grow
 {
 	my ($to) = @_;
-	my $c = ZodanCluster->new(nodes => 1, setup => $mb);
+	my $c = ZodanCluster->new(nodes => 1, setup => $mb, conf => $conf);
 	my %took;
 	for my $n (2 .. $to)
 	{
@@ -61,7 +64,7 @@ diag(sprintf 'fixed cost of a fourth node: %.2f s (bound: 3 s)', median(@{ $took
 diag(sprintf 'growth from a cluster of 2 to one of 7: %.2f x (bound: 1.5 x)', median(@{ $took{7} }) / median(@{ $took{2} }));
 
 # Writers on three nodes, first as fast as they can, then at a third of that.
-my $c = ZodanCluster->new(nodes => 3, setup => 'CREATE TABLE account (id bigint PRIMARY KEY, n bigint, filler text)');
+my $c = ZodanCluster->new(nodes => 3, conf => $conf, setup => 'CREATE TABLE account (id bigint PRIMARY KEY, n bigint, filler text)');
 $c->psql('n1', "INSERT INTO account SELECT i, 0, repeat('x', 100) FROM generate_series(1, 1500000) i");
 $c->settle;
 $c->add_server('n4');

@@ -18,7 +18,7 @@ use ZodanCluster;
 ZodanCluster::plan_or_skip();
 
 # a word that can be looked for, with what needs escaping around it
-my $password = "Pa' \\Geheim77 %@:/\xc3\xa4\"";
+my $password = "Pa' \\Geheim77 %\@:/\xc3\xa4\"";
 my $word = 'Geheim77';
 my $e = $ZodanCluster::engine;
 my $c = ZodanCluster->new(

@@ -90,6 +90,41 @@ is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") fo
 $gate->quit;
 set('c', 'zodan.max_retained_wal', '0');
 
+# ---------- also while nobody works on it ----------
+
+# has the request looked at now, with another bound
+sub look
+{
+	my ($request, $bound) = @_;
+	$c->queue('c', "UPDATE zodan.request_state SET look_at = now() WHERE request_id = $request");
+	set('c', 'zodan.max_retained_wal', $bound);
+	return;
+}
+
+set('c', 'zodan.on_max_retained_wal', 'warn');
+$gate = $c->hold_gate('n3');
+$id = $c->request(new => 'n3', on => 'c');
+$c->wait_gate('n3');
+$c->queue('c', "SELECT zodan.pause($id)");
+ok($c->wait_queue("SELECT state = 'paused' AND worker_pid IS NULL FROM zodan.status WHERE request_id = $id"), 'a request is paused');
+write_wal(4);
+look($id, '2MB');
+$problem = "slots of request $id make node n1 keep \\d+ MB of WAL, more than zodan.max_retained_wal";
+ok($c->wait_queue("SELECT count(*) = 1 FROM zodan.events WHERE request_id = $id AND message LIKE '%max_retained_wal'"), 'too much WAL is told');
+like(said($id), qr/^warning n1 $problem$/m, 'in the log');
+look($id, '1GB');
+ok($c->wait_queue("SELECT count(*) = 1 FROM zodan.events WHERE request_id = $id AND message LIKE '%max_retained_wal again'"), 'so is that it is less again');
+is($c->queue('c', "SELECT state, attempt FROM zodan.status WHERE request_id = $id"), 'paused|1', 'the request stays paused');
+set('c', 'zodan.on_max_retained_wal', 'cancel');
+look($id, '2MB');
+$c->{quiet} = 1;
+is($c->wait_for($id), 'cancelled', 'where the operator wants that, it is cancelled');
+$c->{quiet} = 0;
+like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"), qr/^$problem\|.*file the request again/, 'the status says why');
+is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") for @nodes;
+$gate->quit;
+set('c', 'zodan.max_retained_wal', '0');
+
 # ---------- WAL that is needed is removed ----------
 
 # writes WAL on n1, and has it removed, until a request has noticed that
