@@ -53,6 +53,27 @@ sub said
 	return $c->queue('c', "SELECT string_agg(concat_ws(' ', level, node, message), E'\\n' ORDER BY id) FROM zodan.events WHERE request_id = $id");
 }
 
+# what is said of such a request
+sub too_much
+{
+	my ($request) = @_;
+	return "slots of request $request make node n1 keep \\d+ MB of WAL, more than zodan.max_retained_wal";
+}
+
+# the request is cancelled for that problem, where the operator wants that
+sub is_cancelled
+{
+	my ($request, $why, $held) = @_;
+	$c->{quiet} = 1;
+	is($c->wait_for($request), 'cancelled', 'where the operator wants that, the request is cancelled');
+	$c->{quiet} = 0;
+	like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $request"), qr/^$why\|.*file the request again/, 'the status says why');
+	is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") for @nodes;
+	$held->quit;
+	set('c', 'zodan.max_retained_wal', '0');
+	return;
+}
+
 # ---------- more than allowed is told, once; and that it's over ----------
 
 set('c', 'zodan.max_retained_wal', '2MB');
@@ -62,7 +83,7 @@ my $gate = $c->hold_gate('n3');
 my $id = $c->request(new => 'n3', on => 'c');
 $c->wait_gate('n3');
 write_wal(4);
-my $problem = "slots of request $id make node n1 keep \\d+ MB of WAL, more than zodan.max_retained_wal";
+my $problem = too_much($id);
 ok($c->wait_queue("SELECT count(*) = 1 FROM zodan.events WHERE request_id = $id AND message LIKE '%max_retained_wal'"), 'too much WAL is told');
 like(said($id), qr/^warning n1 $problem$/m, 'in the log');
 ok($c->wait_queue("SELECT wal_retained > 4000000 FROM zodan.status WHERE request_id = $id"), 'the status has how much it is');
@@ -82,13 +103,7 @@ $listener->quit;
 
 set('c', 'zodan.on_max_retained_wal', 'cancel');
 set('c', 'zodan.max_retained_wal', '2MB');
-$c->{quiet} = 1;
-is($c->wait_for($id), 'cancelled', 'where the operator wants that, the request is cancelled');
-$c->{quiet} = 0;
-like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"), qr/^$problem\|.*file the request again/, 'the status says why');
-is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") for @nodes;
-$gate->quit;
-set('c', 'zodan.max_retained_wal', '0');
+is_cancelled($id, $problem, $gate);
 
 # ---------- also while nobody works on it ----------
 
@@ -109,7 +124,7 @@ $c->queue('c', "SELECT zodan.pause($id)");
 ok($c->wait_queue("SELECT state = 'paused' AND worker_pid IS NULL FROM zodan.status WHERE request_id = $id"), 'a request is paused');
 write_wal(4);
 look($id, '2MB');
-$problem = "slots of request $id make node n1 keep \\d+ MB of WAL, more than zodan.max_retained_wal";
+$problem = too_much($id);
 ok($c->wait_queue("SELECT count(*) = 1 FROM zodan.events WHERE request_id = $id AND message LIKE '%max_retained_wal'"), 'too much WAL is told');
 like(said($id), qr/^warning n1 $problem$/m, 'in the log');
 look($id, '1GB');
@@ -117,13 +132,7 @@ ok($c->wait_queue("SELECT count(*) = 1 FROM zodan.events WHERE request_id = $id 
 is($c->queue('c', "SELECT state, attempt FROM zodan.status WHERE request_id = $id"), 'paused|1', 'the request stays paused');
 set('c', 'zodan.on_max_retained_wal', 'cancel');
 look($id, '2MB');
-$c->{quiet} = 1;
-is($c->wait_for($id), 'cancelled', 'where the operator wants that, it is cancelled');
-$c->{quiet} = 0;
-like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"), qr/^$problem\|.*file the request again/, 'the status says why');
-is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") for @nodes;
-$gate->quit;
-set('c', 'zodan.max_retained_wal', '0');
+is_cancelled($id, $problem, $gate);
 
 # ---------- WAL that is needed is removed ----------
 
