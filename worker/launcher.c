@@ -33,7 +33,7 @@
 typedef struct Started
 {
 	int64		request_id;
-	bool		look;			/* only for a node that is missing */
+	bool		look;			/* only looks at the request */
 	BackgroundWorkerHandle *handle;
 } Started;
 
@@ -112,8 +112,8 @@ start_runner(int64 request_id, bool look)
 
 /*
  * The requests that a runner was started for, an array literal; with looks,
- * also those for which somebody only looks for a node, which doesn't keep an
- * attempt waiting.
+ * also those that somebody only looks at, which doesn't keep an attempt
+ * waiting.
  */
 static char *
 busy(bool looks)
@@ -146,15 +146,16 @@ start_all(ZodanRows *due, bool look)
 }
 
 /*
- * Starts what is due.
+ * Starts what is due. Looking at a request takes a moment, and mustn't wait for
+ * runners to end: there is one place more for it.
  */
 static void
 look_at_queue(void)
 {
 	if (list_length(started) < zodan_max_runners)
 		start_all(zodan_claim(zodan_max_runners - list_length(started), busy(false)), false);
-	if (list_length(started) < zodan_max_runners)
-		start_all(zodan_claim_looks(zodan_max_runners - list_length(started), busy(true)), true);
+	if (list_length(started) <= zodan_max_runners)
+		start_all(zodan_claim_looks(zodan_max_runners + 1 - list_length(started), busy(true)), true);
 }
 
 /*

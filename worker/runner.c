@@ -20,7 +20,8 @@
  * While a request waits to be tried again because a node can't be reached, a
  * runner is started every few seconds that only looks for the node. It leaves
  * no trace unless it has found one of those that were missing: then the
- * attempt begins at once, and that runner makes it.
+ * attempt begins at once, and that runner makes it. One is started for a join
+ * that is paused or has failed, too, and looks at its slots: see watch.c.
  */
 #include "runner.h"
 

@@ -14,7 +14,7 @@ typedef struct ZodanRunnerArgs
 {
 	Oid			database;
 	int64		request_id;
-	bool		look;			/* only go on if a node has come back that the request waits for */
+	bool		look;			/* look at its slots, or go on if a node is back that it waits for */
 } ZodanRunnerArgs;
 
 StaticAssertDecl(sizeof(ZodanRunnerArgs) <= BGW_EXTRALEN, "arguments must fit");
