@@ -15,7 +15,7 @@ MODULE_big = zodan_bgw
 DATA = sql/zodan_bgw--1.0.sql
 
 REGRESS = $(sort $(basename $(notdir $(wildcard regress/sql/*.sql))))
-REGRESS_OPTS = --inputdir=regress --outputdir=regress/output
+REGRESS_OPTS = --encoding=UTF8 --inputdir=regress --outputdir=regress/output
 EXTRA_CLEAN = regress/output
 TAP_TESTS = 1
 PROVE_TESTS = regress/t/*.pl

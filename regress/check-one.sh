@@ -55,7 +55,7 @@ case $test in
 		rc=0
 		# shellcheck disable=SC2012,SC2046
 		"$source/test/regress/pg_regress" --bindir="$bin" --inputdir=regress --outputdir="$work" \
-			--temp-instance="$work/instance" --temp-config="$work/conf" --dbname=contrib_regression \
+			--temp-instance="$work/instance" --temp-config="$work/conf" --encoding=UTF8 --dbname=contrib_regression \
 			$(ls regress/sql/*.sql | sed 's,.*/,,; s,\.sql$,,') >"$work/output" 2>&1 || rc=1
 		[ $rc = 0 ] || remarks "$work/output"
 		[ $rc = 0 ] || [ ! -e "$work/regression.diffs" ] || remarks "$work/regression.diffs"

@@ -18,7 +18,8 @@ shift
 unset MAKEFLAGS MFLAGS MAKELEVEL LANGUAGE
 # shellcheck disable=SC2046
 unset $(env | sed -n 's/^\(PG[A-Z]*\)=.*/\1/p')
-export LC_ALL=C.UTF-8
+# pg_regress takes LC_ALL away
+export LC_ALL=C.UTF-8 LANG=C.UTF-8
 
 # root's own temporary folder may be closed to others
 [ "$(id -u)" != 0 ] || unset TMPDIR
