@@ -377,11 +377,11 @@ zodan_snapshot_open(ZodanSnapshot *snapshot, ZodanConn *control, const char *slo
 /* ---------- resume points ---------- */
 
 /*
- * The function of pg_walinspect, made for this session only: the source needs
+ * The function of pg_walinspect, made for one transaction only: the source needs
  * the library, not the extension.
  */
 static const char *const wal_function =
-"CREATE OR REPLACE FUNCTION pg_temp.zodan_wal_records(IN pg_catalog.pg_lsn, IN pg_catalog.pg_lsn,"
+"CREATE FUNCTION pg_temp.zodan_wal_records(IN pg_catalog.pg_lsn, IN pg_catalog.pg_lsn,"
 " OUT start_lsn pg_catalog.pg_lsn, OUT end_lsn pg_catalog.pg_lsn, OUT prev_lsn pg_catalog.pg_lsn,"
 " OUT xid pg_catalog.xid, OUT resource_manager text, OUT record_type text, OUT record_length int4,"
 " OUT main_data_length int4, OUT fpi_length int4, OUT description text, OUT block_ref text)"
@@ -427,6 +427,32 @@ note_commit(ZodanResume *peers, int npeers, const char *label, XLogRecPtr lsn)
 }
 
 /*
+ * Asks about a piece of the WAL. The function is made and taken back for each:
+ * were it committed, it would stay when the node crashes, until some other
+ * session gets the same temporary schema.
+ */
+static PGresult *
+read_wal(ZodanConn *source, XLogRecPtr from, XLogRecPtr start, XLogRecPtr end)
+{
+	ZodanCall	calls[] = {
+		{.conn = source,.sql = "BEGIN"},
+		{.conn = source,.sql = wal_function},
+		{.conn = source,.sql = wal_query,.nparams = 3},
+		{.conn = source,.sql = "ROLLBACK"}
+	};
+
+	calls[2].params[0] = zodan_format_lsn(from);
+	calls[2].params[1] = zodan_format_lsn(start);
+	calls[2].params[2] = zodan_format_lsn(end);
+	zodan_call_all(calls, lengthof(calls), zodan_statement_timeout());
+	zodan_raise_any(calls, lengthof(calls));
+	for (int i = 0; i < lengthof(calls); i++)
+		if (i != 2)
+			PQclear(calls[i].result);
+	return calls[2].result;
+}
+
+/*
  * Finds, for each peer, where the new node must go on with the peer's own
  * changes: the largest of its marker and the positions that the source's
  * commit records in [window, consistent) carry for it.
@@ -447,7 +473,6 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 		return;
 	for (int i = 0; i < npeers; i++)
 		peers[i].found = false;
-	PQclear(zodan_query(source, wal_function, 0));
 
 	while (end > window)
 	{
@@ -456,8 +481,7 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 		XLogRecPtr	first = InvalidXLogRecPtr;
 		bool		unclear = false;
 		bool		all = true;
-		PGresult   *result = zodan_query(source, wal_query, 3, zodan_format_lsn(from),
-										 zodan_format_lsn(start), zodan_format_lsn(end));
+		PGresult   *result = read_wal(source, from, start, end);
 
 		for (int row = 0; row < PQntuples(result); row++)
 			if (PQgetisnull(result, row, 0))
