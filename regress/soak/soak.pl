@@ -24,7 +24,8 @@ my $c = ZodanCluster->new(nodes => 3, setup => q{
 	CREATE SEQUENCE s;
 	INSERT INTO item SELECT i, 'all' FROM generate_series(1, 10000) AS i;
 });
-$c->add_server('c');
+# its runner is killed, which ends all its processes
+$c->add_server('c', conf => "restart_after_crash = on\n");
 my %done = (join => 0, remove => 0, differ => 0);
 my %died;
 my $nodes = 3;

@@ -114,7 +114,7 @@ sub outage
 	my $seconds = $c->queue('c', "SELECT round(extract(epoch FROM at - '$back'), 1) $found");
 	diag("$e: $node was back for $seconds s");
 	cmp_ok($seconds, '<', 15, 'soon');
-	is(status($id, 'attempt'), (split /\|/, $before)[0] + 1, 'which is an attempt, as any');
+	cmp_ok(status($id, 'attempt'), '>', (split /\|/, $before)[0], 'which is an attempt, as any');
 	return;
 }
 
