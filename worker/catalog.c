@@ -303,16 +303,6 @@ notify_progress(void)
 }
 
 /*
- * Is the request in a state in which nobody works on it?
- */
-bool
-zodan_is_idle(void)
-{
-	return zodan_is_true(zodan_one("SELECT state IN " IDLE " FROM zodan.request_state WHERE request_id = $1::bigint", 1,
-								   zodan_request_id)->value[0][0]);
-}
-
-/*
  * Cancels the request unless somebody works on it again.
  */
 void

@@ -68,7 +68,6 @@ extern ZodanRequest *zodan_load_request(int64 id);
 extern char *zodan_option_text(const char *key, const char *member);
 extern char *zodan_option_array(const char *key);
 extern char *zodan_asked(void);
-extern bool zodan_is_idle(void);
 extern void zodan_cancel_idle(const char *reason);
 extern bool zodan_note_broken(const char *message, const char *hint);
 extern void zodan_ask(const char *what, const char *reason);

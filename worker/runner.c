@@ -428,7 +428,7 @@ look(int64 request_id)
 
 	PG_TRY();
 	{
-		if (zodan_is_idle())
+		if (strcmp(job->req->state, "paused") == 0 || strcmp(job->req->state, "failed") == 0)
 		{
 			zodan_cluster_open(job);
 			if (job->engine && job->new_dbname)

@@ -124,16 +124,19 @@ ask_nodes(ZodanJob *job)
 }
 
 /*
- * Returns what a node says of a slot of the request's that has lost its WAL;
- * NULL: no node says so.
+ * Returns what a node, whose name is stored in *node, says of a slot of the
+ * request's that has lost its WAL; NULL: no node says so.
  */
 static char *
-describe_lost(const ZodanCall *calls)
+describe_lost(const ZodanCall *calls, const char **node)
 {
 	for (int i = 0; i < nwatched; i++)
 		if (calls[i].result && !PQgetisnull(calls[i].result, 0, 0))
-			return psprintf("node \"%s\" has removed WAL that slot %s still needed", calls[i].conn->node,
+		{
+			*node = calls[i].conn->node;
+			return psprintf("node \"%s\" has removed WAL that slot %s still needed", *node,
 							PQgetvalue(calls[i].result, 0, 0));
+		}
 	return NULL;
 }
 
@@ -202,13 +205,14 @@ zodan_watch_slots(ZodanJob *job)
 {
 	static ZodanDeadline next = {0};
 	ZodanCall  *calls;
+	const char *node;
 	char	   *lost;
 	char	   *over;
 
 	if (!zodan_deadline_passed(next) || !is_answerable(job))
 		return;
 	calls = ask_nodes(job);
-	lost = describe_lost(calls);
+	lost = describe_lost(calls, &node);
 	if (lost)
 		zodan_ask("restart", lost);
 	else if ((over = judge_retained(job, calls)) != NULL)
@@ -225,20 +229,23 @@ void
 zodan_watch_idle(ZodanJob *job)
 {
 	ZodanCall  *calls;
+	const char *node;
 	char	   *lost;
 	char	   *over;
 
 	if (!is_answerable(job))
 		return;
 	calls = ask_nodes(job);
-	lost = describe_lost(calls);
+	lost = describe_lost(calls, &node);
 	if (lost)
 	{
 		if (zodan_note_broken(lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which undoes what it has made. If it goes on, it begins anew.",
 											 job->req->id)))
 		{
-			zodan_event("error", NULL, lost);
-			zodan_alert(NULL, lost);
+			zodan_event("error", node, lost);
+			zodan_alert(node, lost);
+			/* so that it's told, too, when that is over */
+			zodan_note_retained(0, true);
 		}
 	}
 	else if ((over = judge_retained(job, calls)) != NULL)
@@ -255,6 +262,7 @@ char *
 zodan_lost_slot(ZodanJob *job)
 {
 	ZodanCall  *calls;
+	const char *node;
 	char	   *lost;
 
 	if (!is_answerable(job))
@@ -262,7 +270,7 @@ zodan_lost_slot(ZodanJob *job)
 	for (int i = 0; i < nwatched; i++)
 		zodan_disconnect(&watched[i].conn);
 	calls = ask_nodes(job);
-	lost = describe_lost(calls);
+	lost = describe_lost(calls, &node);
 	forget_answers(calls);
 	return lost;
 }

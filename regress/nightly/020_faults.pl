@@ -18,14 +18,14 @@ use Test::More;
 ZodanCluster::plan_or_skip();
 
 my $all = ($ENV{ZODAN_FAULTS} || '') eq 'all';
-my $c = ZodanCluster->new(nodes => 2, setup => $ZodanCluster::family);
+my $c = ZodanCluster->new(nodes => 2, setup => $ZodanLoad::family);
 $c->add_server('c');
 my $directory = $c->server('c')->data_dir . '/zodan_failpoints';
 
 for my $name (qw(n1 n2))
 {
 	my $k = substr($name, 1) - 1;
-	$c->keep_writing($name, ZodanCluster::family_script($k), '--client=1', '--rate=50');
+	$c->keep_writing($name, ZodanLoad::family_script($k), '--client=1', '--rate=50');
 }
 $c->add_server('n3');
 is($c->join_node('n3', on => 'c'), 'done', 'a join without a fault');

@@ -14,12 +14,12 @@ use Test::More;
 
 ZodanCluster::plan_or_skip();
 
-my $c = ZodanCluster->new(nodes => 2, setup => $ZodanCluster::family);
+my $c = ZodanCluster->new(nodes => 2, setup => $ZodanLoad::family);
 $c->add_server('c', conf => "restart_after_crash = on\n");
 my $coordinator = $c->server('c');
 my @writers = map {
 	my $k = substr($_, 1) - 1;
-	$c->start_writer($_, ZodanCluster::family_script($k), '--client=1', '--rate=50')
+	$c->start_writer($_, ZodanLoad::family_script($k), '--client=1', '--rate=50')
 } qw(n1 n2);
 
 # what a join without a crash leaves behind

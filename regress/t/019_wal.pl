@@ -116,12 +116,19 @@ sub look
 	return;
 }
 
+sub pause
+{
+	my ($request) = @_;
+	$c->queue('c', "SELECT zodan.pause($request)");
+	ok($c->wait_queue("SELECT state = 'paused' AND worker_pid IS NULL FROM zodan.status WHERE request_id = $request"), 'a request is paused');
+	return;
+}
+
 set('c', 'zodan.on_max_retained_wal', 'warn');
 $gate = $c->hold_gate('n3');
 $id = $c->request(new => 'n3', on => 'c');
 $c->wait_gate('n3');
-$c->queue('c', "SELECT zodan.pause($id)");
-ok($c->wait_queue("SELECT state = 'paused' AND worker_pid IS NULL FROM zodan.status WHERE request_id = $id"), 'a request is paused');
+pause($id);
 write_wal(4);
 look($id, '2MB');
 $problem = too_much($id);
@@ -136,10 +143,10 @@ is_cancelled($id, $problem, $gate);
 
 # ---------- WAL that is needed is removed ----------
 
-# writes WAL on n1, and has it removed, until a request has noticed that
+# writes WAL on n1, and has it removed, until that was noticed
 sub lose_wal
 {
-	my ($request) = @_;
+	my ($noticed) = @_;
 	# what the cluster's own slots need is there all the time
 	set('n1', 'max_slot_wal_keep_size', '48MB');
 	for (1 .. 50)
@@ -147,9 +154,15 @@ sub lose_wal
 		$c->psql('n1', 'SELECT pg_switch_wal()');
 		write_wal(1);
 		$c->psql('n1', 'CHECKPOINT');
-		return 1 if $c->queue('c', "SELECT count(*) > 0 FROM zodan.events WHERE request_id = $request AND message = 'what the request made is undone'") eq 't';
+		return 1 if $noticed->() eq 't';
 	}
 	return 0;
+}
+
+sub is_undone
+{
+	my ($request) = @_;
+	return $c->queue('c', "SELECT count(*) > 0 FROM zodan.events WHERE request_id = $request AND message = 'what the request made is undone'");
 }
 
 $gate = $c->hold_gate('n3');
@@ -157,7 +170,7 @@ $id = $c->request(new => 'n3', on => 'c');
 $c->wait_gate('n3');
 my $writer = $c->start_writer('n2', "\\set i random(1, 1000000)\nINSERT INTO item VALUES (100000000 + :i, 'n2') ON CONFLICT DO NOTHING;", '--client=1', '--rate=50');
 $c->wait_writing($writer);
-ok(lose_wal($id), 'the source has removed WAL that the join needs: what was made is undone');
+ok(lose_wal(sub { is_undone($id) }), 'the source has removed WAL that the join needs: what was made is undone');
 like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"),
 	qr/^node "n1" has removed WAL that slot \S+ still needed\|Set max_slot_wal_keep_size/, 'the status says why, and what to do');
 set('n1', 'max_slot_wal_keep_size', '-1');
@@ -170,13 +183,40 @@ $c->settle;
 is($c->differences, '', 'rows are the same');
 is($c->leftovers($id), '', 'nothing is left over');
 
-# ---------- the last attempt ----------
+# ---------- while nobody works on it ----------
 
 $c->add_server('n4');
 $gate = $c->hold_gate('n4');
-$id = $c->request(new => 'n4', on => 'c', max_attempts => 1);
+$listener = $c->server('c')->background_psql('postgres', on_error_stop => 1);
+$listener->query_safe('LISTEN zodan_alerts');
+$id = $c->request(new => 'n4', on => 'c');
 $c->wait_gate('n4');
-lose_wal($id);
+pause($id);
+ok(lose_wal(sub { $c->psql('n1', "SELECT count(*) > 0 FROM pg_replication_slots WHERE wal_status = 'lost'") }), 'the source removes WAL that a paused join needs');
+look($id, '0');
+ok($c->wait_queue("SELECT last_error LIKE 'node \"n1\" has removed WAL that slot % still needed' FROM zodan.status WHERE request_id = $id"), 'the status says so');
+is($c->queue('c', "SELECT state, hint FROM zodan.status WHERE request_id = $id"),
+	"paused|SELECT zodan.cancel($id), which undoes what it has made. If it goes on, it begins anew.", 'and what to do');
+like(said($id), qr/^error n1 node "n1" has removed WAL/m, 'so does the log');
+set('n1', 'max_slot_wal_keep_size', '-1');
+$gate->quit;
+$c->queue('c', "SELECT zodan.resume($id)");
+is($c->wait_for($id), 'done', 'when it goes on, it begins anew');
+push @{ $c->{order} }, 'n4';
+like(said($id), qr/begins anew/, 'as the log tells');
+$notes = $listener->query('SELECT 1');
+like($notes, qr/"request" : $id, "node" : "n1", "state" : "bad", "problem" : "node \\"n1\\" has removed WAL.*"state" : "ok"/s, 'listeners are told, also when that is over');
+$listener->quit;
+$c->settle;
+is($c->differences, '', 'rows are the same');
+
+# ---------- the last attempt ----------
+
+$c->add_server('n5');
+$gate = $c->hold_gate('n5');
+$id = $c->request(new => 'n5', on => 'c', max_attempts => 1);
+$c->wait_gate('n5');
+lose_wal(sub { is_undone($id) });
 $c->{quiet} = 1;
 is($c->wait_for($id), 'failed', 'without another attempt the request fails');
 like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"),
