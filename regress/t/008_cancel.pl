@@ -142,7 +142,11 @@ is($c->queue('c', "SELECT count(*) FROM zodan.events WHERE request_id = $id AND 
 $c->psql('n1', "UPDATE item SET name = 'while paused' WHERE id <= 10; INSERT INTO held VALUES (5, 5)");
 $c->psql('n2', "INSERT INTO child VALUES (5000, 20); DELETE FROM child WHERE id = 30");
 $gate->quit;
+$c->failpoints('c', 'wait enable_subscriptions:begin');
 is($c->queue('c', "SELECT zodan.resume($id)"), 'queued', 'resumed');
+my $go_on = $c->wait_failpoint('c', 'enable_subscriptions:begin');
+is($c->psql($_, "SELECT count(*) FROM pg_proc WHERE proname LIKE 'zodan%'"), '0', "the cut has left nothing in the catalogs of $_, which a crash would leave") for qw(n1 n3);
+$go_on->();
 is($c->wait_for($id), 'done', 'the same request succeeds, paused in between');
 push @{ $c->{order} }, 'n3';
 $c->settle;
