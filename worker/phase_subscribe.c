@@ -302,7 +302,7 @@ enable_on_new_node(ZodanJob *job)
 	names = enable(job, subs, last);
 
 	/* where one doesn't start, the wait for its position will say what's wrong */
-	while (!zodan_sub_started(job->engine, &job->new_conn, names) && !zodan_deadline_passed(deadline))
+	while (last > 0 && !zodan_sub_started(job->engine, &job->new_conn, names) && !zodan_deadline_passed(deadline))
 	{
 		zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
 		zodan_sleep(10);
