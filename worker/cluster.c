@@ -443,32 +443,69 @@ zodan_cluster_require(ZodanJob *job, bool all)
 }
 
 /*
+ * Runs a statement on all nodes that could be reached, side by side; returns
+ * its calls, one for each, and in *ncalls how many.
+ */
+static ZodanCall *
+ask_all(ZodanJob *job, const ZodanCall *call, int *ncalls)
+{
+	ZodanCall  *calls = palloc(sizeof(ZodanCall) * (job->nmembers + 1));
+
+	*ncalls = 0;
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		if (!conn_of(job, i)->pg)
+			continue;
+		calls[*ncalls] = *call;
+		calls[(*ncalls)++].conn = conn_of(job, i);
+	}
+	zodan_call_all(calls, *ncalls, zodan_statement_timeout());
+	zodan_raise_any(calls, *ncalls);
+	return calls;
+}
+
+/*
  * Ends what an earlier runner of this request, or a child process of it, may
- * still be doing on a node.
+ * still be doing on the nodes.
  */
 static void
-end_predecessors(ZodanConn *conn)
+end_predecessors(ZodanJob *job)
 {
 	ZodanDeadline deadline = zodan_deadline(PREDECESSOR_MS);
-	static const char *const query =
-	"SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a"
-	" WHERE a.datname = pg_catalog.current_database()"
-	"   AND (a.application_name = $1 OR EXISTS"
-	"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
-	"            AND l.classid = $2::pg_catalog.oid AND l.objid = $3::pg_catalog.oid AND l.objsubid = 2))"
-	"   AND NOT EXISTS"
-	"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
-	"            AND l.classid = $4::pg_catalog.oid AND l.objid = $5::pg_catalog.oid AND l.objsubid = 2)";
-	char	   *session = psprintf("%d", ZODAN_LOCK_SESSION);
-	char	   *process = psprintf("%d", ZODAN_LOCK_PROCESS);
+	ZodanCall	query = {.nparams = 5};
 
-	while (zodan_value(conn, query, 5, zodan_session_child(), session, zodan_session_token(), process, zodan_session_process()))
+	query.sql = "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a"
+		" WHERE a.datname = pg_catalog.current_database()"
+		"   AND (a.application_name = $1 OR EXISTS"
+		"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
+		"            AND l.classid = $2::pg_catalog.oid AND l.objid = $3::pg_catalog.oid AND l.objsubid = 2))"
+		"   AND NOT EXISTS"
+		"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
+		"            AND l.classid = $4::pg_catalog.oid AND l.objid = $5::pg_catalog.oid AND l.objsubid = 2)";
+	query.params[0] = zodan_session_child();
+	query.params[1] = psprintf("%d", ZODAN_LOCK_SESSION);
+	query.params[2] = zodan_session_token();
+	query.params[3] = psprintf("%d", ZODAN_LOCK_PROCESS);
+	query.params[4] = zodan_session_process();
+	for (;;)
 	{
+		int			n;
+		ZodanCall  *calls = ask_all(job, &query, &n);
+		ZodanConn  *left = NULL;
+
+		for (int i = 0; i < n; i++)
+		{
+			if (PQntuples(calls[i].result) > 0)
+				left = calls[i].conn;
+			PQclear(calls[i].result);
+		}
+		if (!left)
+			return;
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": a session of an earlier attempt of this request does not end",
-							conn->node)));
+							left->node)));
 		zodan_sleep(20);
 	}
 }
@@ -481,40 +518,39 @@ end_predecessors(ZodanConn *conn)
 void
 zodan_cluster_lock(ZodanJob *job)
 {
-	static const char *const query =
-	"SELECT pg_catalog.pg_try_advisory_lock($1::int, 0) OR EXISTS"
-	" (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_locks own USING (pid, database)"
-	"   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
-	"     AND l.classid = $1::pg_catalog.oid AND l.objid = 0"
-	"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
-	"     AND own.locktype = 'advisory' AND own.objsubid = 2"
-	"     AND own.classid = $2::pg_catalog.oid AND own.objid = $3::pg_catalog.oid)";
-	char	   *process = psprintf("%d", ZODAN_LOCK_PROCESS);
+	ZodanCall	query = {.nparams = 3};
+	ZodanCall  *calls;
+	int			n;
 
-	for (int i = 0; i <= job->nmembers; i++)
+	query.sql = "SELECT pg_catalog.pg_try_advisory_lock($1::int, 0) OR EXISTS"
+		" (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_locks own USING (pid, database)"
+		"   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
+		"     AND l.classid = $1::pg_catalog.oid AND l.objid = 0"
+		"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+		"     AND own.locktype = 'advisory' AND own.objsubid = 2"
+		"     AND own.classid = $2::pg_catalog.oid AND own.objid = $3::pg_catalog.oid)";
+	query.params[0] = psprintf("%d", ZODAN_LOCK_CLUSTER);
+	query.params[1] = psprintf("%d", ZODAN_LOCK_PROCESS);
+	query.params[2] = zodan_session_process();
+
+	end_predecessors(job);
+	calls = ask_all(job, &query, &n);
+	for (int i = 0; i < n; i++)
 	{
-		ZodanConn  *conn = conn_of(job, i);
-		char	   *key = psprintf("%d", ZODAN_LOCK_CLUSTER);
-		char	   *got;
+		char	   *who;
 
-		if (!conn->pg)
+		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't')
 			continue;
-		end_predecessors(conn);
-		got = zodan_value(conn, query, 3, key, process, zodan_session_process());
-		if (got[0] != 't')
-		{
-			char	   *who = zodan_value(conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"
-										  "         coalesce(a.client_addr::text, 'the node itself'))"
-										  "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
-										  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::pg_catalog.oid"
-										  "   AND a.datname = pg_catalog.current_database()"
-										  "   AND l.objid = 0 AND l.objsubid = 2", 1, key);
-
-			ereport(ERROR,
-					(errcode(ERRCODE_ZODAN_BUSY),
-					 errmsg("waits for another request, which is changing node \"%s\": %s", conn->node,
-							who ? who : "it has just ended")));
-		}
+		who = zodan_value(calls[i].conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"
+						  "         coalesce(a.client_addr::text, 'the node itself'))"
+						  "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
+						  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::pg_catalog.oid"
+						  "   AND a.datname = pg_catalog.current_database()"
+						  "   AND l.objid = 0 AND l.objsubid = 2", 1, query.params[0]);
+		ereport(ERROR,
+				(errcode(ERRCODE_ZODAN_BUSY),
+				 errmsg("waits for another request, which is changing node \"%s\": %s", calls[i].conn->node,
+						who ? who : "it has just ended")));
 	}
 }
 

@@ -249,22 +249,27 @@ zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *n
 
 /*
  * Have all of the subscriptions (an array literal of names) a worker, and has
- * the manager seen that, so that it holds no lock?
+ * the manager seen that, so that it holds no lock? Stores how many have one.
  */
 bool
-zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names)
+zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running)
 {
-	return zodan_value(conn, zodan_engine_sql(engine,
-					   "SELECT NOT EXISTS (SELECT FROM {e}.subscription s WHERE s.sub_name = ANY ($1::pg_catalog.name[])"
-					   "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a"
-					   "                    WHERE a.backend_type LIKE '{e} apply %:' || s.sub_id"
-					   "                      AND a.datname = pg_catalog.current_database()))"
-					   " AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l"
+	PGresult   *result;
+	bool		started;
+
+	result = zodan_query(conn, zodan_engine_sql(engine,
+					   "SELECT count(a.*), count(a.*) = count(*) AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l"
 					   "                  WHERE l.relation = '{e}.local_node'::pg_catalog.regclass AND l.granted"
 					   "                    AND l.mode = 'ShareUpdateExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()"
 					   "                    AND l.database = (SELECT oid FROM pg_catalog.pg_database"
-					   "                                       WHERE datname = pg_catalog.current_database()))"),
-					   1, names)[0] == 't';
+					   "                                       WHERE datname = pg_catalog.current_database()))"
+					   "  FROM {e}.subscription s LEFT JOIN pg_catalog.pg_stat_activity a"
+					   "    ON a.backend_type LIKE '{e} apply %:' || s.sub_id AND a.datname = pg_catalog.current_database()"
+					   " WHERE s.sub_name = ANY ($1::pg_catalog.name[])"), 1, names);
+	*running = atoi(PQgetvalue(result, 0, 0));
+	started = PQgetvalue(result, 0, 1)[0] == 't';
+	PQclear(result);
+	return started;
 }
 
 /*

@@ -74,7 +74,7 @@ extern bool zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const c
 extern bool zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs);
 extern void zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern bool zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names);
+extern bool zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running);
 extern void zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name,
 								 const char *tables);
 extern char *zodan_sets_of(const ZodanEngine *engine, ZodanConn *conn);

@@ -19,8 +19,10 @@
 #define CATCH_UP_MS			500
 #define CATCH_UP_SHRINK		0.8
 
-/* how long the start of workers is helped on */
+/* how long the start of workers is helped on, how often it's looked at and helped if none starts */
 #define WORKER_START_MS		10000
+#define WORKER_POLL_MS		2
+#define WAKE_AGAIN_MS		50
 
 /*
  * Phase: what the new node offers is what the source offers.
@@ -85,6 +87,7 @@ zodan_sync_source_to_new(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanEffect *running = zodan_find_effect(job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
+	ZodanSlot	origin = {&job->new_conn, source->slot_first, zodan_get_bookmark(0, source->name)->consistent_lsn};
 	int			n;
 
 	/* foreign keys and a position are set only as long as the subscription has never run */
@@ -93,8 +96,7 @@ zodan_sync_source_to_new(ZodanJob *job)
 		zodan_job_detail(job, 0, "adding foreign keys");
 		zodan_add_foreign_keys(job, zodan_skipped_schemas(job));
 		zodan_sub_skip_until(job->engine, &job->new_conn, source->sub_first, zodan_later_tables(source->name));
-		zodan_origin_set(&job->new_conn, source->slot_first,
-						 zodan_parse_lsn(zodan_get_bookmark(0, source->name)->consistent_lsn));
+		zodan_origins_set(&origin, 1);
 	}
 	enable(job, &source->sub_first, 1);
 	catch_up(job, NULL);
@@ -146,13 +148,25 @@ cut_stream(ZodanJob *job, XLogRecPtr window, XLogRecPtr marker)
  * of ours, and would lose rows.
  */
 static void
-check_position(ZodanConn *conn, const char *lsn)
+check_positions(ZodanSlot *slots, int nslots)
 {
-	if (zodan_value(conn, "SELECT pg_catalog.pg_current_wal_flush_lsn() OPERATOR(pg_catalog.<) $1::pg_catalog.pg_lsn", 1, lsn)[0] == 't')
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("node \"%s\": its stream would begin at %s, which it has not written yet", conn->node, lsn),
-				 errhint("Cancel the request, and report this as an error of zodan_bgw's.")));
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nslots);
+
+	for (int i = 0; i < nslots; i++)
+		calls[i] = (ZodanCall)
+	{
+		.conn = slots[i].conn,.nparams = 1,.params = {slots[i].lsn},
+			.sql = "SELECT pg_catalog.pg_current_wal_flush_lsn() OPERATOR(pg_catalog.<) $1::pg_catalog.pg_lsn"
+	};
+	zodan_call_all(calls, nslots, zodan_statement_timeout());
+	zodan_raise_any(calls, nslots);
+	for (int i = 0; i < nslots; i++)
+		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't')
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("node \"%s\": its stream would begin at %s, which it has not written yet",
+							slots[i].conn->node, slots[i].lsn),
+					 errhint("Cancel the request, and report this as an error of zodan_bgw's.")));
 }
 
 /*
@@ -248,38 +262,55 @@ zodan_advance_slots(ZodanJob *job)
 		slots[i].conn = &m->conn;
 		slots[i].name = m->slot_in;
 		slots[i].lsn = i == 0 ? mark->consistent_lsn : mark->resume_lsn;
-		check_position(slots[i].conn, slots[i].lsn);
 	}
+	check_positions(slots, job->nmembers);
 	zodan_slots_advance(slots, job->nmembers);
 	for (int i = 0; i < job->nmembers; i++)
-	{
-		zodan_origin_set(new_conn, slots[i].name, zodan_parse_lsn(slots[i].lsn));
-		zodan_job_detail(job, (i + 1.0) / job->nmembers,
-						 psprintf("the stream of node %s begins at %s", job->members[i].name, slots[i].lsn));
-	}
+		slots[i].conn = new_conn;
+	zodan_origins_set(slots, job->nmembers);
+	zodan_job_detail(job, 1, psprintf("it is set where the streams of %s begin", zodan_cluster_names(job)));
 }
 
 /*
- * Waits until the subscriber's subscription has been seen replicating.
+ * Waits until each subscription has been seen replicating. A call's connection
+ * is that to the subscriber; its first parameter, the subscription's name.
  */
 static void
-wait_replicating(ZodanJob *job, ZodanConn *subscriber, const char *sub)
+wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 {
 	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	char	   *query = psprintf("SELECT x.status FROM (%s) AS x(name, status) WHERE x.name = $1", job->engine->sub_status);
 
 	for (;;)
 	{
-		char	   *status = zodan_value(subscriber,
-										 psprintf("SELECT x.status FROM (%s) AS x(name, status) WHERE x.name = $1",
-												  job->engine->sub_status), 1, sub);
+		ZodanCall  *behind = NULL;
+		char	   *status = NULL;
 
-		if (status && strcmp(status, "replicating") == 0)
+		for (int i = 0; i < ncalls; i++)
+			calls[i] = (ZodanCall)
+		{
+			.conn = calls[i].conn,.sql = query,.nparams = 1,.params = {calls[i].params[0]}
+		};
+		zodan_call_all(calls, ncalls, zodan_statement_timeout());
+		zodan_raise_any(calls, ncalls);
+		for (int i = 0; i < ncalls; i++)
+		{
+			char	   *now = PQntuples(calls[i].result) > 0 ? zodan_field(calls[i].result, 0, 0) : NULL;
+
+			if (!behind && (!now || strcmp(now, "replicating") != 0))
+			{
+				behind = &calls[i];
+				status = now;
+			}
+			PQclear(calls[i].result);
+		}
+		if (!behind)
 			return;
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("node \"%s\": subscription \"%s\" is %s, not replicating", subscriber->node, sub,
-							status ? status : "gone"),
+					 errmsg("node \"%s\": subscription \"%s\" is %s, not replicating", behind->conn->node,
+							behind->params[0], status ? status : "gone"),
 					 errhint("Look for the errors of its worker in the server log of that node.")));
 		zodan_sleep(20);
 	}
@@ -294,18 +325,26 @@ enable_on_new_node(ZodanJob *job)
 {
 	int			last = job->nmembers - 1;
 	ZodanDeadline deadline = zodan_deadline(WORKER_START_MS);
+	ZodanDeadline next_wake = {0};
 	const char **subs = palloc(sizeof(char *) * job->nmembers);
 	char	   *names;
+	int			running;
+	int			seen = -1;
 
 	for (int i = 0; i <= last; i++)
 		subs[i] = job->members[i].sub_in;
 	names = enable(job, subs, last);
 
 	/* where one doesn't start, the wait for its position will say what's wrong */
-	while (last > 0 && !zodan_sub_started(job->engine, &job->new_conn, names) && !zodan_deadline_passed(deadline))
+	while (last > 0 && !zodan_sub_started(job->engine, &job->new_conn, names, &running) && !zodan_deadline_passed(deadline))
 	{
-		zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
-		zodan_sleep(10);
+		if (running != seen || zodan_deadline_passed(next_wake))
+		{
+			zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
+			next_wake = zodan_deadline(WAKE_AGAIN_MS);
+			seen = running;
+		}
+		zodan_sleep(WORKER_POLL_MS);
 	}
 	enable(job, &subs[last], 1);
 }
@@ -320,6 +359,7 @@ zodan_enable_subscriptions(ZodanJob *job)
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * n);
 	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * n);
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * n);
 
 	enable_on_new_node(job);
 	for (int i = 0; i < n; i++)
@@ -333,7 +373,11 @@ zodan_enable_subscriptions(ZodanJob *job)
 	};
 	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
 	for (int i = 0; i < n; i++)
-		wait_replicating(job, &job->new_conn, job->members[i].sub_in);
+		calls[i] = (ZodanCall)
+	{
+		.conn = &job->new_conn,.params = {job->members[i].sub_in}
+	};
+	wait_replicating(job, calls, n);
 	zodan_job_detail(job, 1, psprintf("the new node replicates from %s", zodan_cluster_names(job)));
 }
 
@@ -348,6 +392,9 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	ZodanConn  *new_conn = &job->new_conn;
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * n);
 	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * n);
+	ZodanSlot  *origins = palloc0(sizeof(ZodanSlot) * n);
+	ZodanMember **whose = palloc(sizeof(ZodanMember *) * n);
+	int			norigins = 0;
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
 	XLogRecPtr	marker;
 
@@ -364,17 +411,21 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 		ZodanEffect *running = zodan_effect_intent(m->name, EFFECT_RUNNING, m->sub_out);
 
 		zodan_effect_result(new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
-		/* "done" stands for having been set here: it may run from now on */
-		if (!running->state || strcmp(running->state, "done") != 0)
-		{
-			zodan_origin_set(&m->conn, m->slot_out, zodan_parse_lsn(slots[i].lsn));
-			zodan_effect_result(m->name, EFFECT_RUNNING, m->sub_out, "done", slots[i].lsn);
-		}
 		calls[i].conn = &m->conn;
 		calls[i].sql = job->engine->sub_enable;
 		calls[i].nparams = 1;
 		calls[i].params[0] = psprintf("{%s}", m->sub_out);
+
+		/* "done" stands for having been set here: it may run from now on */
+		if (running->state && strcmp(running->state, "done") == 0)
+			continue;
+		whose[norigins] = m;
+		origins[norigins] = slots[i];
+		origins[norigins++].conn = &m->conn;
 	}
+	zodan_origins_set(origins, norigins);
+	for (int i = 0; i < norigins; i++)
+		zodan_effect_result(whose[i]->name, EFFECT_RUNNING, whose[i]->sub_out, "done", origins[i].lsn);
 	zodan_call_all(calls, n, zodan_statement_timeout());
 	zodan_raise_any(calls, n);
 
@@ -387,6 +438,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	};
 	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
 	for (int i = 0; i < n; i++)
-		wait_replicating(job, &job->members[i].conn, job->members[i].sub_out);
+		calls[i].params[0] = job->members[i].sub_out;
+	wait_replicating(job, calls, n);
 	zodan_job_detail(job, 1, psprintf("%s replicate from the new node", zodan_cluster_names(job)));
 }

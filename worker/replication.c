@@ -174,16 +174,30 @@ zodan_origin_in_use(ZodanConn *conn, const char *origin)
 }
 
 /*
- * Sets where the subscriber goes on, durably. Only for a subscription that is
- * disabled and has never run.
+ * Sets where subscribers go on, durably, on different nodes side by side: each
+ * origin goes by the name of its slot. Only for subscriptions that are disabled
+ * and have never run.
  */
 void
-zodan_origin_set(ZodanConn *conn, const char *origin, XLogRecPtr lsn)
+zodan_origins_set(ZodanSlot *origins, int norigins)
 {
-	/* it writes WAL, but only a commit that has something to commit flushes it */
-	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_replication_origin_advance($1, $2::pg_catalog.pg_lsn),"
-						" pg_catalog.pg_logical_emit_message(true, 'zodan', 'origin')", 2,
-						origin, zodan_format_lsn(lsn)));
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * Max(norigins, 1));
+
+	for (int i = 0; i < norigins; i++)
+	{
+		calls[i].conn = origins[i].conn;
+		/* it writes WAL, but only a commit that has something to commit flushes it */
+		calls[i].sql = "SELECT pg_catalog.pg_replication_origin_advance($1, $2::pg_catalog.pg_lsn),"
+			" pg_catalog.pg_logical_emit_message(true, 'zodan', 'origin')";
+		calls[i].nparams = 2;
+		calls[i].params[0] = origins[i].name;
+		calls[i].params[1] = origins[i].lsn;
+	}
+	zodan_call_all(calls, norigins, zodan_statement_timeout());
+	zodan_raise_any(calls, norigins);
+	for (int i = 0; i < norigins; i++)
+		PQclear(calls[i].result);
+	pfree(calls);
 }
 
 /* ---------- markers ---------- */
@@ -265,7 +279,7 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 	ZodanDeadline deadline = zodan_deadline(timeout_ms);
 	ZodanDeadline next_report = zodan_deadline(1000);
 	XLogRecPtr	moved = 0;
-	int			poll_ms = POLL_FIRST_MS;
+	TimestampTz started = GetCurrentTimestamp();
 
 	for (int i = 0; i < nwaits; i++)
 		waits[i].reached = false;
@@ -303,8 +317,8 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 			next_report = zodan_deadline(1000);
 		}
 		pfree(where);
-		zodan_sleep(poll_ms);
-		poll_ms = Min(poll_ms * 2, POLL_LAST_MS);
+		/* so that what was short isn't made long */
+		zodan_sleep(Min(Max((GetCurrentTimestamp() - started) / 1000 / 8, POLL_FIRST_MS), POLL_LAST_MS));
 	}
 }
 

@@ -21,12 +21,12 @@ typedef struct ZodanConfirm
 	bool		reached;		/* out */
 } ZodanConfirm;
 
-/* A slot to make, or to move */
+/* A slot to make, or to move; or the origin of its name on the subscriber */
 typedef struct ZodanSlot
 {
 	ZodanConn  *conn;
 	const char *name;
-	char	   *lsn;			/* out: where it begins; in: where to move it */
+	const char *lsn;			/* out: where it begins; in: where to move it */
 } ZodanSlot;
 
 /* A peer whose commits are looked for in the source's WAL */
@@ -56,7 +56,7 @@ extern void zodan_wal_slot_create(ZodanConn *conn, const char *slot);
 extern void zodan_origin_create(ZodanConn *conn, const char *origin);
 extern void zodan_origin_drop(ZodanConn *conn, const char *origin);
 extern bool zodan_origin_in_use(ZodanConn *conn, const char *origin);
-extern void zodan_origin_set(ZodanConn *conn, const char *origin, XLogRecPtr lsn);
+extern void zodan_origins_set(ZodanSlot *origins, int norigins);
 
 extern void zodan_markers(ZodanConn **conns, int nconns, XLogRecPtr *lsns);
 extern void zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,

@@ -34,6 +34,20 @@ sub seconds
 		'SELECT extract(epoch FROM finished_at - requested_at) FROM zodan.status LIMIT 1');
 }
 
+# Waits until nothing is left of the join before: the engine's manager keeps a
+# lock that the next one needs for up to a second after it has started a worker.
+sub rest
+{
+	my ($c, @nodes) = @_;
+	for my $name (@nodes)
+	{
+		$c->server($name)->poll_query_until($c->{dbname}, "SELECT NOT EXISTS (SELECT FROM pg_locks
+			WHERE relation = '$ZodanCluster::engine.local_node'::regclass AND mode = 'ShareUpdateExclusiveLock')")
+		  or die "node $name does not come to rest";
+	}
+	return;
+}
+
 # 1 MB on the first node; joins one node after the other up to $to nodes, and
 # returns the seconds that each took, by the number of nodes before
 sub grow
@@ -44,6 +58,7 @@ sub grow
 	for my $n (2 .. $to)
 	{
 		$c->add_server("n$n");
+		rest($c, map { "n$_" } 1 .. $n - 1);
 		$c->join_node("n$n") eq 'done' or die 'the join failed';
 		$took{ $n - 1 } = seconds($c);
 	}
