@@ -16,11 +16,13 @@ my $c = ZodanCluster->new(nodes => 2, setup => 'CREATE TABLE item (id bigint PRI
 $c->psql('n1', "INSERT INTO item SELECT i, 'item ' || i FROM generate_series(1, 1000) AS i");
 $c->add_server('n3');
 my $writer = $c->start_writer('n1',
-	"INSERT INTO item SELECT 1000000 + nextval('s') * 2, 'large' FROM generate_series(1, 6000);\n", '--client=1', '--rate=2');
+	"INSERT INTO item SELECT 1000000 + nextval('s') * 2, 'large' FROM generate_series(1, 6000);\n", '--client=1', '--rate=20');
 $c->wait_writing($writer);
 is($c->join_node('n3'), 'done', 'the node joins');
-my @rates = $c->stop_writer($writer);
-cmp_ok(scalar @rates, '>', 1, 'the source was written meanwhile');
+$c->stop_writer($writer);
+my $join = $c->queue('n3', "SELECT format('BETWEEN %L AND %L', started_at, finished_at) FROM zodan.status");
+cmp_ok($c->psql('n1', "SELECT count(DISTINCT xmin::text) FROM item WHERE pg_xact_commit_timestamp(xmin) $join"), '>', 1,
+	'large transactions were committed on the source meanwhile');
 $c->settle;
 is($c->discarded, '', 'nothing was discarded');
 is($c->differences, '', 'rows are the same');
