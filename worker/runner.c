@@ -463,6 +463,7 @@ zodan_runner_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 
 	runner_context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
 	tick_context = AllocSetContextCreate(TopMemoryContext, "zodan tick", ALLOCSET_SMALL_SIZES);

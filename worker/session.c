@@ -35,6 +35,8 @@ static const char *const pins =
 "SET synchronous_commit = local;"
 "SET default_transaction_isolation = 'read committed';"
 "SET client_min_messages = warning;"
+/* what is asked is small, however large the planner takes it to be */
+"SET jit = off;"
 "SELECT pg_catalog.set_config(name, '0', false)"
 "  FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';"
 /* these take a superuser, which the joins need anyway and the checks ask for */
