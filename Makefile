@@ -6,6 +6,7 @@
 #   make check-all       these and the nightly ones, with every fault at every point of a join: takes hours
 #   make soak            nodes come and go while servers die, for MINUTES=30
 #   make bench           how long a join takes, and what it costs
+#   make bench-copy      the copy against doing it by hand and other tools
 #   FAILPOINTS=1         builds with points where tests can make a request fail
 #
 # All but the first install what is missing (Debian packages, as root), build for
@@ -23,7 +24,7 @@ PROVE_TESTS = regress/t/*.pl
 OBJS = $(addprefix worker/, \
 	settings.o retry.o wait.o failpoint.o spi.o catalog.o journal.o dsn.o nodes.o session.o remote.o pipe.o program.o \
 	replication.o engine.o engine_spock.o engine_pglogical.o cluster.o \
-	schema.o copy.o \
+	plan.o schema.o foreign_keys.o snapshots.o units.o throttle.o progress.o copy.o \
 	phase_check.o phase_register.o phase_bookmark.o phase_copy.o \
 	phase_subscribe.o phase_finish.o phase_remove.o undo.o watch.o phases.o runner.o launcher.o upkeep.o \
 	zodan_bgw.o)
@@ -38,7 +39,7 @@ SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
 
 
 # these need no server to start with
-ifneq (,$(filter demo check check-% bench soak,$(MAKECMDGOALS)))
+ifneq (,$(filter demo check check-% bench bench-% soak,$(MAKECMDGOALS)))
 
 demo:
 	@sh regress/sandbox.sh demo perl regress/demo.pl
@@ -53,7 +54,10 @@ check-%:
 	@sh regress/sandbox.sh check sh regress/check.sh '$*'
 
 bench:
-	@sh regress/sandbox.sh check sh regress/check.sh --bench
+	@sh regress/sandbox.sh check sh regress/check.sh --bench join launcher_memory
+
+bench-%:
+	@sh regress/sandbox.sh bench sh regress/check.sh --bench '$*'
 
 soak:
 	@MINUTES='$(or $(MINUTES),30)' sh regress/sandbox.sh check sh regress/check.sh --soak

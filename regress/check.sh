@@ -3,7 +3,7 @@
 # in one run of prove, whose summary comes last.
 #
 #   regress/check.sh [WORD]     all tests, or those with WORD in their name
-#   regress/check.sh --bench    the measurements of regress/bench
+#   regress/check.sh --bench FILE...   measurements of regress/bench
 #   regress/check.sh --soak     the endurance test of regress/soak, for MINUTES
 #
 # Run by "make check", inside regress/sandbox.sh. Servers with Spock are those
@@ -47,9 +47,10 @@ pglogical=$name
 
 if [ "${1:-}" = --bench ]
 then
-	for file in regress/bench/*.pl
+	shift
+	for file in "$@"
 	do
-		sh regress/check-one.sh "$pglogical:${file#regress/}"
+		TEST_SECONDS=7200 sh regress/check-one.sh "$pglogical:bench/$file.pl"
 	done
 	exit
 fi

@@ -2,7 +2,7 @@
 # Installs the Debian packages that are missing, and prints the path of the
 # server's pg_config. Everything else that is said goes to stderr.
 #
-#   regress/install.sh demo|check
+#   regress/install.sh demo|check|bench
 #
 # The server is the one that PG_CONFIG names. Without that it's one of Debian's
 # packages: a version that has all of them already, or else the release's own.
@@ -13,7 +13,8 @@ set -eu
 case $1 in
 	demo) tools='gcc libc6-dev make perl' ;;
 	check) tools='gcc libc6-dev make perl libipc-run-perl cppcheck openssl' ;;
-	*) echo "usage: $0 demo|check" >&2; exit 2 ;;
+	bench) tools='gcc libc6-dev make perl libipc-run-perl pgcopydb' ;;
+	*) echo "usage: $0 demo|check|bench" >&2; exit 2 ;;
 esac
 
 say() { echo "$@" >&2; }

@@ -4,7 +4,7 @@
 # PostgreSQL wants. At the end servers that still run are stopped and the
 # folder is removed, whatever happened; with KEEP=1 both are left.
 #
-#   regress/sandbox.sh demo|check COMMAND...
+#   regress/sandbox.sh demo|check|bench COMMAND...
 #
 # The command finds PG_CONFIG, and the scratch folder as ZODAN_SCRATCH.
 set -eu

@@ -27,6 +27,7 @@ CREATE TABLE zodan.requests (
     max_attempts      integer,
     fence             boolean NOT NULL DEFAULT true,
     copy_jobs         integer,
+    copy_rate         bigint,
     options           jsonb NOT NULL DEFAULT '{}',
     requested_by      name NOT NULL DEFAULT current_user,
     requested_at      timestamptz NOT NULL DEFAULT now()
@@ -42,7 +43,8 @@ COMMENT ON COLUMN zodan.requests.not_before IS 'the request waits in the queue u
 COMMENT ON COLUMN zodan.requests.sync_timeout IS 'bound of each single wait';
 COMMENT ON COLUMN zodan.requests.max_attempts IS 'after so many attempts a transient error fails the request; NULL: never';
 COMMENT ON COLUMN zodan.requests.fence IS 'keep everybody but superusers out of the new node''s database until the join is done; of remove_node: for good';
-COMMENT ON COLUMN zodan.requests.copy_jobs IS 'tables copied, and indexes built, at the same time; NULL: zodan.copy_jobs';
+COMMENT ON COLUMN zodan.requests.copy_jobs IS 'tables or parts of tables copied, and indexes built, at the same time; NULL: zodan.copy_jobs';
+COMMENT ON COLUMN zodan.requests.copy_rate IS 'most bytes a second that are copied, when the request is filed; NULL: any number; zodan.set_copy_rate() changes it';
 COMMENT ON COLUMN zodan.requests.options IS 'rare ones: peer_dsns (object of node name to DSN), replication_sets (array of names), force (boolean, of remove_node: without what was written there and has not arrived elsewhere)';
 
 /* Where a request stands. Only the worker writes here. */
@@ -73,13 +75,22 @@ CREATE TABLE zodan.request_state (
     wal_retained    bigint,
     wal_over        boolean NOT NULL DEFAULT false,
     missing         text[],
-    look_at         timestamptz
+    look_at         timestamptz,
+    rows_copied     bigint,
+    tables_copied   integer,
+    tables_total    integer,
+    bytes_per_second bigint,
+    snapshot_since  timestamptz,
+    copy_rate       bigint
 );
 COMMENT ON TABLE zodan.request_state IS 'where each request stands; read zodan.status instead';
 COMMENT ON COLUMN zodan.request_state.token IS 'tells this request''s sessions on the nodes from those of another coordinator''s request of the same number';
 COMMENT ON COLUMN zodan.request_state.reason IS 'why it is cancelled or begins anew, if no user has asked for that';
 COMMENT ON COLUMN zodan.request_state.wal_retained IS 'bytes of WAL that its slots made a node keep when that was looked at last; of the node where it is most';
 COMMENT ON COLUMN zodan.request_state.missing IS 'nodes that could not be reached: as soon as one of them can, the request goes on';
+COMMENT ON COLUMN zodan.request_state.bytes_per_second IS 'what was copied a second, over the last ten';
+COMMENT ON COLUMN zodan.request_state.snapshot_since IS 'since when a snapshot has held back vacuum on the source; NULL: none does';
+COMMENT ON COLUMN zodan.request_state.copy_rate IS 'most bytes a second that are copied; NULL: any number';
 COMMENT ON COLUMN zodan.request_state.look_at IS 'when somebody looks for those nodes next; an attempt without regard to that comes at next_attempt_at';
 CREATE INDEX request_state_open ON zodan.request_state (request_id)
     WHERE state NOT IN ('done', 'failed', 'cancelled');
@@ -138,15 +149,39 @@ CREATE TABLE zodan.copy_tables (
     filtered     boolean NOT NULL,
     binary_copy  boolean NOT NULL,
     bytes_total  bigint NOT NULL,
+    pages        bigint NOT NULL,
     bytes_copied bigint NOT NULL DEFAULT 0,
     rows_copied  bigint,
     started_at   timestamptz,
     finished_at  timestamptz,
+    built_at     timestamptz,
     PRIMARY KEY (request_id, nspname, relname)
 );
 COMMENT ON TABLE zodan.copy_tables IS 'the tables whose rows a join copies, and under which snapshot each was copied';
 COMMENT ON COLUMN zodan.copy_tables.bytes_total IS 'size of the table on the source, in bytes, when the copy began';
+COMMENT ON COLUMN zodan.copy_tables.pages IS 'of these, pages of its own, without what is stored out of line';
 COMMENT ON COLUMN zodan.copy_tables.bytes_copied IS 'bytes that went through COPY';
+COMMENT ON COLUMN zodan.copy_tables.built_at IS 'when all of its zodan.copy_indexes had been built, and it had been analyzed';
+
+CREATE TABLE zodan.copy_indexes (
+    request_id     bigint NOT NULL,
+    nspname        name NOT NULL,
+    relname        name NOT NULL,
+    index_name     name NOT NULL,
+    index_oid      oid NOT NULL,
+    constraint_oid oid,
+    key            text CHECK (key IN ('PRIMARY KEY', 'UNIQUE')),
+    mark           text,
+    definition     text NOT NULL,
+    bytes          bigint NOT NULL,
+    built_at       timestamptz,
+    PRIMARY KEY (request_id, nspname, index_name),
+    FOREIGN KEY (request_id, nspname, relname) REFERENCES zodan.copy_tables ON DELETE CASCADE
+);
+COMMENT ON TABLE zodan.copy_indexes IS 'the indexes that a join builds as soon as the rows of their tables are there; more special ones come later, by pg_restore';
+COMMENT ON COLUMN zodan.copy_indexes.index_oid IS 'on the source';
+COMMENT ON COLUMN zodan.copy_indexes.constraint_oid IS 'that of the key that rests on it, on the source';
+COMMENT ON COLUMN zodan.copy_indexes.bytes IS 'size on the source when the copy began';
 
 CREATE TABLE zodan.check_failures (
     request_id bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
@@ -327,7 +362,13 @@ SELECT r.id AS request_id,
        s.finished_at,
        coalesce(s.finished_at, clock_timestamp()) - s.started_at AS elapsed,
        l.pid AS worker_pid,
-       s.wal_retained
+       s.wal_retained,
+       s.rows_copied,
+       s.tables_copied,
+       s.tables_total,
+       CASE WHEN s.state = 'running' THEN s.bytes_per_second END AS bytes_per_second,
+       s.copy_rate,
+       CASE WHEN s.state = 'running' AND s.phase = 'copy_data' THEN clock_timestamp() - s.snapshot_since END AS snapshot_age
   FROM zodan.requests r
   JOIN zodan.request_state s ON s.request_id = r.id
   LEFT JOIN LATERAL zodan.phases(r.operation) p ON p.phase = s.phase
@@ -484,6 +525,25 @@ CREATE FUNCTION zodan.retry(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'retry', '{retrying,failed}', 'queued', NULL);
 COMMENT ON FUNCTION zodan.retry(bigint) IS 'lets a failed request go on from its last phase, or a retrying one at once, and counts its attempts anew; returns its state';
+
+CREATE FUNCTION zodan.set_copy_rate(id bigint, rate bigint) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF rate <= 0 THEN
+        RAISE EXCEPTION 'rate must be positive' USING ERRCODE = 'invalid_parameter_value', HINT = 'NULL stands for any number.';
+    END IF;
+    UPDATE zodan.request_state s SET copy_rate = set_copy_rate.rate
+     WHERE s.request_id = set_copy_rate.id AND s.state NOT IN ('done', 'failed', 'cancelled');
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'request % does not exist, or has ended', set_copy_rate.id
+            USING ERRCODE = 'no_data_found', HINT = 'SELECT request_id, state FROM zodan.status lists the requests.';
+    END IF;
+    INSERT INTO zodan.events (request_id, level, message)
+    VALUES (set_copy_rate.id, 'info', format('copy_rate set to %s by %s', coalesce(rate::text || ' bytes/s', 'any'), session_user));
+END
+$$;
+COMMENT ON FUNCTION zodan.set_copy_rate(bigint, bigint) IS 'most bytes a second that a request copies from now on; NULL: any number';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA zodan FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA zodan FROM PUBLIC;

@@ -171,7 +171,8 @@ zodan_queue(int64 id)
 {
 	char	   *text = psprintf(INT64_FORMAT, id);
 
-	zodan_sql("INSERT INTO zodan.request_state (request_id) VALUES ($1::bigint)", 1, text);
+	zodan_sql("INSERT INTO zodan.request_state (request_id, copy_rate)"
+			  " SELECT id, copy_rate FROM zodan.requests WHERE id = $1::bigint", 1, text);
 	zodan_sql("INSERT INTO zodan.events (request_id, level, message)"
 			  " SELECT id, 'info', format('%s of %s from %s requested by %s',"
 			  "                           operation, new_node_name, src_node_name, requested_by)"
@@ -534,17 +535,24 @@ zodan_progress(const char *phase, double percent, const char *detail)
 }
 
 /*
- * How far the copy is, in bytes; eta_s: seconds left, negative if unknown.
+ * Shows how far the copy is; returns the rate that it's to be held to, in
+ * bytes/s, 0: none.
  */
-void
-zodan_progress_bytes(int64 copied, int64 total, double eta_s)
+int64
+zodan_copy_status(const ZodanCopyStatus *status)
 {
-	zodan_one("UPDATE zodan.request_state"
-			  "   SET bytes_copied = $2::bigint, bytes_total = $3::bigint,"
-			  "       eta = clock_timestamp() + $4::float8 * interval '1 s'"
-			  " WHERE request_id = $1::bigint", 4,
-			  zodan_request_id, psprintf(INT64_FORMAT, copied), psprintf(INT64_FORMAT, total),
-			  eta_s < 0 ? NULL : psprintf("%.1f", eta_s));
+	return zodan_to_int64(zodan_one("UPDATE zodan.request_state"
+									"   SET bytes_copied = $2::bigint, bytes_total = $3::bigint, rows_copied = $4::bigint,"
+									"       tables_copied = $5::int, tables_total = $6::int, bytes_per_second = $7::bigint,"
+									"       eta = clock_timestamp() + $8::float8 * interval '1 s',"
+									"       snapshot_since = clock_timestamp() - $9::float8 * interval '1 ms'"
+									" WHERE request_id = $1::bigint RETURNING coalesce(copy_rate, 0)", 9,
+									zodan_request_id, psprintf(INT64_FORMAT, status->bytes),
+									psprintf(INT64_FORMAT, status->bytes_total), psprintf(INT64_FORMAT, status->rows),
+									psprintf("%d", status->tables), psprintf("%d", status->tables_total),
+									psprintf(INT64_FORMAT, status->rate),
+									status->eta < 0 ? NULL : psprintf("%.1f", status->eta),
+									status->snapshot_age > 0 ? psprintf(INT64_FORMAT, status->snapshot_age) : NULL)->value[0][0]);
 }
 
 /*

@@ -48,6 +48,20 @@ typedef struct ZodanRequest
 	bool		force;			/* remove a node that can't be reached, or drained */
 } ZodanRequest;
 
+/* How far a copy is */
+typedef struct ZodanCopyStatus
+{
+	int64		bytes;			/* through COPY */
+	int64		bytes_total;	/* of all tables on the source */
+	int64		rows;
+	int			tables;
+	int			tables_total;
+	int64		rate;			/* bytes/s */
+	double		eta;			/* seconds; negative: unknown */
+	int64		snapshot_age;	/* ms; 0: none is open */
+	int64		copy_rate;		/* what it's held to, bytes/s */
+} ZodanCopyStatus;
+
 extern bool zodan_catalog_installed(void);
 
 /* the launcher's */
@@ -80,7 +94,7 @@ extern void zodan_undo_for(const char *what, const char *reason);
 extern bool zodan_start_again(int64 ms, const char *hint);
 extern void zodan_end_request(const char *from, const char *to, bool blank);
 extern void zodan_progress(const char *phase, double percent, const char *detail);
-extern void zodan_progress_bytes(int64 copied, int64 total, double eta_s);
+extern int64 zodan_copy_status(const ZodanCopyStatus *status);
 extern bool zodan_note_retained(int64 bytes, bool over);
 extern void zodan_alert(const char *node, const char *problem);
 

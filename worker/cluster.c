@@ -107,6 +107,18 @@ name_subscription(ZodanJob *job, const char *dbname, const char *provider, const
 					subscriber, provider)));
 }
 
+/*
+ * The name of a slot on the node that this join has for a while. The slots of
+ * other databases and other coordinators are there as well.
+ */
+char *
+zodan_passing_slot(ZodanJob *job, ZodanConn *conn, const char *use)
+{
+	char	   *own = psprintf("%s/%s", ZODAN_SOURCE(job)->slot_in, conn->node);
+
+	return psprintf("zodan_%s_%08x", use, hash_bytes((const unsigned char *) own, (int) strlen(own)));
+}
+
 /* ---------- members ---------- */
 
 static void

@@ -37,8 +37,6 @@ typedef struct ZodanJob
 	int			nmembers;
 	ZodanConn	new_conn;
 	const char *new_dbname;
-	ZodanSnapshot snapshot;		/* open if its connection is */
-	int			snapshot_no;
 	bool		locked;			/* the nodes are ours */
 	const char *phase;			/* the one under way */
 	double		phase_start;	/* percent, when it started */
@@ -63,6 +61,7 @@ extern ZodanConn *zodan_cluster_session(ZodanJob *job, const char *node);
 extern void zodan_cluster_watch(void);
 extern List *zodan_cluster_absent(ZodanJob *job, const char **lost);
 extern char *zodan_cluster_names(ZodanJob *job);
+extern char *zodan_passing_slot(ZodanJob *job, ZodanConn *conn, const char *use);
 
 extern void zodan_job_detail(ZodanJob *job, double fraction, const char *detail);
 extern void zodan_report(const char *detail);

@@ -1,101 +1,43 @@
 /*
  * copy.c
- *		The rows: what to copy, and the lanes that do it.
+ *		The rows, the indexes on them, and the lanes that bring both.
  *
- * A lane is a pair of sessions: on the source in the exported snapshot, on
- * the new node with a replication origin of the lane's own. Each table is one
- * transaction on the new node, stamped as long ago as can be: its rows must
- * lose against every change that is made elsewhere while they are copied, and
- * a row without an origin and a time of its own would carry the copy's.
+ * A lane is a pair of sessions: on the source, and on the new node with a
+ * replication origin of the lane's own. Each unit of work is one transaction
+ * on the new node, stamped as long ago as can be: its rows must lose against
+ * every change that is made elsewhere while they are copied, and a row without
+ * an origin and a time of its own would carry the copy's. A unit of rows reads
+ * them in a transaction that takes the snapshot at its begin, so no lane holds
+ * one between its units.
  *
- * One loop moves all lanes. What is intended, copying or copied is stored in
- * zodan.copy_tables; a table that a crash has left as "copying" is emptied
- * before it's copied again.
+ * One loop moves all lanes. What has been begun and done is stored by tables
+ * and indexes (plan.c): a table of which a crash has left a part is emptied
+ * before it's copied again, and an index is there or is not.
  */
 #include "copy.h"
 
+#include "failpoint.h"
 #include "pipe.h"
+#include "progress.h"
 #include "settings.h"
-#include "utils/builtins.h"
+#include "snapshots.h"
+#include "throttle.h"
+#include "units.h"
+#include "utils/memutils.h"
 
-#define PROGRESS_MS		1000
+#define TICK_MS			1000
+#define THROTTLED_MS	10
 
 typedef struct Lane
 {
 	ZodanConn	from;
 	ZodanConn	to;
-	ZodanPipe	pipe;
-	ZodanCopyTable *table;		/* NULL: none left */
+	ZodanUnit  *unit;			/* NULL: none under way */
+	ZodanPipe	pipe;			/* of a unit of rows */
+	ZodanPipeCount *counts;
+	ZodanCall	call;			/* of other units */
+	ZodanDeadline answer;
 } Lane;
-
-typedef struct Progress
-{
-	int64		done_bytes;		/* through COPY, tables that are finished */
-	int64		done_size;		/* the size of those on the source */
-	int64		total_size;
-	int			done_tables;
-	int			total_tables;
-	int64		rows;
-	TimestampTz started;
-	ZodanDeadline next;
-} Progress;
-
-/*
- * Which tables have rows to copy, with which columns, and in which form.
- *
- * Binary COPY is faster, but sends the ids of types and objects, which aren't
- * the same elsewhere: composite types, arrays of anything that isn't built in,
- * and what refers to objects go as text.
- */
-static const char *const plan_query =
-"WITH RECURSIVE columns AS ("
-"  SELECT t.set_reloid AS relid, i.has_row_filter, a.attnum, a.attname, a.atttypid"
-"    FROM (SELECT DISTINCT t.set_reloid::oid AS set_reloid"
-"            FROM {e}.replication_set_table t JOIN {e}.replication_set r USING (set_id)"
-"            JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
-"           WHERE r.set_name = ANY ($1::text[])) AS t"
-"    CROSS JOIN LATERAL %s AS i"
-"    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.set_reloid AND a.attnum > 0"
-"     AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname = ANY (i.att_list)),"
-" types AS ("
-"  SELECT DISTINCT atttypid AS root, atttypid AS typid, false AS in_array FROM columns WHERE atttypid IS NOT NULL"
-"  UNION"
-"  SELECT x.root, n.typid, x.in_array OR n.in_array"
-"    FROM types x JOIN pg_catalog.pg_type t ON t.oid = x.typid"
-"    CROSS JOIN LATERAL ("
-"      SELECT t.typbasetype, false WHERE t.typtype = 'd'"
-"      UNION ALL SELECT t.typelem, true WHERE t.typelem <> 0 AND t.typsend = 'pg_catalog.array_send'::regproc"
-"      UNION ALL SELECT r.rngsubtype, false FROM pg_catalog.pg_range r"
-"                 WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) AS n(typid, in_array)),"
-" forms AS ("
-"  SELECT x.root, bool_and(t.typsend <> 0 AND t.typreceive <> 0 AND t.typtype <> 'c'"
-"                          AND t.typcategory <> 'P'"
-"                          AND t.oid <> ALL ('{regproc,regprocedure,regoper,regoperator,regclass,regtype,"
-"regrole,regnamespace,regconfig,regdictionary,regcollation}'::regtype[])"
-"                          AND (NOT x.in_array OR t.oid < 16384)) AS fits"
-"    FROM types x JOIN pg_catalog.pg_type t ON t.oid = x.typid GROUP BY x.root)"
-" SELECT coalesce(pg_catalog.json_agg(j), '[]') FROM ("
-"  SELECT n.nspname, k.relname, bool_or(c.has_row_filter) AS filtered,"
-"         pg_catalog.string_agg(pg_catalog.quote_ident(c.attname), ', ' ORDER BY c.attnum) AS columns,"
-"         coalesce(bool_and(f.fits), true) AS binary_copy, pg_catalog.pg_table_size(k.oid) AS bytes_total"
-"    FROM columns c JOIN pg_catalog.pg_class k ON k.oid = c.relid"
-"    JOIN pg_catalog.pg_namespace n ON n.oid = k.relnamespace"
-"    LEFT JOIN forms f ON f.root = c.atttypid"
-"   WHERE k.relkind = 'r' AND n.nspname <> ALL ($2::text[] || $3::text[])"
-"   GROUP BY n.nspname, k.relname, k.oid) AS j";
-
-/*
- * Stores which tables are to be copied.
- */
-void
-zodan_copy_plan(ZodanJob *job, const char *skipped_schemas)
-{
-	ZodanMember *source = ZODAN_SOURCE(job);
-	char	   *query = zodan_engine_sql(job->engine, psprintf(plan_query, job->engine->table_info));
-
-	zodan_plan_copy(zodan_value(&source->conn, query, 3, source->sets,
-								skipped_schemas, job->engine->foreign_schemas));
-}
 
 /*
  * The name of a lane's origin on the new node.
@@ -110,6 +52,28 @@ int
 zodan_copy_lanes(ZodanJob *job)
 {
 	return job->req->copy_jobs > 0 ? job->req->copy_jobs : zodan_copy_jobs;
+}
+
+/*
+ * Sets up a lane's session on the new node. The memory for sorting: where the
+ * operator doesn't say how much, half of shared_buffers for all lanes, which
+ * is an eighth of the machine where that is set as recommended.
+ */
+static void
+set_up_receiver(ZodanJob *job, Lane *lane, int i)
+{
+	PQclear(zodan_query(&lane->to, "SET session_replication_role = replica; SET default_tablespace = ''", 0));
+	PQclear(zodan_query(&lane->to,
+						"SELECT pg_catalog.set_config('maintenance_work_mem', CASE WHEN $1::int > 0 THEN $1::text ELSE"
+						" (SELECT greatest(m.setting::bigint, least(1024 * 1024, b.setting::bigint * 8 / 2 / $2::int))::text"
+						"    FROM pg_catalog.pg_settings m, pg_catalog.pg_settings b"
+						"   WHERE m.name = 'maintenance_work_mem' AND b.name = 'shared_buffers') END, false)", 2,
+						psprintf("%d", zodan_maintenance_work_mem > 0 ? Max(zodan_maintenance_work_mem, 1024) : 0),
+						psprintf("%d", zodan_copy_lanes(job))));
+	/* on a node that replicates DDL by itself, this must stay here */
+	if (job->engine->ddl_setting)
+		PQclear(zodan_query(&lane->to, "SELECT pg_catalog.set_config($1, 'off', false)", 1, job->engine->ddl_setting));
+	PQclear(zodan_query(&lane->to, "SELECT pg_catalog.pg_replication_origin_session_setup($1)", 1, zodan_copy_origin(job, i)));
 }
 
 static void
@@ -132,140 +96,13 @@ open_lanes(ZodanJob *job, Lane *lanes, int nlanes)
 					(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 					 errmsg("could not connect to node \"%s\": %s", conns[i]->node, conns[i]->error)));
 	for (int i = 0; i < nlanes; i++)
-	{
-		PQclear(zodan_query(&lanes[i].from, psprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-													 "SET TRANSACTION SNAPSHOT %s", zodan_literal(job->snapshot.name)), 0));
-		PQclear(zodan_query(&lanes[i].to, "SET session_replication_role = replica", 0));
-		PQclear(zodan_query(&lanes[i].to, "SELECT pg_catalog.pg_replication_origin_session_setup($1)", 1,
-							zodan_copy_origin(job, i)));
-	}
+		set_up_receiver(job, &lanes[i], i);
 	pfree(conns);
 }
 
-/*
- * Starts a table on a lane.
- */
 static void
-start_table(ZodanJob *job, Lane *lane, ZodanCopyTable *table)
+close_lanes(Lane *lanes, int nlanes)
 {
-	ZodanMember *source = ZODAN_SOURCE(job);
-	char	   *name = psprintf("%s.%s", zodan_quote(table->nspname), zodan_quote(table->relname));
-	char	   *columns = table->columns ? psprintf(" (%s)", table->columns) : "";
-	char	   *what = psprintf("%s%s", name, columns);
-	/* both ends speak the source's encoding, whatever ours is */
-	char	   *options = psprintf("(FORMAT %s, ENCODING %s)", table->binary ? "binary" : "text",
-								   zodan_literal(PQparameterStatus(lane->from.pg, "server_encoding")));
-
-	if (table->filtered)
-		what = psprintf("(SELECT %s FROM %s.table_data_filtered(NULL::%s, %s::regclass, %s::text[]))",
-						table->columns ? table->columns : "", job->engine->name, name,
-						zodan_literal(name), zodan_literal(source->sets));
-	zodan_copy_begin(table->nspname, table->relname, job->snapshot_no);
-	zodan_pipe_start(&lane->pipe,
-					 psprintf("COPY %s TO STDOUT %s", what, options),
-					 psprintf("BEGIN;"
-							  "SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch');"
-							  "%s"
-							  "COPY %s%s FROM STDIN %s",
-							  strcmp(table->state, "copying") == 0 ? psprintf("TRUNCATE ONLY %s;", name) : "",
-							  name, columns, options));
-	lane->table = table;
-}
-
-static void
-show_progress(ZodanJob *job, Progress *p, Lane *lanes, int nlanes)
-{
-	int64		bytes = p->done_bytes;
-	int64		size = p->done_size;
-	double		fraction;
-	double		elapsed;
-	StringInfoData current;
-
-	if (!zodan_deadline_passed(p->next))
-		return;
-	p->next = zodan_deadline(PROGRESS_MS);
-
-	initStringInfo(&current);
-	for (int i = 0; i < nlanes; i++)
-		if (lanes[i].table)
-		{
-			bytes += lanes[i].pipe.bytes;
-			/* a table is not larger in COPY's form, as a rule */
-			size += Min(lanes[i].pipe.bytes, lanes[i].table->bytes_total);
-			appendStringInfo(&current, "%s%s.%s", current.len ? ", " : "",
-							 lanes[i].table->nspname, lanes[i].table->relname);
-		}
-	fraction = p->total_size > 0 ? (double) size / p->total_size : 0;
-	elapsed = (GetCurrentTimestamp() - p->started) / 1000000.0;
-	zodan_progress_bytes(bytes, p->total_size,
-						 fraction > 0.01 ? elapsed * (1 - fraction) / fraction : -1);
-	zodan_job_detail(job, fraction,
-					 psprintf("%d of %d tables, %.1f MB, now: %s", p->done_tables, p->total_tables,
-							  bytes / 1048576.0, current.data));
-	pfree(current.data);
-}
-
-/*
- * Copies all tables that aren't yet, under the snapshot that is open.
- */
-void
-zodan_copy_run(ZodanJob *job)
-{
-	List	   *todo = zodan_copy_list("{pending,copying}");
-	List	   *all = zodan_copy_list("{pending,copying,copied}");
-	int			nlanes = Min(zodan_copy_lanes(job), list_length(todo));
-	Lane	   *lanes = palloc0(sizeof(Lane) * Max(nlanes, 1));
-	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * Max(nlanes, 1) * 2);
-	Progress	p = {.started = GetCurrentTimestamp(),.next = zodan_deadline(PROGRESS_MS)};
-	int			next = 0;
-	int			running = 0;
-	ListCell   *cell;
-
-	foreach(cell, all)
-		p.total_size += ((ZodanCopyTable *) lfirst(cell))->bytes_total;
-	p.total_tables = list_length(all);
-	p.done_tables = list_length(all) - list_length(todo);
-	p.done_size = p.total_size;
-	foreach(cell, todo)
-		p.done_size -= ((ZodanCopyTable *) lfirst(cell))->bytes_total;
-
-	open_lanes(job, lanes, nlanes);
-	for (int i = 0; i < nlanes; i++, running++)
-		start_table(job, &lanes[i], list_nth(todo, next++));
-	while (running > 0)
-	{
-		int			n = 0;
-
-		for (int i = 0; i < nlanes; i++)
-		{
-			Lane	   *lane = &lanes[i];
-
-			if (!lane->table)
-				continue;
-			if (zodan_pipe_step(&lane->pipe))
-			{
-				zodan_copy_done(lane->table->nspname, lane->table->relname,
-								lane->pipe.bytes, lane->pipe.rows_written);
-				p.done_bytes += lane->pipe.bytes;
-				p.done_size += lane->table->bytes_total;
-				p.rows += lane->pipe.rows_written;
-				p.done_tables++;
-				lane->table = NULL;
-				if (next < list_length(todo))
-					start_table(job, lane, list_nth(todo, next++));
-				else
-					running--;
-			}
-			n += zodan_pipe_sockets(&lane->pipe, &sockets[n]);
-		}
-		show_progress(job, &p, lanes, nlanes);
-		if (n > 0)
-			zodan_wait_sockets(sockets, n, p.next);
-	}
-
-	zodan_progress_bytes(p.done_bytes, p.total_size, -1);
-	zodan_event("info", NULL, psprintf(INT64_FORMAT " rows in %d tables copied, " INT64_FORMAT " bytes, rows written as many as read",
-									   p.rows, list_length(todo), p.done_bytes));
 	for (int i = 0; i < nlanes; i++)
 	{
 		/* so that the origin can be dropped without waiting for the session's end */
@@ -273,4 +110,376 @@ zodan_copy_run(ZodanJob *job)
 		zodan_disconnect(&lanes[i].from);
 		zodan_disconnect(&lanes[i].to);
 	}
+}
+
+/*
+ * Empties the tables of which an earlier process may have left some rows.
+ */
+static void
+empty_begun(ZodanJob *job, List *tables)
+{
+	List	   *begun = NIL;
+	StringInfoData sql;
+	ListCell   *cell;
+
+	initStringInfo(&sql);
+	foreach(cell, tables)
+	{
+		ZodanTable *table = lfirst(cell);
+
+		if (!table->begun)
+			continue;
+		appendStringInfo(&sql, "%s ONLY %s", begun == NIL ? "TRUNCATE" : ",", table->name);
+		begun = lappend(begun, table);
+	}
+	if (begun == NIL)
+		return;
+	PQclear(zodan_query(&job->new_conn, sql.data, 0));
+	zodan_plan_emptied(begun);
+	zodan_event("warning", job->req->new_node_name,
+				psprintf("%d tables of which a part was there are copied again", list_length(begun)));
+}
+
+/* ---------- units ---------- */
+
+/*
+ * What is read of a table: its own rows, all of them or those of one part. The
+ * last part has no end: the table may have grown.
+ */
+static char *
+rows_of(ZodanJob *job, const ZodanTable *table, const ZodanUnit *unit)
+{
+	int			nparts = unit->group->nparts;
+	int64		first = table->pages * unit->part / nparts;
+	int64		end = table->pages * (unit->part + 1) / nparts;
+	char	   *condition = "";
+
+	if (table->filtered)
+		return psprintf("(SELECT %s FROM %s.table_data_filtered(NULL::%s, %s::regclass, %s::text[]))",
+						table->columns ? table->columns : "", job->engine->name, table->name,
+						zodan_literal(table->name), zodan_literal(ZODAN_SOURCE(job)->sets));
+	if (nparts == 1)
+		return table->columns ? psprintf("%s (%s)", table->name, table->columns) : table->name;
+	if (unit->part < nparts - 1)
+		condition = psprintf(" AND ctid OPERATOR(pg_catalog.<) '(" INT64_FORMAT ",0)'", end);
+	return psprintf("(SELECT %s FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>=) '(" INT64_FORMAT ",0)'%s)",
+					table->columns ? table->columns : "", table->name, first, condition);
+}
+
+/*
+ * Begins a unit of rows.
+ */
+static void
+start_rows(ZodanJob *job, Lane *lane)
+{
+	ZodanGroup *group = lane->unit->group;
+	StringInfoData out;
+	StringInfoData in;
+	ListCell   *cell;
+
+	if (zodan_is_lost(&group->view->snapshot.conn))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("node \"%s\": the session that holds the snapshot has been ended", lane->from.node)));
+	if (lane->unit->part == 0)
+		zodan_plan_begin(group->tables, group->view->number);
+	initStringInfo(&out);
+	initStringInfo(&in);
+	appendStringInfo(&out, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s;",
+					 zodan_literal(group->view->snapshot.name));
+	appendStringInfoString(&in, "BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch');");
+	foreach(cell, group->tables)
+	{
+		ZodanTable *table = lfirst(cell);
+		/* both ends speak the source's encoding, whatever ours is */
+		char	   *options = psprintf("(FORMAT %s, ENCODING %s)", table->binary ? "binary" : "text",
+									   zodan_literal(PQparameterStatus(lane->from.pg, "server_encoding")));
+
+		appendStringInfo(&out, "COPY %s TO STDOUT %s;", rows_of(job, table, lane->unit), options);
+		/* of a table that was rewritten meanwhile the pages would be others */
+		if (group->nparts > 1)
+			appendStringInfo(&out, "DO %s;", zodan_literal(psprintf(
+							 "BEGIN IF (SELECT relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(oid)"
+							 " FROM pg_catalog.pg_class WHERE oid = %s::pg_catalog.regclass) IS NOT FALSE THEN"
+							 " RAISE object_in_use USING MESSAGE = %s; END IF; END",
+							 zodan_literal(table->name),
+							 zodan_literal(psprintf("table %s was rewritten while it was copied", table->name)))));
+		appendStringInfo(&in, "COPY %s%s FROM STDIN %s;", table->name,
+						 table->columns ? psprintf(" (%s)", table->columns) : "", options);
+	}
+	appendStringInfoString(&out, "COMMIT");
+	lane->counts = palloc(sizeof(ZodanPipeCount) * list_length(group->tables));
+	zodan_pipe_start(&lane->pipe, out.data, in.data, lane->counts, list_length(group->tables));
+	pfree(out.data);
+	pfree(in.data);
+}
+
+/*
+ * The statements that finish tables whose indexes are built: keys, what else
+ * the indexes are used for, statistics. Where an earlier process has copied the
+ * rows, it may have made the keys, too.
+ */
+static char *
+finish_statements(const ZodanGroup *group)
+{
+	StringInfoData sql;
+	StringInfoData marks;
+	ListCell   *cell;
+
+	initStringInfo(&sql);
+	initStringInfo(&marks);
+	foreach(cell, group->indexes)
+	{
+		ZodanIndex *index = lfirst(cell);
+
+		if (index->mark)
+			appendStringInfo(&marks, "ALTER TABLE %s %s;", index->table->name, index->mark);
+		if (!index->key)
+			continue;
+		appendStringInfoString(&sql, zodan_plan_key(index->table->name, index->name, index->key, index->table->copied));
+	}
+	appendStringInfo(&sql, "%sANALYZE ", marks.data);
+	foreach(cell, group->tables)
+		appendStringInfo(&sql, "%s%s", foreach_current_index(cell) ? ", " : "", ((ZodanTable *) lfirst(cell))->name);
+	return sql.data;
+}
+
+static void
+start_call(Lane *lane)
+{
+	StringInfoData sql;
+	ListCell   *cell;
+
+	initStringInfo(&sql);
+	foreach(cell, lane->unit->indexes)
+		appendStringInfo(&sql, "%s;", ((ZodanIndex *) lfirst(cell))->definition);
+	lane->call = (ZodanCall)
+	{
+		.conn = &lane->to,.sql = lane->unit->kind == UNIT_FINISH ? finish_statements(lane->unit->group) : sql.data
+	};
+	lane->answer = zodan_deadline(zodan_statement_timeout());
+	zodan_call_start(&lane->call);
+}
+
+static void
+start_unit(ZodanJob *job, Lane *lane)
+{
+	if (lane->unit->kind == UNIT_ROWS)
+		start_rows(job, lane);
+	else
+		start_call(lane);
+}
+
+/*
+ * A lane has done its unit: adds up and stores what that makes of its group.
+ */
+static void
+end_unit(Lane *lane)
+{
+	ZodanUnit  *unit = lane->unit;
+	ZodanGroup *group = unit->group;
+	bool		all = zodan_units_end(unit);
+	int64		rows = 0;
+
+	if (unit->kind == UNIT_ROWS)
+	{
+		for (int i = 0; i < list_length(group->tables); i++)
+		{
+			group->counts[i].bytes += lane->counts[i].bytes;
+			group->counts[i].rows += lane->counts[i].rows;
+			rows += lane->counts[i].rows;
+		}
+		pfree(lane->counts);
+		if (all)
+		{
+			zodan_plan_copied(group->tables, group->counts);
+			zodan_snapshot_release(group->view);
+		}
+	}
+	else
+	{
+		zodan_raise_any(&lane->call, 1);
+		PQclear(lane->call.result);
+		if (unit->kind == UNIT_INDEX)
+		{
+			zodan_plan_indexes_built(unit->indexes);
+			zodan_failpoint("built", NULL);
+		}
+		else
+			zodan_plan_built(group->tables);
+	}
+	zodan_progress_ended(unit, unit->kind == UNIT_ROWS ? lane->pipe.bytes : 0, rows);
+	lane->unit = NULL;
+	pfree(unit);
+}
+
+/*
+ * Moves a lane on, without waiting; returns whether its unit is done.
+ */
+static bool
+step_lane(Lane *lane)
+{
+	int64		before = lane->pipe.bytes;
+	bool		done;
+
+	if (lane->unit->kind == UNIT_ROWS)
+	{
+		lane->pipe.budget = zodan_throttle_budget();
+		done = zodan_pipe_step(&lane->pipe);
+		zodan_throttle_spend(lane->pipe.bytes - before);
+		return done;
+	}
+	if (zodan_call_poll(&lane->call))
+		return true;
+	/* that may take long, but not on a node that is gone */
+	if (zodan_deadline_passed(lane->answer))
+	{
+		if (!zodan_node_answers(&lane->to))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("node \"%s\" does not answer any more", lane->to.node)));
+		lane->answer = zodan_deadline(zodan_statement_timeout());
+	}
+	return false;
+}
+
+static int
+lane_sockets(const Lane *lane, ZodanSocket *sockets)
+{
+	if (lane->unit->kind == UNIT_ROWS)
+		return zodan_pipe_sockets(&lane->pipe, sockets);
+	sockets[0].fd = PQsocket(lane->to.pg);
+	sockets[0].events = WL_SOCKET_READABLE | (PQflush(lane->to.pg) == 1 ? WL_SOCKET_WRITEABLE : 0);
+	return 1;
+}
+
+/* ---------- the loop ---------- */
+
+/*
+ * How far the lane's index is: scanning takes about half of the time, sorting
+ * and writing the other.
+ */
+static double
+index_fraction(ZodanJob *job, const Lane *lane)
+{
+	char	   *fraction = zodan_value(&job->new_conn,
+									   "SELECT CASE WHEN phase LIKE '%scanning table' THEN 0.5 * blocks_done / greatest(blocks_total, 1)"
+									   "            WHEN phase LIKE '%sorting%' THEN 0.5"
+									   "            WHEN phase LIKE '%loading%' THEN 0.7 + 0.3 * tuples_done / greatest(tuples_total, 1)"
+									   "            ELSE 0 END"
+									   "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = $1::int", 1,
+									   psprintf("%d", PQbackendPID(lane->to.pg)));
+
+	/* of several, one after the other, only the first is begun here */
+	return fraction && list_length(lane->unit->indexes) == 1 ? atof(fraction) : 0;
+}
+
+/*
+ * What is to be done about every second.
+ */
+static void
+tick(ZodanJob *job, Lane *lanes, int nlanes)
+{
+	static MemoryContext context = NULL;
+	MemoryContext caller;
+	ZodanUnderWay *under_way;
+	int			n = 0;
+
+	if (!context)
+		context = AllocSetContextCreate(TopMemoryContext, "zodan copy tick", ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(context);
+	under_way = palloc(sizeof(ZodanUnderWay) * nlanes);
+
+	for (int i = 0; i < nlanes; i++)
+		if (lanes[i].unit)
+			under_way[n++] = (ZodanUnderWay)
+		{
+			lanes[i].unit, lanes[i].unit->kind == UNIT_ROWS ? lanes[i].pipe.bytes : 0,
+				lanes[i].unit->kind == UNIT_INDEX ? index_fraction(job, &lanes[i]) : 0
+		};
+	zodan_throttle_set(zodan_progress_show(job, under_way, n, nlanes));
+	zodan_throttle_watch(job, zodan_progress_rate());
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(context);
+}
+
+/*
+ * Gives lanes that have none a unit, and moves all of them on. Returns how
+ * many have one; they wait for *nsockets sockets.
+ */
+static int
+step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *sockets, int *nsockets, bool *starved)
+{
+	static int	first = 0;
+	int			busy = 0;
+
+	*nsockets = 0;
+	*starved = false;
+	/* each lane comes first in its turn, so that a bounded rate is shared */
+	first++;
+	for (int i = 0; i < nlanes; i++)
+	{
+		Lane	   *lane = &lanes[(first + i) % nlanes];
+
+		for (;;)
+		{
+			if (!lane->unit)
+			{
+				lane->unit = zodan_units_next(groups, zodan_snapshot_current());
+				if (!lane->unit)
+					break;
+				start_unit(job, lane);
+			}
+			if (!step_lane(lane))
+				break;
+			end_unit(lane);
+		}
+		if (!lane->unit)
+			continue;
+		busy++;
+		*nsockets += lane_sockets(lane, &sockets[*nsockets]);
+		*starved |= lane->unit->kind == UNIT_ROWS && lane->pipe.starved;
+	}
+	return busy;
+}
+
+/*
+ * Does what the plan has left: copies the rows of those tables, builds their
+ * indexes, and what goes with that.
+ */
+void
+zodan_copy_run(ZodanJob *job, List *tables)
+{
+	List	   *groups;
+	int			nlanes = zodan_copy_lanes(job);
+	Lane	   *lanes = palloc0(sizeof(Lane) * nlanes);
+	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * (nlanes * 2 + 1));
+	bool		idle = false;
+
+	empty_begun(job, tables);
+	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024);
+	zodan_progress_start();
+	open_lanes(job, lanes, nlanes);
+	for (;;)
+	{
+		bool		waiting = zodan_units_waiting(groups);
+		bool		starved;
+		int			n;
+
+		/* what is in parts goes first, and has its snapshot */
+		if (waiting && !zodan_units_in_parts(groups))
+			zodan_snapshot_prepare(job, idle);
+		else if (!waiting)
+			zodan_snapshot_retire(job);
+		idle = step_lanes(job, groups, lanes, nlanes, sockets, &n, &starved) == 0;
+		if (idle && !zodan_units_waiting(groups))
+			break;
+		if (zodan_progress_due())
+			tick(job, lanes, nlanes);
+		n += zodan_snapshot_socket(&sockets[n]);
+		if (n > 0)
+			zodan_wait_sockets(sockets, n, zodan_deadline(starved ? THROTTLED_MS : TICK_MS));
+	}
+	zodan_progress_end();
+	close_lanes(lanes, nlanes);
 }

@@ -13,6 +13,7 @@
  *		after_undo		it is gone, which isn't stored yet
  *		end				all of the phase is done, which isn't stored yet
  *		checkpoint		it is stored
+ *		built			indexes are, and their table is not finished
  *
  * zodan.failpoints is "ACTION PATTERN": what to do at the points that are like
  * PATTERN (as in SQL). Each point acts once: a file of its name in the

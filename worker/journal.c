@@ -1,8 +1,8 @@
 /*
  * journal.c
  *		What a request has done, so that another process can go on with it: its
- *		phases, what it has made on which node, positions, copied tables, and
- *		its log.
+ *		phases, what it has made on which node, positions, and its log. What it
+ *		has copied stands in plan.c.
  */
 #include "journal.h"
 
@@ -203,68 +203,6 @@ zodan_forget_bookmarks(int snapshot)
 }
 
 /*
- * Stores the tables to copy, as JSON from the source; those that are known
- * already stay as they are.
- */
-void
-zodan_plan_copy(const char *tables)
-{
-	zodan_sql("INSERT INTO zodan.copy_tables"
-			  "       (request_id, nspname, relname, columns, filtered, binary_copy, bytes_total)"
-			  " SELECT $1::bigint, t.* FROM jsonb_to_recordset($2::jsonb) AS"
-			  "   t(nspname name, relname name, columns text, filtered boolean, binary_copy boolean, bytes_total bigint)"
-			  " ON CONFLICT DO NOTHING", 2, zodan_request_id, tables);
-}
-
-void
-zodan_copy_begin(const char *nspname, const char *relname, int snapshot)
-{
-	zodan_one("UPDATE zodan.copy_tables"
-			  "   SET state = 'copying', snapshot = $4::int, started_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND nspname = $2 AND relname = $3 AND state <> 'copied'", 4,
-			  zodan_request_id, nspname, relname, psprintf("%d", snapshot));
-}
-
-void
-zodan_copy_done(const char *nspname, const char *relname, int64 bytes, int64 rows)
-{
-	zodan_one("UPDATE zodan.copy_tables"
-			  "   SET state = 'copied', bytes_copied = $4::bigint, rows_copied = $5::bigint,"
-			  "       finished_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND nspname = $2 AND relname = $3 AND state = 'copying'", 5,
-			  zodan_request_id, nspname, relname, psprintf(INT64_FORMAT, bytes), psprintf(INT64_FORMAT, rows));
-}
-
-/*
- * The tables in one of the states (an array literal), largest first.
- */
-List *
-zodan_copy_list(const char *states)
-{
-	ZodanRows  *rows = zodan_sql("SELECT nspname, relname, state, snapshot, columns, filtered, binary_copy, bytes_total"
-								 "  FROM zodan.copy_tables"
-								 " WHERE request_id = $1::bigint AND state = ANY ($2::text[])"
-								 " ORDER BY bytes_total DESC, nspname, relname", 2, zodan_request_id, states);
-	List	   *tables = NIL;
-
-	for (int i = 0; i < rows->nrows; i++)
-	{
-		ZodanCopyTable *table = palloc(sizeof(ZodanCopyTable));
-
-		table->nspname = rows->value[i][0];
-		table->relname = rows->value[i][1];
-		table->state = rows->value[i][2];
-		table->snapshot = (int) zodan_to_int64(rows->value[i][3]);
-		table->columns = rows->value[i][4];
-		table->filtered = zodan_is_true(rows->value[i][5]);
-		table->binary = zodan_is_true(rows->value[i][6]);
-		table->bytes_total = zodan_to_int64(rows->value[i][7]);
-		tables = lappend(tables, table);
-	}
-	return tables;
-}
-
-/*
  * The number for the next snapshot of the source.
  */
 int
@@ -272,21 +210,6 @@ zodan_next_snapshot(void)
 {
 	return (int) zodan_to_int64(zodan_one("SELECT coalesce(max(snapshot), 0) + 1 FROM zodan.bookmarks"
 							  " WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0][0]);
-}
-
-/*
- * The tables that were copied under a later snapshot of the source than the
- * subscription's own, each with that one's consistent point: a JSON array of
- * {nspname, relname, lsn}.
- */
-char *
-zodan_later_tables(const char *source)
-{
-	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
-					 "                                           'lsn', b.consistent_lsn)), '[]')"
-					 "  FROM zodan.copy_tables t JOIN zodan.bookmarks b USING (request_id, snapshot)"
-					 " WHERE request_id = $1::bigint AND snapshot > 0 AND b.node = $2", 2,
-					 zodan_request_id, source)->value[0][0];
 }
 
 void

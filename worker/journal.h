@@ -8,6 +8,16 @@
 
 #include "spi.h"
 
+/* kinds of effects, for whoever makes them and whoever undoes them */
+#define EFFECT_FENCE		"fence"
+#define EFFECT_NODE			"node"
+#define EFFECT_SUBSCRIPTION	"subscription"
+#define EFFECT_SLOT			"slot"
+#define EFFECT_ORIGIN		"origin"
+#define EFFECT_SCHEMA		"schema"
+#define EFFECT_RUNNING		"running"
+#define EFFECT_OPEN			"open"
+
 typedef struct ZodanEffect
 {
 	char	   *node;
@@ -27,18 +37,6 @@ typedef struct ZodanBookmark
 	char	   *resume_lsn;
 } ZodanBookmark;
 
-typedef struct ZodanCopyTable
-{
-	char	   *nspname;
-	char	   *relname;
-	char	   *state;
-	int			snapshot;
-	char	   *columns;		/* quoted and comma separated; NULL: none */
-	bool		filtered;
-	bool		binary;
-	int64		bytes_total;
-} ZodanCopyTable;
-
 extern void zodan_event(const char *level, const char *node, const char *message);
 
 extern bool zodan_checkpoint_begin(const char *phase);
@@ -57,12 +55,7 @@ extern void zodan_set_bookmark(int snapshot, const char *node, const char *colum
 extern ZodanBookmark *zodan_get_bookmark(int snapshot, const char *node);
 extern void zodan_forget_bookmarks(int snapshot);
 
-extern void zodan_plan_copy(const char *tables);
-extern void zodan_copy_begin(const char *nspname, const char *relname, int snapshot);
-extern void zodan_copy_done(const char *nspname, const char *relname, int64 bytes, int64 rows);
-extern List *zodan_copy_list(const char *states);
 extern int	zodan_next_snapshot(void);
-extern char *zodan_later_tables(const char *source);
 
 extern void zodan_forget_check_failures(const char *phase);
 extern void zodan_check_failure(const char *phase, const char *check, const char *node,

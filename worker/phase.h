@@ -22,7 +22,6 @@ extern void zodan_subscribe_to_source(ZodanJob *job);
 /* phase_bookmark.c */
 extern void zodan_bookmark_peers(ZodanJob *job);
 extern void zodan_sync_peers_to_source(ZodanJob *job);
-extern void zodan_open_snapshot(ZodanJob *job);
 extern void zodan_hold_wal(ZodanJob *job, ZodanConn *conn);
 extern void zodan_release_wal(ZodanJob *job, ZodanConn *conn);
 extern void zodan_set_markers(ZodanJob *job, int snapshot);
@@ -56,15 +55,5 @@ extern void zodan_undo_objects(ZodanJob *job);
 
 /* zodan.bookmarks.snapshot of the positions where the peers' own streams begin */
 #define ZODAN_CUT			(-1)
-
-/* kinds of effects, for whoever makes them and for undo.c */
-#define EFFECT_FENCE		"fence"
-#define EFFECT_NODE			"node"
-#define EFFECT_SUBSCRIPTION	"subscription"
-#define EFFECT_SLOT			"slot"
-#define EFFECT_ORIGIN		"origin"
-#define EFFECT_SCHEMA		"schema"
-#define EFFECT_RUNNING		"running"
-#define EFFECT_OPEN			"open"
 
 #endif							/* ZODAN_PHASE_H */

@@ -1,26 +1,11 @@
 /*
  * phase_bookmark.c
- *		The phases bookmark_peers and sync_peers_to_source, and the snapshot of
- *		the source with the positions that belong to it.
+ *		The phases bookmark_peers and sync_peers_to_source, and what the cut has
+ *		in common with them.
  *
  * B, M, W, C and R are those of docs/how-a-join-works.md.
  */
 #include "phase.h"
-
-#include "common/hashfn.h"
-#include "copy.h"
-
-/*
- * The name of a slot on the node that this join has for a while. The slots of
- * other databases and other coordinators are there as well.
- */
-static char *
-passing_slot(ZodanJob *job, ZodanConn *conn, const char *use)
-{
-	char	   *own = psprintf("%s/%s", ZODAN_SOURCE(job)->slot_in, conn->node);
-
-	return psprintf("zodan_%s_%08x", use, hash_bytes((const unsigned char *) own, (int) strlen(own)));
-}
 
 /*
  * Phase: slots on the peers, which from now on keep what the new node may
@@ -58,7 +43,7 @@ zodan_bookmark_peers(ZodanJob *job)
 void
 zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *slot = passing_slot(job, conn, "wal");
+	char	   *slot = zodan_passing_slot(job, conn, "wal");
 
 	zodan_effect_intent(conn->node, EFFECT_SLOT, slot);
 	zodan_wal_slot_create(conn, slot);
@@ -68,7 +53,7 @@ zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
 void
 zodan_release_wal(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *slot = passing_slot(job, conn, "wal");
+	char	   *slot = zodan_passing_slot(job, conn, "wal");
 
 	zodan_slot_drop(conn, slot);
 	zodan_effect_undone(conn->node, EFFECT_SLOT, slot);
@@ -147,40 +132,4 @@ zodan_sync_peers_to_source(ZodanJob *job)
 	zodan_set_markers(job, 0);
 	zodan_job_detail(job, 1, ZODAN_NPEERS(job) == 0 ? "the source has no peers" :
 					 "the source has what its peers had");
-}
-
-/*
- * Opens a snapshot of the source, unless there is one: the one of the
- * subscription's own slot, or, when that one is lost, one of a temporary slot
- * for the tables that are left.
- */
-void
-zodan_open_snapshot(ZodanJob *job)
-{
-	ZodanMember *source = ZODAN_SOURCE(job);
-	bool		first = !zodan_get_bookmark(0, source->name)->consistent_lsn;
-	ZodanEffect *slot;
-
-	if (job->snapshot.conn.pg)
-		return;
-	job->snapshot_no = first ? 0 : zodan_next_snapshot();
-
-	/* a slot whose consistent point isn't known was made for nothing */
-	if (first)
-	{
-		slot = zodan_effect_intent(source->name, EFFECT_SLOT, source->slot_first);
-		if (slot->state)
-			zodan_slot_drop(&source->conn, source->slot_first);
-	}
-
-	job->snapshot.conn = source->conn;
-	zodan_snapshot_open(&job->snapshot, &source->conn,
-						first ? source->slot_first : passing_slot(job, &source->conn, "copy"), !first,
-						job->engine->plugin, zodan_report);
-	zodan_set_bookmark(job->snapshot_no, source->name, "consistent_lsn", zodan_format_lsn(job->snapshot.consistent));
-	if (first)
-		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_first, "done",
-							zodan_format_lsn(job->snapshot.consistent));
-	zodan_event("info", source->name, psprintf("snapshot %d: what was committed before %X/%X is in it",
-											   job->snapshot_no, LSN_FORMAT_ARGS(job->snapshot.consistent)));
 }

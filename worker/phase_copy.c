@@ -5,7 +5,9 @@
 #include "phase.h"
 
 #include "copy.h"
+#include "plan.h"
 #include "schema.h"
+#include "snapshots.h"
 
 /*
  * The schemas that the new node had before the join and that are left out of
@@ -41,9 +43,10 @@ zodan_copy_schema(ZodanJob *job)
 	}
 	if (!zodan_schema_dumped(job))
 	{
-		zodan_open_snapshot(job);
+		ZodanView  *view = zodan_snapshot_open(job);
+
 		zodan_job_detail(job, 0.3, "dumping the source's structure");
-		zodan_schema_dump(job, job->snapshot.name, skipped);
+		zodan_schema_dump(job, view->snapshot.name, skipped);
 	}
 	zodan_effect_result(schema->node, schema->kind, schema->name, "intent", skipped);
 	zodan_job_detail(job, 0.6, "restoring it on the new node");
@@ -52,16 +55,18 @@ zodan_copy_schema(ZodanJob *job)
 }
 
 /*
- * Phase: the rows.
+ * Phase: the rows, and what can be built on them meanwhile.
  */
 void
 zodan_copy_data(ZodanJob *job)
 {
+	List	   *tables;
 	List	   *effects;
 	ListCell   *cell;
 
-	zodan_copy_plan(job, zodan_skipped_schemas(job));
-	if (zodan_copy_list("{pending,copying}") != NIL)
+	zodan_plan_copy(job, zodan_skipped_schemas(job));
+	tables = zodan_plan_tables();
+	if (tables != NIL)
 	{
 		for (int i = 0; i < zodan_copy_lanes(job); i++)
 		{
@@ -71,12 +76,11 @@ zodan_copy_data(ZodanJob *job)
 			zodan_origin_create(&job->new_conn, origin);
 			zodan_effect_result(job->req->new_node_name, EFFECT_ORIGIN, origin, "done", NULL);
 		}
-		zodan_open_snapshot(job);
-		zodan_copy_run(job);
+		zodan_copy_run(job, tables);
 	}
 
-	/* the snapshot holds back vacuum on the source, the origins take places on the new node */
-	zodan_disconnect(&job->snapshot.conn);
+	/* a snapshot holds back vacuum on the source, the origins take places on the new node */
+	zodan_snapshot_close(job);
 	effects = zodan_live_effects();
 	foreach(cell, effects)
 	{
@@ -90,7 +94,8 @@ zodan_copy_data(ZodanJob *job)
 }
 
 /*
- * Phase: indexes, constraints but foreign keys, triggers; sequences.
+ * Phase: the indexes and keys that are left, triggers and whatever else comes
+ * after the rows but foreign keys; sequences.
  */
 void
 zodan_build_indexes(ZodanJob *job)
@@ -98,8 +103,9 @@ zodan_build_indexes(ZodanJob *job)
 	bool		again = zodan_checkpoint_attempts(job->phase) > 1;
 	int			n;
 
-	zodan_job_detail(job, 0, "building indexes");
+	zodan_job_detail(job, 0, "restoring what comes after the rows");
 	zodan_schema_restore_indexes(job, zodan_copy_lanes(job), again);
+	zodan_schema_analyze(job);
 	n = zodan_copy_sequences(job, zodan_skipped_schemas(job));
-	zodan_job_detail(job, 1, psprintf("indexes are built, %d sequences are set", n));
+	zodan_job_detail(job, 1, psprintf("all indexes and keys are there, %d sequences are set", n));
 }

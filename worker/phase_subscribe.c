@@ -13,7 +13,8 @@
  */
 #include "phase.h"
 
-#include "schema.h"
+#include "foreign_keys.h"
+#include "plan.h"
 
 /* catching up is over when a round takes less, or isn't shorter than the one before */
 #define CATCH_UP_MS			500
@@ -95,7 +96,7 @@ zodan_sync_source_to_new(ZodanJob *job)
 	{
 		zodan_job_detail(job, 0, "adding foreign keys");
 		zodan_add_foreign_keys(job, zodan_skipped_schemas(job));
-		zodan_sub_skip_until(job->engine, &job->new_conn, source->sub_first, zodan_later_tables(source->name));
+		zodan_sub_skip_until(job->engine, &job->new_conn, source->sub_first, zodan_plan_later_tables(source->name));
 		zodan_origins_set(&origin, 1);
 	}
 	enable(job, &source->sub_first, 1);

@@ -158,6 +158,9 @@ program_sqlstate(const char *text, int status)
 		return ERRCODE_CONNECTION_FAILURE;
 	if (strstr(text, "canceling statement"))
 		return ERRCODE_QUERY_CANCELED;
+	/* several at work at one table can be in each other's way */
+	if (strstr(text, "deadlock detected"))
+		return ERRCODE_T_R_DEADLOCK_DETECTED;
 	return ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
 }
 

@@ -340,52 +340,60 @@ describe_blockers(ZodanConn *control, int walsender)
 }
 
 /*
- * Makes the slot over a connection of its own, which then holds the snapshot
- * that divides the node's history at the slot's consistent point: what was
- * committed before is in the snapshot, what comes later the slot streams.
- *
- * That has to wait for all transactions that write on the node at the moment;
- * report is told for which. snapshot->conn.dsn and .node are set by the
- * caller; control is another connection to the same node.
+ * Begins to make a slot over a connection of its own, which then holds the
+ * snapshot that divides the node's history at the slot's consistent point:
+ * what was committed before is in the snapshot, what comes later the slot
+ * streams. snapshot->conn.dsn and .node are set by the caller.
  */
 void
-zodan_snapshot_open(ZodanSnapshot *snapshot, ZodanConn *control, const char *slot,
-					bool temporary, const char *plugin, void (*report) (const char *))
+zodan_snapshot_begin(ZodanSnapshot *snapshot, const char *slot, bool temporary, const char *plugin)
 {
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
-	ZodanDeadline next_report = zodan_deadline(1000);
-	ZodanCall	call = {.conn = &snapshot->conn};
-
 	snapshot->conn.replication = true;
 	zodan_connect(&snapshot->conn);
-	call.sql = psprintf("CREATE_REPLICATION_SLOT %s %sLOGICAL %s (SNAPSHOT 'export'%s)",
-						zodan_quote(slot), temporary ? "TEMPORARY " : "", zodan_quote(plugin),
-						!temporary && snapshot->conn.version >= 170000 ? ", FAILOVER" : "");
-	zodan_call_start(&call);
-	while (!zodan_call_poll(&call))
+	snapshot->since = GetCurrentTimestamp();
+	snapshot->deadline = zodan_deadline(zodan_statement_timeout());
+	snapshot->next_report = zodan_deadline(1000);
+	snapshot->call.conn = &snapshot->conn;
+	snapshot->call.sql = psprintf("CREATE_REPLICATION_SLOT %s %sLOGICAL %s (SNAPSHOT 'export'%s)",
+								  zodan_quote(slot), temporary ? "TEMPORARY " : "", zodan_quote(plugin),
+								  !temporary && snapshot->conn.version >= 170000 ? ", FAILOVER" : "");
+	zodan_call_start(&snapshot->call);
+}
+
+/*
+ * Is the snapshot there? That has to wait for all transactions that write on
+ * the node at the moment: report is told about every second for which. When
+ * that takes too long, it's an error if the caller is impatient. control is
+ * another connection to the same node.
+ */
+bool
+zodan_snapshot_ready(ZodanSnapshot *snapshot, ZodanConn *control, bool impatient, void (*report) (const char *))
+{
+	ZodanCall  *call = &snapshot->call;
+
+	if (!zodan_call_poll(call))
 	{
-		ZodanSocket sock = {.fd = PQsocket(snapshot->conn.pg),.events = WL_SOCKET_READABLE};
+		char	   *who;
 
-		if (zodan_deadline_passed(next_report))
-		{
-			char	   *who = describe_blockers(control, PQbackendPID(snapshot->conn.pg));
-
-			if (who && report)
-				report(psprintf("the snapshot on node \"%s\" waits for %s", control->node, who));
-			if (zodan_deadline_passed(deadline))
-				ereport(ERROR,
-						(errcode(ERRCODE_QUERY_CANCELED),
-						 errmsg("no snapshot on node \"%s\" within " INT64_FORMAT " ms: it waits for %s",
-								control->node, zodan_statement_timeout(), who ? who : "transactions that write"),
-						 errhint("End that transaction; the request goes on by itself.")));
-			next_report = zodan_deadline(1000);
-		}
-		zodan_wait_sockets(&sock, 1, next_report);
+		if (!zodan_deadline_passed(snapshot->next_report))
+			return false;
+		snapshot->next_report = zodan_deadline(1000);
+		who = describe_blockers(control, PQbackendPID(snapshot->conn.pg));
+		if (who)
+			report(psprintf("the snapshot on node \"%s\" waits for %s", control->node, who));
+		if (impatient && zodan_deadline_passed(snapshot->deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("no snapshot on node \"%s\" within " INT64_FORMAT " ms: it waits for %s",
+							control->node, zodan_statement_timeout(), who ? who : "transactions that write"),
+					 errhint("End that transaction; the request goes on by itself.")));
+		return false;
 	}
-	zodan_raise_any(&call, 1);
-	snapshot->consistent = zodan_parse_lsn(PQgetvalue(call.result, 0, 1));
-	snapshot->name = zodan_field(call.result, 0, 2);
-	PQclear(call.result);
+	zodan_raise_any(call, 1);
+	snapshot->consistent = zodan_parse_lsn(PQgetvalue(call->result, 0, 1));
+	snapshot->name = zodan_field(call->result, 0, 2);
+	PQclear(call->result);
+	return true;
 }
 
 /* ---------- resume points ---------- */

@@ -41,8 +41,12 @@ typedef struct ZodanResume
 typedef struct ZodanSnapshot
 {
 	ZodanConn	conn;			/* holds the snapshot while it's open */
+	TimestampTz since;			/* from when on vacuum is held back on the node */
 	char	   *name;
 	XLogRecPtr	consistent;
+	ZodanCall	call;			/* private */
+	ZodanDeadline deadline;
+	ZodanDeadline next_report;
 } ZodanSnapshot;
 
 extern XLogRecPtr zodan_parse_lsn(const char *text);
@@ -61,8 +65,9 @@ extern void zodan_origins_set(ZodanSlot *origins, int norigins);
 extern void zodan_markers(ZodanConn **conns, int nconns, XLogRecPtr *lsns);
 extern void zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 								 void (*report) (const char *));
-extern void zodan_snapshot_open(ZodanSnapshot *snapshot, ZodanConn *control, const char *slot,
-								bool temporary, const char *plugin, void (*report) (const char *));
+extern void zodan_snapshot_begin(ZodanSnapshot *snapshot, const char *slot, bool temporary, const char *plugin);
+extern bool zodan_snapshot_ready(ZodanSnapshot *snapshot, ZodanConn *control, bool impatient,
+								 void (*report) (const char *));
 extern void zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 								ZodanResume *peers, int npeers);
 

@@ -1,7 +1,6 @@
 /*
  * schema.c
- *		The structure of the database: pg_dump, pg_restore, foreign keys and
- *		sequences.
+ *		The structure of the database: pg_dump, pg_restore; sequences.
  *
  * The dump is made once, under the snapshot of the subscription's slot, and
  * kept in a directory of the request's below the data directory until the
@@ -24,6 +23,8 @@
 #include "common/file_perm.h"
 #include "common/file_utils.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "plan.h"
 #include "port.h"
 #include "program.h"
 #include "storage/fd.h"
@@ -79,6 +80,24 @@ write_file(const char *path, const char *text)
 	if (!file || fwrite(text, 1, length, file) != length || fflush(file) != 0 ||
 		pg_fsync(fileno(file)) != 0 || FreeFile(file) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
+}
+
+static char *
+read_file(const char *path)
+{
+	FILE	   *file = AllocateFile(path, "r");
+	StringInfoData text;
+	char		chunk[8192];
+	size_t		n;
+
+	if (!file)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
+	initStringInfo(&text);
+	while ((n = fread(chunk, 1, sizeof(chunk), file)) > 0)
+		appendBinaryStringInfo(&text, chunk, (int) n);
+	if (ferror(file) || FreeFile(file) != 0)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", path)));
+	return text.data;
 }
 
 /*
@@ -272,16 +291,89 @@ zodan_schema_restore_tables(ZodanJob *job, bool again)
 }
 
 /*
- * Builds indexes, and makes all constraints but foreign keys, triggers, rules
- * and policies; jobs at the same time.
+ * Writes the list of what has not been made with the rows.
+ */
+static void
+write_rest(ZodanJob *job)
+{
+	char	   *made = zodan_plan_made();
+	char	   *rest;
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (char *line = strtok_r(read_file(work_path(job, "post.list")), "\n", &rest); line;
+		 line = strtok_r(NULL, "\n", &rest))
+	{
+		int			dump_id;
+		unsigned	class;
+		unsigned	oid;
+
+		if (sscanf(line, "%d; %u %u", &dump_id, &class, &oid) != 3 || !strstr(made, psprintf(" %u %u ", class, oid)))
+			appendStringInfo(&list, "%s\n", line);
+	}
+	write_file(work_path(job, "rest.list"), list.data);
+}
+
+/*
+ * Drops what is in a list, as far as it's there: pg_restore writes the
+ * statements for that in front of all others, in the right order, when it's
+ * told to clean.
+ */
+static void
+drop_list(ZodanJob *job, const char *list)
+{
+	ZodanProgram *command;
+	char	   *script;
+	char	   *end;
+
+	if (list_is_empty(job, list))
+		return;
+	command = zodan_program(job->engine->ddl_setting, "pg_restore", NULL);
+	zodan_program_arg(command, psprintf("--use-list=%s", work_path(job, list)));
+	zodan_program_arg(command, "--clean");
+	zodan_program_arg(command, "--if-exists");
+	zodan_program_arg(command, "--file=-");
+	zodan_program_arg(command, work_path(job, "schema.dump"));
+	script = zodan_program_run(command);
+
+	/* the first entry's heading ends them; psql's own commands are not SQL */
+	end = strstr(script, "\n-- Name: ");
+	if (end)
+		*end = '\0';
+	for (char *line = script; line && *line; line = strchr(line, '\n'))
+	{
+		line += *line == '\n';
+		if (*line == '\\')
+			line[0] = line[1] = '-';
+	}
+	/* of what the script sets only the encoding matters to us */
+	PQclear(zodan_query(&job->new_conn, psprintf("BEGIN; %s\n; COMMIT; SET client_encoding = %s", script,
+												 zodan_literal(GetDatabaseEncodingName())), 0));
+}
+
+/*
+ * Makes the indexes and constraints that aren't there but foreign keys,
+ * triggers, rules and policies; jobs at the same time. again: an earlier
+ * attempt may have made some of them. These are dropped, and with the index of
+ * a partitioned table those of its partitions, which the plan has.
  */
 void
 zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again)
 {
-	ZodanProgram *command = restore_command(job, "post.list", again);
+	ZodanProgram *command = restore_command(job, "rest.list", false);
+	ZodanCall	call = {.conn = &job->new_conn};
 
-	if (list_is_empty(job, "post.list"))
+	write_rest(job);
+	if (list_is_empty(job, "rest.list"))
 		return;
+	if (again)
+	{
+		drop_list(job, "rest.list");
+		call.sql = zodan_plan_remake();
+		zodan_call_all(&call, 1, ZODAN_NO_TIMEOUT);
+		zodan_raise_any(&call, 1);
+		PQclear(call.result);
+	}
 	zodan_program_arg(command, psprintf("--jobs=%d", jobs));
 	zodan_program_arg(command, work_path(job, "schema.dump"));
 	zodan_program_run(command);
@@ -304,9 +396,8 @@ zodan_schema_restore_last(ZodanJob *job, bool again)
 }
 
 /*
- * Drops what the restores have made: pg_restore writes the statements for
- * that in front of all others, in the right order, when it's told to clean.
- * Returns false if the dump is not there any more.
+ * Drops what the restores have made. Returns false if the dump is not there
+ * any more.
  */
 bool
 zodan_schema_drop(ZodanJob *job)
@@ -316,33 +407,7 @@ zodan_schema_drop(ZodanJob *job)
 	if (!zodan_schema_dumped(job))
 		return false;
 	for (int i = 0; i < lengthof(lists); i++)
-	{
-		ZodanProgram *command;
-		char	   *script;
-		char	   *end;
-
-		if (list_is_empty(job, lists[i]))
-			continue;
-		command = zodan_program(job->engine->ddl_setting, "pg_restore", NULL);
-		zodan_program_arg(command, psprintf("--use-list=%s", work_path(job, lists[i])));
-		zodan_program_arg(command, "--clean");
-		zodan_program_arg(command, "--if-exists");
-		zodan_program_arg(command, "--file=-");
-		zodan_program_arg(command, work_path(job, "schema.dump"));
-		script = zodan_program_run(command);
-
-		/* the first entry's heading ends them; psql's own commands are not SQL */
-		end = strstr(script, "\n-- Name: ");
-		if (end)
-			*end = '\0';
-		for (char *line = script; line && *line; line = strchr(line, '\n'))
-		{
-			line += *line == '\n';
-			if (*line == '\\')
-				line[0] = line[1] = '-';
-		}
-		PQclear(zodan_query(&job->new_conn, psprintf("BEGIN; %s\n; COMMIT; RESET ALL", script), 0));
-	}
+		drop_list(job, lists[i]);
 	return true;
 }
 
@@ -358,191 +423,35 @@ zodan_schema_forget(ZodanJob *job)
 		ereport(WARNING, (errmsg("could not remove directory \"%s\"", path)));
 }
 
-/* ---------- foreign keys ---------- */
-
-/* One of the source's; all names quoted */
-typedef struct ForeignKey
-{
-	const char *table;
-	const char *references;
-	const char *name;
-	const char *definition;
-	bool		validated;
-	bool		partitioned;	/* the table that has it */
-} ForeignKey;
-
-/* pauses before tables are tried to be locked again, before rows are looked for again */
-#define LOCK_RETRY_MS		5
-#define VIOLATION_RETRY_MS	1000
-
 /*
- * Returns the source's foreign keys, and in *n how many there are. Those of
- * partitions that come with their table's are not among them.
- */
-static ForeignKey *
-foreign_keys(ZodanJob *job, const char *skipped_schemas, int *n)
-{
-	PGresult   *result;
-	ForeignKey *keys;
-
-	result = zodan_query(&ZODAN_SOURCE(job)->conn,
-						 "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),"
-						 "       pg_catalog.format('%I.%I', rn.nspname, r.relname),"
-						 "       pg_catalog.quote_ident(k.conname),"
-						 "       pg_catalog.pg_get_constraintdef(k.oid), k.convalidated, c.relkind = 'p'"
-						 "  FROM pg_catalog.pg_constraint k"
-						 "  JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
-						 "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-						 "  JOIN pg_catalog.pg_class r ON r.oid = k.confrelid"
-						 "  JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace"
-						 " WHERE k.contype = 'f' AND k.conparentid = 0"
-						 "   AND n.nspname <> ALL ($1::text[] || $2::text[] || '{zodan,pg_catalog,information_schema}'::text[])"
-						 "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
-						 "                    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-						 "                      AND d.objid = c.oid AND d.deptype = 'e')"
-						 " ORDER BY 1, 3", 2, skipped_schemas, job->engine->foreign_schemas);
-	*n = PQntuples(result);
-	keys = palloc(sizeof(ForeignKey) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-		keys[i] = (ForeignKey)
-	{
-		.table = zodan_field(result, i, 0),.references = zodan_field(result, i, 1),
-			.name = zodan_field(result, i, 2),.definition = zodan_field(result, i, 3),
-			.validated = PQgetvalue(result, i, 4)[0] == 't',.partitioned = PQgetvalue(result, i, 5)[0] == 't'
-	};
-	PQclear(result);
-	/* on a node that replicates DDL by itself, this must stay here */
-	if (*n > 0 && job->engine->ddl_setting)
-		PQclear(zodan_query(&job->new_conn, "SELECT pg_catalog.set_config($1, 'off', false)", 1,
-							job->engine->ddl_setting));
-	return keys;
-}
-
-/*
- * A check of existing rows follows later: so nothing but the key itself is
- * made here. A table that is partitioned can't have one of that kind.
- */
-static bool
-is_checked_at_once(const ForeignKey *key)
-{
-	return key->validated && key->partitioned;
-}
-
-static bool
-has_foreign_key(ZodanJob *job, const ForeignKey *key)
-{
-	return zodan_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_constraint"
-					   " WHERE conrelid = $1::pg_catalog.regclass AND pg_catalog.quote_ident(conname) = $2 AND contype = 'f'",
-					   2, key->table, key->name) != NULL;
-}
-
-/*
- * Adds the source's foreign keys to the new node, without looking at the rows
- * that are there. Locks tables as the apply workers do, and so must run before
- * there are any: a worker and this could wait for each other, and Spock drops
- * a transaction that a deadlock has ended.
+ * Gathers the statistics that could not be gathered when the rows of a table
+ * had come: those that parents have of all their children together, and those
+ * of what has been made since.
  */
 void
-zodan_add_foreign_keys(ZodanJob *job, const char *skipped_schemas)
+zodan_schema_analyze(ZodanJob *job)
 {
-	int			n;
-	ForeignKey *keys = foreign_keys(job, skipped_schemas, &n);
+	PGresult   *result;
 
-	for (int i = 0; i < n; i++)
+	result = zodan_query(&job->new_conn,
+						 "SELECT pg_catalog.format('ANALYZE %I.%I', n.nspname, c.relname)"
+						 "  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+						 " WHERE n.nspname <> ALL ($1::text[] || '{pg_catalog,information_schema,zodan}'::text[])"
+						 "   AND (c.relkind IN ('r', 'p') AND c.relhassubclass"
+						 "        OR c.relkind = 'r' AND c.reltuples > 0"
+						 "           AND (EXISTS (SELECT FROM pg_catalog.pg_statistic_ext e WHERE e.stxrelid = c.oid)"
+						 "                OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indexprs IS NOT NULL"
+						 "                              AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic s WHERE s.starelid = i.indexrelid))))"
+						 " ORDER BY 1", 1, job->engine->foreign_schemas);
+	for (int i = 0; i < PQntuples(result); i++)
 	{
-		ForeignKey *key = &keys[i];
-
-		if (!is_checked_at_once(key) && !has_foreign_key(job, key))
-			PQclear(zodan_query(&job->new_conn,
-								psprintf("ALTER TABLE %s ADD CONSTRAINT %s %s%s", key->table, key->name,
-										 key->definition, key->validated ? " NOT VALID" : ""), 0));
-	}
-}
-
-/*
- * Lets go of tables whoever holds them without need.
- */
-static void
-cancel_autovacuum(ZodanJob *job, const ForeignKey *key)
-{
-	PQclear(zodan_query(&job->new_conn,
-						"SELECT pg_catalog.pg_cancel_backend(a.pid)"
-						"  FROM pg_catalog.pg_stat_activity a"
-						" WHERE a.backend_type = 'autovacuum worker'"
-						"   AND EXISTS (SELECT FROM pg_catalog.pg_locks l"
-						"                WHERE l.pid = a.pid AND l.relation IN"
-						"                      (SELECT $1::pg_catalog.regclass UNION SELECT $2::pg_catalog.regclass"
-						"                       UNION SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.regclass)"
-						"                       UNION SELECT relid FROM pg_catalog.pg_partition_tree($2::pg_catalog.regclass)))",
-						2, key->table, key->references));
-}
-
-/*
- * Checks one foreign key against the rows that are there. Apply workers are
- * at work meanwhile: so all locks are taken first, and none is waited for.
- * While changes are still on their way, rows may be there before those that
- * they refer to: then it's tried again.
- */
-static void
-check_foreign_key(ZodanJob *job, const ForeignKey *key)
-{
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
-	const char *sql;
-
-	/* several statements sent as one are one transaction; what comes of it is no news for the log */
-	if (is_checked_at_once(key))
-		sql = psprintf("SET LOCAL log_min_messages = fatal;"
-					   " LOCK TABLE %s, %s IN SHARE ROW EXCLUSIVE MODE NOWAIT; ALTER TABLE %s ADD CONSTRAINT %s %s",
-					   key->table, key->references, key->table, key->name, key->definition);
-	else
-		sql = psprintf("SET LOCAL log_min_messages = fatal;"
-					   " LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE NOWAIT; LOCK TABLE %s IN ROW SHARE MODE NOWAIT;"
-					   " ALTER TABLE %s VALIDATE CONSTRAINT %s",
-					   key->table, key->references, key->table, key->name);
-	for (;;)
-	{
-		ZodanCall	call = {.conn = &job->new_conn,.sql = sql};
+		ZodanCall	call = {.conn = &job->new_conn,.sql = PQgetvalue(result, i, 0)};
 
 		zodan_call_all(&call, 1, ZODAN_NO_TIMEOUT);
-		if (!call.error)
-		{
-			PQclear(call.result);
-			return;
-		}
-		if (zodan_deadline_passed(deadline))
-			zodan_raise(&call);
-		if (call.sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
-		{
-			cancel_autovacuum(job, key);
-			zodan_sleep(LOCK_RETRY_MS);
-		}
-		else if (call.sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
-		{
-			zodan_report(psprintf("foreign key %s of %s waits for rows that are on their way: %s",
-								  key->name, key->table, call.error));
-			zodan_sleep(VIOLATION_RETRY_MS);
-		}
-		else
-			zodan_raise(&call);
+		zodan_raise_any(&call, 1);
+		PQclear(call.result);
 	}
-}
-
-/*
- * Checks the source's foreign keys on the new node, but those that the source
- * hasn't checked either; returns how many it has.
- */
-int
-zodan_check_foreign_keys(ZodanJob *job, const char *skipped_schemas)
-{
-	int			n;
-	ForeignKey *keys = foreign_keys(job, skipped_schemas, &n);
-
-	for (int i = 0; i < n; i++)
-	{
-		if (keys[i].validated && !(is_checked_at_once(&keys[i]) && has_foreign_key(job, &keys[i])))
-			check_foreign_key(job, &keys[i]);
-	}
-	return n;
+	PQclear(result);
 }
 
 /* ---------- sequences ---------- */

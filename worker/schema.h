@@ -1,7 +1,6 @@
 /*
  * schema.h
- *		The structure of the database: pg_dump, pg_restore, foreign keys and
- *		sequences.
+ *		The structure of the database: pg_dump, pg_restore; sequences.
  */
 #ifndef ZODAN_SCHEMA_H
 #define ZODAN_SCHEMA_H
@@ -14,11 +13,10 @@ extern bool zodan_schema_dumped(ZodanJob *job);
 extern void zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schemas);
 extern void zodan_schema_restore_tables(ZodanJob *job, bool again);
 extern void zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again);
+extern void zodan_schema_analyze(ZodanJob *job);
 extern void zodan_schema_restore_last(ZodanJob *job, bool again);
 extern bool zodan_schema_drop(ZodanJob *job);
 extern void zodan_schema_forget(ZodanJob *job);
-extern void zodan_add_foreign_keys(ZodanJob *job, const char *skipped_schemas);
-extern int	zodan_check_foreign_keys(ZodanJob *job, const char *skipped_schemas);
 extern int	zodan_copy_sequences(ZodanJob *job, const char *skipped_schemas);
 
 #endif							/* ZODAN_SCHEMA_H */

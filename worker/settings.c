@@ -12,6 +12,10 @@ int			zodan_poll_interval = 5000;
 int			zodan_max_runners = 4;
 int			zodan_connect_timeout = 10000;
 int			zodan_copy_jobs = 2;
+int			zodan_copy_part_size = 128;
+int			zodan_copy_lag_limit = 1024;
+int			zodan_snapshot_max_age = 300;
+int			zodan_maintenance_work_mem = 0;
 int			zodan_max_lag = 59000;
 int			zodan_max_retained_wal = 10240;
 int			zodan_on_max_retained_wal = ZODAN_WAL_WARN;
@@ -57,6 +61,26 @@ zodan_define_settings(void)
 							"A request's copy_jobs overrides it.",
 							&zodan_copy_jobs, 2, 1, 64,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.copy_part_size",
+							"Larger tables are copied in parts of about this size.",
+							"So that several lanes copy one large table.",
+							&zodan_copy_part_size, 128, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.copy_lag_limit",
+							"The copy slows down while replication from the source is further behind than this.",
+							"WAL of the source that its streaming standbys and subscribers have not confirmed. 0: it never does.",
+							&zodan_copy_lag_limit, 1024, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.snapshot_max_age",
+							"No table is begun to be copied under a snapshot of the source that is older than this.",
+							"As long as one is open, vacuum can't remove what has died since on the source.",
+							&zodan_snapshot_max_age, 300, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.maintenance_work_mem",
+							"maintenance_work_mem for each index that is built on the new node.",
+							"0: what shared_buffers lets expect of its memory, and no less than its own setting.",
+							&zodan_maintenance_work_mem, 0, 0, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("zodan.max_lag",
 							"A new node counts as joined once it lags less than this.",
 							"A joined one is in trouble when it lags more.",

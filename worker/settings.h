@@ -12,6 +12,10 @@ extern int	zodan_poll_interval;	/* ms */
 extern int	zodan_max_runners;
 extern int	zodan_connect_timeout;	/* ms */
 extern int	zodan_copy_jobs;
+extern int	zodan_copy_part_size;
+extern int	zodan_copy_lag_limit;
+extern int	zodan_snapshot_max_age;
+extern int	zodan_maintenance_work_mem;
 extern int	zodan_max_lag;			/* ms */
 extern int	zodan_max_retained_wal; /* MB; 0: no bound */
 extern int	zodan_on_max_retained_wal;	/* ZODAN_WAL_... */

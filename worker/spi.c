@@ -16,7 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define MAX_ARGS	8
+#define MAX_ARGS	10
 
 char		zodan_request_id[32];
 
@@ -46,6 +46,7 @@ run(const char *statement, int nargs, va_list args)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, statement);
 
+	Assert(nargs <= MAX_ARGS);
 	for (int i = 0; i < nargs; i++)
 	{
 		const char *arg = va_arg(args, const char *);

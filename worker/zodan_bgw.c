@@ -277,6 +277,9 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	datum = field_datum(trigger, "copy_jobs", &isnull);
 	if (!isnull && (DatumGetInt32(datum) < 1 || DatumGetInt32(datum) > 64))
 		refuse("copy_jobs", "must be between 1 and 64");
+	datum = field_datum(trigger, "copy_rate", &isnull);
+	if (!isnull && DatumGetInt64(datum) < 1)
+		refuse("copy_rate", "must be positive");
 	field_text(trigger, "options");
 	validate_options(DatumGetJsonbP(field_datum(trigger, "options", &isnull)), operation, need_password);
 

@@ -36,6 +36,14 @@ SELECT said(format('SELECT zodan.wait(%s, %L)', :id, '100 ms'));
 SELECT said(format('SELECT zodan.resume(%s)', :id));
 SELECT said(format('SELECT zodan.retry(%s)', :id));
 SELECT state, started_at, worker_pid FROM zodan.status WHERE request_id = :id;
+-- a copy's rate
+SELECT said(format('SELECT zodan.set_copy_rate(%s, 1000000)', :id));
+SELECT copy_rate FROM zodan.status WHERE request_id = :id;
+SELECT said(format('SELECT zodan.set_copy_rate(%s, NULL)', :id));
+SELECT copy_rate FROM zodan.status WHERE request_id = :id;
+SELECT said(format('SELECT zodan.set_copy_rate(%s, 0)', :id));
+SELECT said('SELECT zodan.set_copy_rate(0, 1000000)');
+SELECT replace(message, session_user, 'me') AS message FROM zodan.events WHERE request_id = :id AND message LIKE 'copy_rate%' ORDER BY id;
 -- paused
 SELECT said(format('SELECT zodan.pause(%s)', :id));
 SELECT said(format('SELECT zodan.pause(%s)', :id));

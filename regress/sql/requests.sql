@@ -65,6 +65,8 @@ CALL file('max_attempts', '0');
 CALL file('max_attempts', '-1');
 CALL file('copy_jobs', '0');
 CALL file('copy_jobs', '65');
+CALL file('copy_rate', '0');
+CALL file('copy_rate', '-1');
 CALL file('options', NULL);
 CALL file('options', '[]');
 CALL file('options', '"peer_dsns"');
@@ -91,17 +93,17 @@ BEGIN;
 INSERT INTO zodan.requests (src_node_name, src_dsn, new_node_name, new_node_dsn)
     VALUES (repeat('n', 63), 'postgresql:///d', repeat('ü', 31) || 'u', 'service=s')
     RETURNING operation, new_node_location, new_node_country, new_node_info, verb, not_before, sync_timeout,
-              max_attempts, fence, copy_jobs, options, requested_by = current_user AS by_me, requested_at = now() AS at_once;
+              max_attempts, fence, copy_jobs, copy_rate, options, requested_by = current_user AS by_me, requested_at = now() AS at_once;
 INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, new_node_dsn, new_node_location,
                             new_node_country, new_node_info, verb, not_before, sync_timeout, max_attempts, fence,
-                            copy_jobs, options)
+                            copy_jobs, copy_rate, options)
     VALUES ('check', 'a "b"', 'host=h1 passfile=/p sslmode=verify-full sslcert=/c sslkey=/k sslrootcert=/r', 'Ü 4', 'host=h4',
-            'Los Angeles', 'USA', '{"key": "value"}', true, '2999-01-01', '1 s', 1, false, 64,
+            'Los Angeles', 'USA', '{"key": "value"}', true, '2999-01-01', '1 s', 1, false, 64, 1000000,
             '{"peer_dsns": {"n 2": "host=h2", "n3": "postgresql://h3/d"}, "replication_sets": ["default", "Ä"]}');
 -- two in one statement
 INSERT INTO zodan.requests (src_node_name, src_dsn, new_node_name, new_node_dsn)
     VALUES ('n1', 'host=h', 'n4', 'host=h'), ('n1', 'host=h', 'n5', 'host=h');
-SELECT operation, node, source, engine, state, phase, phase_no, phases, percent, detail, attempt, last_error,
+SELECT operation, node, source, engine, state, phase, phase_no, phases, percent, detail, copy_rate, attempt, last_error,
        requested_by = current_user AS by_me, started_at, finished_at, elapsed, worker_pid
   FROM zodan.status;
 SELECT e.level, e.phase, e.node, replace(e.message, current_user, 'me') AS message FROM zodan.events e ORDER BY e.id;

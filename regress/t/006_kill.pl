@@ -47,7 +47,7 @@ sub writer
 	}, '--client=2', '--rate=200');
 }
 
-my $own = $c->add_server('c');
+my $own = $c->add_server('c', conf => "zodan.copy_part_size = 1MB\n");
 my $n3 = $c->add_server('n3');
 
 # kills the runner as the out-of-memory killer does

@@ -36,7 +36,7 @@ $c->psql('n1', $rows . q{
 	INSERT INTO child SELECT i, i, i FROM generate_series(1, 500) i;
 });
 $c->settle;
-$c->add_server('c');
+$c->add_server('c', conf => "zodan.copy_part_size = 1MB\n");
 
 # each node writes its own rows: those whose id has the node's remainder
 sub writer

@@ -1,0 +1,131 @@
+# How the copy is divided: a large table in parts that several lanes read,
+# small tables together, indexes as soon as their table's rows are there, while
+# other tables are still copied; keys made from such indexes; statistics. All
+# that is left to pg_restore is there, too, and the new node's structure is the
+# source's. Protects from lost or doubled rows at the seams of parts, and from
+# indexes, keys or statistics that nobody made.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Test::More;
+use ZodanCluster;
+
+ZodanCluster::plan_or_skip();
+
+my $c = ZodanCluster->new(
+	nodes => 2,
+	conf => "restart_after_crash = on\n",
+	setup => $ZodanCluster::gate . q{
+		CREATE TABLE large (id int PRIMARY KEY, n int, filler text);
+		CREATE INDEX large_n ON large (n DESC NULLS LAST) WHERE n > 10;
+		CREATE UNIQUE INDEX "Large ""expr""" ON large (lower(filler), id) INCLUDE (n) WITH (fillfactor = 70);
+		CREATE TABLE held (id int PRIMARY KEY, g gated, filler text);
+		CREATE INDEX ON held (g);
+		CREATE TABLE toasted (id int PRIMARY KEY, doc text);
+		ALTER TABLE toasted ALTER doc SET STORAGE EXTERNAL;
+
+		-- what pg_restore makes, or what rests on it
+		CREATE TABLE special (id int PRIMARY KEY, a int UNIQUE DEFERRABLE INITIALLY DEFERRED, b int NOT NULL, r int4range,
+			CONSTRAINT apart EXCLUDE USING gist (r WITH &&));
+		CREATE UNIQUE INDEX special_b ON special (b);
+		ALTER TABLE special REPLICA IDENTITY USING INDEX special_b;
+		CREATE INDEX special_clustered ON special (a);
+		ALTER TABLE special CLUSTER ON special_clustered;
+		CREATE INDEX special_expr ON special ((a + b));
+		ALTER INDEX special_expr ALTER COLUMN 1 SET STATISTICS 200;
+		CREATE VIEW grouped AS SELECT id, a, b FROM special GROUP BY id;
+		CREATE STATISTICS special_stats ON a, b FROM special;
+		COMMENT ON INDEX special_expr IS 'the sum';
+		CREATE TABLE parts (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+		CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+		CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2);
+		CREATE INDEX ON parts (k);
+		CREATE UNLOGGED TABLE here (id int PRIMARY KEY);
+		CREATE TABLE empty (id int PRIMARY KEY);
+	} . join('', map { "CREATE TABLE small$_ (id int PRIMARY KEY, name text UNIQUE);" } 1 .. 70));
+
+# one that isn't replicated
+$c->psql($_, 'CREATE TABLE bare (a int, b text); CREATE INDEX ON bare (a)') for qw(n1 n2);
+$c->psql('n1', q{
+	INSERT INTO large SELECT i, i % 1000, repeat(md5(i::text), 5) FROM generate_series(1, 30000) i;
+	-- what an update leaves: pages with holes, rows that have moved
+	UPDATE large SET n = n + 1 WHERE id % 7 = 0;
+	DELETE FROM large WHERE id % 11 = 0;
+	INSERT INTO held SELECT i, i, 'x' FROM generate_series(1, 100) i;
+	INSERT INTO toasted SELECT i, repeat(md5(i::text), 150) FROM generate_series(1, 1500) i;
+	INSERT INTO special SELECT i, i, i, int4range(i, i + 1) FROM generate_series(1, 100) i;
+	INSERT INTO parts SELECT i, 1 + i % 2 FROM generate_series(1, 500) i;
+} . join('', map { "INSERT INTO small$_ SELECT i, 'name ' || i FROM generate_series(1, $_) i;" } 1 .. 70));
+$c->settle;
+$c->add_server('c', conf => "zodan.copy_part_size = 2MB\nzodan.maintenance_work_mem = 20MB\n");
+$c->add_server('n3');
+
+my $gate = $c->hold_gate('n3');
+my $id = $c->request(new => 'n3', on => 'c', copy_jobs => 3, verb => 'true');
+$c->wait_gate('n3');
+ok($c->wait_queue("SELECT built_at IS NOT NULL FROM zodan.copy_tables WHERE request_id = $id AND relname = 'large'"),
+	'while a table is still copied another one is ready');
+is($c->queue('c', "SELECT state FROM zodan.copy_tables WHERE request_id = $id AND relname = 'held'"), 'copying', 'the one that is held is not');
+is($c->psql('n3', "SELECT string_agg(indexrelid::regclass::text, ', ' ORDER BY indexrelid::regclass::text COLLATE \"C\") FROM pg_index WHERE indrelid = 'large'::regclass AND indisvalid"),
+	'"Large ""expr""", large_n, large_pkey', 'its indexes are there');
+is($c->psql('n3', "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'large'::regclass AND contype = 'p'"), 'large_pkey|PRIMARY KEY (id)', 'and its key');
+is($c->psql('n3', "SELECT reltuples > 20000, (SELECT count(*) FROM pg_stats WHERE tablename = 'large') > 2 FROM pg_class WHERE relname = 'large'"), 't|t', 'and its statistics');
+is($c->psql('n3', "SELECT count(*) FROM pg_class WHERE relname = 'held_pkey'"), '0', 'but no index of the one that is held');
+is($c->psql('n3', "SELECT count(DISTINCT l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objid = 4711 AND NOT l.granted"), '1', 'which holds up one lane only');
+$gate->quit;
+is($c->wait_for($id), 'done', 'the join ends');
+push @{ $c->{order} }, 'n3';
+$c->settle;
+is($c->differences, '', 'rows are the same');
+
+my @said = split /\n/, $c->queue('c', "SELECT replace(message, E'\\n', ' ') FROM zodan.events WHERE request_id = $id AND level = 'debug' ORDER BY id");
+my @parts = grep { /COPY \(SELECT .* FROM ONLY public\.large WHERE ctid/ } @said;
+cmp_ok(scalar @parts, '>', 2, 'the large table was read in ' . @parts . ' parts');
+cmp_ok(scalar(grep { /COPY \(SELECT .* FROM ONLY public\.toasted WHERE ctid/ } @said), '>', 1, 'and the one whose rows are stored out of line in several');
+my ($together) = sort { $b <=> $a } map { scalar(() = /COPY public\.small\d+ /g) } grep { /TO STDOUT/ } @said;
+cmp_ok($together, '>', 3, "$together small tables were read together");
+ok((grep { /ADD CONSTRAINT large_pkey PRIMARY KEY USING INDEX large_pkey/ } @said) > 0, 'the key was made from its index');
+is($c->queue('c', "SELECT count(*) FILTER (WHERE built_at IS NULL), count(*) > 70 FROM zodan.copy_tables WHERE request_id = $id"), '0|t', 'every table is known to be ready');
+is($c->queue('c', "SELECT count(*) FILTER (WHERE built_at IS NULL), count(*) > 140 FROM zodan.copy_indexes WHERE request_id = $id"), '0|t', 'every index too');
+like($c->queue('c', "SELECT rows_copied, tables_copied = tables_total, bytes_copied > 0, snapshot_age FROM zodan.status WHERE request_id = $id"), qr/^\d+\|t\|t\|$/,
+	'the status says how much that was');
+is($c->text_difference($c->dump('n1'), $c->dump('n3')), '', 'the structure is the same');
+is($c->psql('n3', q{SELECT count(*) FROM pg_class c WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace AND relname NOT IN ('empty', 'bare', 'here')
+	AND NOT EXISTS (SELECT FROM pg_statistic WHERE starelid = c.oid)}), '0', 'every table that has rows has statistics');
+is($c->leftovers($id), '', 'nothing is left over');
+
+# ---------- broken off between an index and the key that rests on it, and when all is built ----------
+
+$c->add_server('n4');
+$c->failpoints('c', 'kill copy_data:built');
+$id = $c->request(new => 'n4', on => 'c', copy_jobs => 1);
+ok($c->wait_queue("SELECT attempt > 1 FROM zodan.status WHERE request_id = $id"), 'killed when an index was built, it goes on');
+# each point acts once
+$c->failpoints('c', 'error build_indexes:end');
+is($c->wait_for($id), 'done', 'and ends done');
+push @{ $c->{order} }, 'n4';
+like($c->queue('c', "SELECT string_agg(message, ', ') FROM zodan.events WHERE request_id = $id AND level = 'error'"), qr/failpoint build_indexes:end/,
+	'what pg_restore makes was made twice');
+$c->failpoints('c', '');
+$c->settle;
+is($c->differences, '', 'rows are the same');
+is($c->text_difference($c->dump('n1'), $c->dump('n4')), '', 'and the structure');
+
+# ---------- a table that is rewritten between two of its parts ----------
+
+$c->add_server('n5');
+$id = $c->request(new => 'n5', on => 'c', copy_jobs => 1, copy_rate => 1000000);
+ok($c->wait_queue("SELECT bytes_copied > 100000 FROM zodan.status WHERE request_id = $id"), 'the large table is copied slowly');
+my ($largest) = split /\n/, $c->queue('c', "SELECT relname FROM zodan.copy_tables WHERE request_id = $id AND state = 'copying'");
+$c->psql('n1', "VACUUM FULL $largest");
+ok($c->wait_queue("SELECT count(*) > 0 FROM zodan.events WHERE request_id = $id AND message LIKE '%table public.$largest was rewritten while it was copied'"),
+	"that $largest was rewritten is noticed");
+$c->queue('c', "SELECT zodan.set_copy_rate($id, NULL)");
+is($c->wait_for($id), 'done', 'it is copied again');
+push @{ $c->{order} }, 'n5';
+$c->settle;
+is($c->differences, '', 'rows are the same');
+$c->stop;
+done_testing();

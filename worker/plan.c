@@ -1,0 +1,370 @@
+/*
+ * plan.c
+ *		What to copy: the tables zodan.copy_tables and zodan.copy_indexes. Made
+ *		once, from the source's catalog, and kept up to date while it is done,
+ *		so that another process can go on with it.
+ *
+ *		table	pending -> copying -> copied, and then built: its indexes, keys
+ *				and statistics are there, too
+ *		index	built or not
+ *
+ * A table that a crash has left as "copying" may hold some of its rows: it is
+ * emptied and copied again. An index or a key is there or not.
+ *
+ * Only plain indexes of replicated tables, and the keys that rest on them, are
+ * in the plan; pg_restore makes all that is more special. See schema.c.
+ */
+#include "plan.h"
+
+#include "utils/builtins.h"
+#include "utils/json.h"
+
+/*
+ * Which tables have rows to copy, with which columns, and in which form.
+ *
+ * Binary COPY is faster, but sends the ids of types and objects, which aren't
+ * the same elsewhere: composite types, arrays of anything that isn't built in,
+ * and what refers to objects go as text.
+ */
+static const char *const plan_query =
+"WITH RECURSIVE columns AS ("
+"  SELECT t.set_reloid AS relid, i.has_row_filter, a.attnum, a.attname, a.atttypid"
+"    FROM (SELECT DISTINCT t.set_reloid::oid AS set_reloid"
+"            FROM {e}.replication_set_table t JOIN {e}.replication_set r USING (set_id)"
+"            JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
+"           WHERE r.set_name = ANY ($1::text[])) AS t"
+"    CROSS JOIN LATERAL %s AS i"
+"    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.set_reloid AND a.attnum > 0"
+"     AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname = ANY (i.att_list)),"
+" types AS ("
+"  SELECT DISTINCT atttypid AS root, atttypid AS typid, false AS in_array FROM columns WHERE atttypid IS NOT NULL"
+"  UNION"
+"  SELECT x.root, n.typid, x.in_array OR n.in_array"
+"    FROM types x JOIN pg_catalog.pg_type t ON t.oid = x.typid"
+"    CROSS JOIN LATERAL ("
+"      SELECT t.typbasetype, false WHERE t.typtype = 'd'"
+"      UNION ALL SELECT t.typelem, true WHERE t.typelem <> 0 AND t.typsend = 'pg_catalog.array_send'::regproc"
+"      UNION ALL SELECT r.rngsubtype, false FROM pg_catalog.pg_range r"
+"                 WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) AS n(typid, in_array)),"
+" forms AS ("
+"  SELECT x.root, bool_and(t.typsend <> 0 AND t.typreceive <> 0 AND t.typtype <> 'c'"
+"                          AND t.typcategory <> 'P'"
+"                          AND t.oid <> ALL ('{regproc,regprocedure,regoper,regoperator,regclass,regtype,"
+"regrole,regnamespace,regconfig,regdictionary,regcollation}'::regtype[])"
+"                          AND (NOT x.in_array OR t.oid < 16384)) AS fits"
+"    FROM types x JOIN pg_catalog.pg_type t ON t.oid = x.typid GROUP BY x.root),"
+" tables AS ("
+"  SELECT c.relid, bool_or(c.has_row_filter) AS filtered, coalesce(bool_and(f.fits), true) AS binary_copy,"
+"         pg_catalog.string_agg(pg_catalog.quote_ident(c.attname), ', ' ORDER BY c.attnum) AS columns"
+"    FROM columns c LEFT JOIN forms f ON f.root = c.atttypid GROUP BY c.relid)"
+" SELECT coalesce(pg_catalog.json_agg(j), '[]') FROM ("
+"  SELECT n.nspname, k.relname, t.filtered, t.columns, t.binary_copy, pg_catalog.pg_table_size(k.oid) AS bytes_total,"
+"         pg_catalog.pg_relation_size(k.oid) / current_setting('block_size')::int AS pages, x.indexes"
+"    FROM tables t JOIN pg_catalog.pg_class k ON k.oid = t.relid"
+"    JOIN pg_catalog.pg_namespace n ON n.oid = k.relnamespace"
+"    CROSS JOIN LATERAL ("
+"      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('index_name', x.relname, 'index_oid', x.oid,"
+"               'constraint_oid', q.oid, 'key', CASE q.contype WHEN 'p' THEN 'PRIMARY KEY' WHEN 'u' THEN 'UNIQUE' END,"
+"               'bytes', pg_catalog.pg_relation_size(x.oid),"
+"               'mark', pg_catalog.concat_ws(', ', CASE WHEN i.indisclustered THEN pg_catalog.format('CLUSTER ON %%I', x.relname) END,"
+"                                CASE WHEN i.indisreplident THEN pg_catalog.format('REPLICA IDENTITY USING INDEX %%I', x.relname) END),"
+"               'definition', pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(x.oid),"
+"                                '^CREATE (UNIQUE )?INDEX ', 'CREATE \\1INDEX IF NOT EXISTS '))) AS indexes"
+"        FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
+"        LEFT JOIN pg_catalog.pg_constraint q ON q.conindid = x.oid AND q.conrelid = k.oid AND q.contype IN ('p', 'u', 'x')"
+"       WHERE i.indrelid = k.oid AND i.indisvalid AND NOT i.indisexclusion AND x.reltablespace = 0"
+"         AND q.condeferrable IS NOT TRUE"
+"         AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.oid AND a.attstattarget >= 0)"
+"         AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass"
+"                            AND d.objid = x.oid AND d.deptype IN ('e', 'x'))) AS x"
+"   WHERE k.relkind = 'r' AND n.nspname <> ALL ($2::text[] || $3::text[])) AS j";
+
+/*
+ * Stores what is to be copied, unless that was done before.
+ */
+void
+zodan_plan_copy(ZodanJob *job, const char *skipped_schemas)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	char	   *query = zodan_engine_sql(job->engine, psprintf(plan_query, job->engine->table_info));
+
+	zodan_sql("WITH plan AS (SELECT * FROM jsonb_to_recordset($2::jsonb) AS"
+			  "   t(nspname name, relname name, columns text, filtered boolean, binary_copy boolean,"
+			  "     bytes_total bigint, pages bigint, indexes jsonb)"
+			  "  WHERE NOT EXISTS (SELECT FROM zodan.copy_tables WHERE request_id = $1::bigint)),"
+			  " tables AS (INSERT INTO zodan.copy_tables"
+			  "       (request_id, nspname, relname, columns, filtered, binary_copy, bytes_total, pages)"
+			  "   SELECT $1::bigint, nspname, relname, columns, filtered, binary_copy, bytes_total, pages FROM plan)"
+			  " INSERT INTO zodan.copy_indexes"
+			  "       (request_id, nspname, relname, index_name, index_oid, constraint_oid, key, mark, definition, bytes)"
+			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.bytes"
+			  "     FROM plan p CROSS JOIN LATERAL jsonb_to_recordset(p.indexes) AS"
+			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, bytes bigint)", 2,
+			  zodan_request_id,
+			  zodan_value(&source->conn, query, 3, source->sets, skipped_schemas, job->engine->foreign_schemas));
+}
+
+/*
+ * Reads the indexes into their tables, which are sorted as the plan's tables
+ * are.
+ */
+static void
+load_indexes(List *tables)
+{
+	ZodanRows  *rows = zodan_sql("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.bytes, x.built_at IS NOT NULL"
+								 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
+								 " WHERE x.request_id = $1::bigint AND t.built_at IS NULL"
+								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.bytes DESC", 1, zodan_request_id);
+	int			next = 0;
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		ZodanTable *table = lfirst(cell);
+
+		for (; next < rows->nrows && strcmp(rows->value[next][0], table->nspname) == 0 &&
+			 strcmp(rows->value[next][1], table->relname) == 0; next++)
+		{
+			ZodanIndex *index = palloc(sizeof(ZodanIndex));
+
+			index->table = table;
+			index->name = rows->value[next][2];
+			index->key = rows->value[next][3];
+			index->mark = rows->value[next][4];
+			index->definition = rows->value[next][5];
+			index->bytes = zodan_to_int64(rows->value[next][6]);
+			index->built = zodan_is_true(rows->value[next][7]);
+			table->indexes = lappend(table->indexes, index);
+		}
+	}
+	Assert(next == rows->nrows);
+}
+
+/*
+ * Returns the tables (ZodanTable) that aren't all done, the largest first, each
+ * with its indexes (ZodanIndex).
+ */
+List *
+zodan_plan_tables(void)
+{
+	ZodanRows  *rows = zodan_sql("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
+								 "       filtered, binary_copy, bytes_total, pages"
+								 "  FROM zodan.copy_tables"
+								 " WHERE request_id = $1::bigint AND built_at IS NULL"
+								 " ORDER BY bytes_total DESC, nspname, relname", 1, zodan_request_id);
+	List	   *tables = NIL;
+
+	for (int i = 0; i < rows->nrows; i++)
+	{
+		ZodanTable *table = palloc0(sizeof(ZodanTable));
+
+		table->nspname = rows->value[i][0];
+		table->relname = rows->value[i][1];
+		table->name = rows->value[i][2];
+		table->copied = strcmp(rows->value[i][3], "copied") == 0;
+		table->begun = strcmp(rows->value[i][3], "copying") == 0;
+		table->columns = rows->value[i][4];
+		table->filtered = zodan_is_true(rows->value[i][5]);
+		table->binary = zodan_is_true(rows->value[i][6]);
+		table->bytes = zodan_to_int64(rows->value[i][7]);
+		table->pages = zodan_to_int64(rows->value[i][8]);
+		tables = lappend(tables, table);
+	}
+	load_indexes(tables);
+	return tables;
+}
+
+/*
+ * How much there is to do, and how much of that is done.
+ */
+void
+zodan_plan_totals(ZodanTotals *totals)
+{
+	char	  **v = zodan_one("SELECT count(*), count(*) FILTER (WHERE state = 'copied'),"
+							  "       coalesce(sum(bytes_total), 0), coalesce(sum(bytes_total) FILTER (WHERE state = 'copied'), 0),"
+							  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0),"
+							  "       (SELECT coalesce(sum(bytes), 0) FROM zodan.copy_indexes WHERE request_id = $1::bigint),"
+							  "       (SELECT coalesce(sum(bytes), 0) FROM zodan.copy_indexes"
+							  "         WHERE request_id = $1::bigint AND built_at IS NOT NULL)"
+							  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0];
+
+	totals->tables = (int) zodan_to_int64(v[0]);
+	totals->tables_copied = (int) zodan_to_int64(v[1]);
+	totals->size = zodan_to_int64(v[2]);
+	totals->size_copied = zodan_to_int64(v[3]);
+	totals->bytes = zodan_to_int64(v[4]);
+	totals->rows = zodan_to_int64(v[5]);
+	totals->index_size = zodan_to_int64(v[6]);
+	totals->index_built = zodan_to_int64(v[7]);
+}
+
+/* ---------- what becomes of them ---------- */
+
+/*
+ * Runs a statement about the request's tables, or an error if it isn't about
+ * as many as there are. The statement has them as "t", each with its place,
+ * and ends with a WHERE; counts may be NULL.
+ */
+static void
+update_tables(const char *statement, List *tables, const ZodanPipeCount *counts, const char *argument)
+{
+	StringInfoData json;
+	ListCell   *cell;
+	int			n;
+
+	initStringInfo(&json);
+	foreach(cell, tables)
+	{
+		ZodanTable *table = lfirst(cell);
+		const ZodanPipeCount *count = counts ? &counts[foreach_current_index(cell)] : NULL;
+
+		appendStringInfoString(&json, json.len ? ",{\"nspname\":" : "[{\"nspname\":");
+		escape_json(&json, table->nspname);
+		appendStringInfoString(&json, ",\"relname\":");
+		escape_json(&json, table->relname);
+		appendStringInfo(&json, ",\"bytes\":" INT64_FORMAT ",\"rows\":" INT64_FORMAT "}",
+						 count ? count->bytes : 0, count ? count->rows : 0);
+	}
+	appendStringInfoChar(&json, ']');
+	n = (int) zodan_to_int64(zodan_one(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
+												" AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
+									   3, zodan_request_id, json.data, argument)->value[0][0]);
+	if (n != list_length(tables))
+		elog(ERROR, "%d of %d tables are not in the state that was expected", list_length(tables) - n, list_length(tables));
+	pfree(json.data);
+}
+
+#define TABLES "jsonb_to_recordset($2::jsonb) AS t(nspname name, relname name, bytes bigint, rows bigint)"
+
+/*
+ * Nothing is there of the tables any more.
+ */
+void
+zodan_plan_emptied(List *tables)
+{
+	update_tables("UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
+				  "  FROM " TABLES " WHERE x.state = 'copying' AND $3 IS NULL AND", tables, NULL, NULL);
+}
+
+void
+zodan_plan_begin(List *tables, int snapshot)
+{
+	update_tables("UPDATE zodan.copy_tables x"
+				  "   SET state = 'copying', snapshot = $3::int, started_at = clock_timestamp()"
+				  "  FROM " TABLES " WHERE x.state = 'pending' AND", tables, NULL, psprintf("%d", snapshot));
+}
+
+/*
+ * All rows are there; counts, one for each table, tell how many.
+ */
+void
+zodan_plan_copied(List *tables, const ZodanPipeCount *counts)
+{
+	update_tables("UPDATE zodan.copy_tables x SET state = 'copied', bytes_copied = t.bytes, rows_copied = t.rows,"
+				  "       finished_at = clock_timestamp()"
+				  "  FROM " TABLES " WHERE x.state = 'copying' AND $3 IS NULL AND", tables, counts, NULL);
+}
+
+/*
+ * All indexes of the tables are built, their keys and statistics made.
+ */
+void
+zodan_plan_built(List *tables)
+{
+	update_tables("UPDATE zodan.copy_tables x SET built_at = clock_timestamp()"
+				  "  FROM " TABLES " WHERE x.state = 'copied' AND x.built_at IS NULL AND $3 IS NULL AND", tables, NULL, NULL);
+}
+
+/*
+ * Indexes (ZodanIndex) are built.
+ */
+void
+zodan_plan_indexes_built(List *indexes)
+{
+	StringInfoData names;
+	ListCell   *cell;
+
+	initStringInfo(&names);
+	foreach(cell, indexes)
+	{
+		ZodanIndex *index = lfirst(cell);
+
+		appendStringInfoString(&names, names.len ? ",[" : "[[");
+		escape_json(&names, index->table->nspname);
+		appendStringInfoChar(&names, ',');
+		escape_json(&names, index->name);
+		appendStringInfoChar(&names, ']');
+	}
+	appendStringInfoChar(&names, ']');
+	zodan_sql("UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
+			  "  FROM jsonb_array_elements($2::jsonb) AS n"
+			  " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND quote_ident(x.index_name) = n ->> 1", 2,
+			  zodan_request_id, names.data);
+	pfree(names.data);
+}
+
+/*
+ * The statement that makes the key that rests on an index; guarded: it may be
+ * there.
+ */
+char *
+zodan_plan_key(const char *table, const char *name, const char *key, bool guarded)
+{
+	char	   *statement = psprintf("ALTER TABLE ONLY %s ADD CONSTRAINT %s %s USING INDEX %s;", table, name, key, name);
+
+	if (!guarded)
+		return statement;
+	return psprintf("DO %s;", zodan_literal(psprintf(
+					"BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::pg_catalog.regclass"
+					" AND pg_catalog.quote_ident(conname) = %s) THEN %s END IF; END",
+					zodan_literal(table), zodan_literal(name), statement)));
+}
+
+/*
+ * The statements that make all indexes and keys of the plan which are not
+ * there.
+ */
+char *
+zodan_plan_remake(void)
+{
+	ZodanRows  *rows = zodan_sql("SELECT format('%I.%I', nspname, relname), quote_ident(index_name), key, definition"
+								 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, zodan_request_id);
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	for (int i = 0; i < rows->nrows; i++)
+	{
+		char	  **v = rows->value[i];
+
+		appendStringInfo(&sql, "%s;%s", v[3], v[2] ? zodan_plan_key(v[0], v[1], v[2], true) : "");
+	}
+	return sql.data;
+}
+
+/*
+ * The objects of the source that the plan has brought to the new node: a list
+ * of "CLASS OID " as in the table of contents of a dump, where CLASS is the
+ * catalog.
+ */
+char *
+zodan_plan_made(void)
+{
+	return zodan_one("SELECT coalesce(string_agg(format(' %s %s ', CASE WHEN constraint_oid IS NULL THEN 1259 ELSE 2606 END,"
+					 "                                    coalesce(constraint_oid, index_oid)), ''), '')"
+					 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
+					 " WHERE x.request_id = $1::bigint AND t.built_at IS NOT NULL", 1, zodan_request_id)->value[0][0];
+}
+
+/*
+ * The tables that were copied under later snapshots than the first, with the
+ * positions of those on the source: JSON for zodan_sub_skip_until().
+ */
+char *
+zodan_plan_later_tables(const char *source)
+{
+	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
+					 "                                           'lsn', b.consistent_lsn)), '[]')"
+					 "  FROM zodan.copy_tables t JOIN zodan.bookmarks b USING (request_id, snapshot)"
+					 " WHERE request_id = $1::bigint AND snapshot > 0 AND b.node = $2", 2,
+					 zodan_request_id, source)->value[0][0];
+}

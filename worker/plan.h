@@ -1,0 +1,62 @@
+/*
+ * plan.h
+ *		What a join copies.
+ */
+#ifndef ZODAN_PLAN_H
+#define ZODAN_PLAN_H
+
+#include "cluster.h"
+#include "pipe.h"
+
+typedef struct ZodanTable
+{
+	char	   *nspname;
+	char	   *relname;
+	char	   *name;			/* both, quoted */
+	bool		copied;
+	bool		begun;			/* an earlier process may have left some rows */
+	char	   *columns;		/* quoted and comma separated; NULL: none */
+	bool		filtered;
+	bool		binary;
+	int64		bytes;			/* on the source, of the table */
+	int64		pages;			/* of these, without what is stored out of line */
+	List	   *indexes;		/* ZodanIndex */
+} ZodanTable;
+
+typedef struct ZodanIndex
+{
+	ZodanTable *table;
+	char	   *name;			/* quoted */
+	char	   *key;			/* PRIMARY KEY or UNIQUE, if a key of this name rests on it; or NULL */
+	char	   *mark;			/* what the table uses it for besides, as ALTER TABLE says it; or NULL */
+	char	   *definition;		/* does nothing where the index is there */
+	int64		bytes;			/* on the source */
+	bool		built;
+} ZodanIndex;
+
+typedef struct ZodanTotals
+{
+	int			tables;
+	int			tables_copied;
+	int64		size;			/* bytes of the tables on the source */
+	int64		size_copied;
+	int64		bytes;			/* that went through COPY */
+	int64		rows;
+	int64		index_size;
+	int64		index_built;
+} ZodanTotals;
+
+extern void zodan_plan_copy(ZodanJob *job, const char *skipped_schemas);
+extern List *zodan_plan_tables(void);
+extern void zodan_plan_totals(ZodanTotals *totals);
+extern void zodan_plan_emptied(List *tables);
+extern void zodan_plan_begin(List *tables, int snapshot);
+extern void zodan_plan_copied(List *tables, const ZodanPipeCount *counts);
+extern void zodan_plan_built(List *tables);
+extern void zodan_plan_indexes_built(List *indexes);
+extern char *zodan_plan_key(const char *table, const char *name, const char *key, bool guarded);
+extern char *zodan_plan_remake(void);
+extern char *zodan_plan_made(void);
+extern char *zodan_plan_later_tables(const char *source);
+
+#endif							/* ZODAN_PLAN_H */

@@ -1,0 +1,52 @@
+/*
+ * units.h
+ *		The work of a copy, in pieces that a lane does at a time.
+ */
+#ifndef ZODAN_UNITS_H
+#define ZODAN_UNITS_H
+
+#include "plan.h"
+#include "snapshots.h"
+
+/* One table, or several small ones that are handled together */
+typedef struct ZodanGroup
+{
+	List	   *tables;			/* ZodanTable */
+	List	   *indexes;		/* ZodanIndex, all of them, */
+	List	   *builds;			/* and those that aren't built */
+	int64		bytes;			/* of the tables on the source */
+	int			nparts;			/* the rows, each part by a lane */
+	int			parts_begun;
+	int			parts_done;
+	int			nbuilds;		/* the indexes: by one, or all of several tables */
+	int			builds_begun;
+	int			builds_done;
+	bool		finish_begun;
+	ZodanView  *view;			/* under which the rows are copied */
+	ZodanPipeCount *counts;		/* what was copied, by table */
+} ZodanGroup;
+
+typedef enum ZodanUnitKind
+{
+	UNIT_ROWS,					/* a part of the rows */
+	UNIT_INDEX,
+	UNIT_FINISH					/* keys that rest on the indexes, statistics */
+} ZodanUnitKind;
+
+typedef struct ZodanUnit
+{
+	ZodanUnitKind kind;
+	ZodanGroup *group;
+	int			part;
+	List	   *indexes;		/* ZodanIndex */
+	int64		size;			/* of the rows or indexes, on the source */
+	TimestampTz since;
+} ZodanUnit;
+
+extern List *zodan_units_load(List *tables, int64 part_bytes);
+extern bool zodan_units_in_parts(List *groups);
+extern bool zodan_units_waiting(List *groups);
+extern ZodanUnit *zodan_units_next(List *groups, ZodanView *view);
+extern bool zodan_units_end(ZodanUnit *unit);
+
+#endif							/* ZODAN_UNITS_H */
