@@ -303,7 +303,7 @@ end_unit(Lane *lane)
 		if (unit->kind == UNIT_INDEX)
 		{
 			zodan_plan_indexes_built(unit->indexes);
-			zodan_failpoint("built", NULL);
+			zodan_failpoint("built", ((ZodanIndex *) linitial(unit->indexes))->key ? "key" : "index");
 		}
 		else
 			zodan_plan_built(group->tables);

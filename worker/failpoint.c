@@ -4,7 +4,7 @@
  *		is nothing of this in a normal build: see ZODAN_FAILPOINTS.
  *
  * A point is named PHASE:PLACE or PHASE:PLACE:WHAT, where WHAT is a kind of
- * effect:
+ * effect, if nothing else is said:
  *
  *		begin			the phase has been begun
  *		before_intent	of an effect
@@ -13,7 +13,8 @@
  *		after_undo		it is gone, which isn't stored yet
  *		end				all of the phase is done, which isn't stored yet
  *		checkpoint		it is stored
- *		built			indexes are, and their table is not finished
+ *		built			an index is, and its table is not finished; WHAT: index, or
+ *						key if one will rest on it
  *
  * zodan.failpoints is "ACTION PATTERN": what to do at the points that are like
  * PATTERN (as in SQL). Each point acts once: a file of its name in the
