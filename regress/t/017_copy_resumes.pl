@@ -15,7 +15,7 @@ use ZodanCluster;
 ZodanCluster::plan_or_skip();
 
 use constant TABLES => 40;
-use constant BEFORE => 24;    # as many tables at least are copied when the crash comes
+use constant BEFORE => 20;    # as many tables at least are copied when the crash comes
 
 my $structure = $ZodanCluster::gate;
 $structure .= "CREATE TABLE t$_ (id int PRIMARY KEY, n int, filler text);" for 1 .. TABLES;
@@ -29,7 +29,7 @@ my $c = ZodanCluster->new(
 	});
 
 # tables are copied from the largest to the smallest, two at a time: the copy can be stopped where it gets to the held ones
-my $rows = join '', map { "INSERT INTO t$_ SELECT i, 0, repeat('x', 400) FROM generate_series(1, " . ($_ <= BEFORE ? 1100 : 900) . ') i;' } 1 .. TABLES;
+my $rows = join '', map { "INSERT INTO t$_ SELECT i, 0, repeat('x', 400) FROM generate_series(1, " . ($_ <= BEFORE ? 1300 : 700) . ') i;' } 1 .. TABLES;
 $c->psql('n1', $rows . q{
 	INSERT INTO held1 SELECT i, i, repeat('x', 400) FROM generate_series(1, 1000) i;
 	INSERT INTO held2 SELECT * FROM held1;
