@@ -139,6 +139,7 @@ $c->psql('n4', sprintf 'SELECT ' . $c->e('unsubscribed'), ZodanCluster::q_($c->s
 $c->subscribe('n4', 'n1');
 $c->{quiet} = 0;
 $c->wait_queue("SELECT count(*) = 2 FROM pg_replication_slots WHERE active AND database = 'inventory'", 'n1');
+$c->wait_queue("SELECT count(*) = 1 FROM pg_replication_slots WHERE active AND database = 'inventory'", 'n4');
 $id = remove('n4', src => 'n2');
 is($c->wait_for($id), 'done', 'half a node is removed, asked of another than it was added by');
 is(knows($_), ($_ eq 'n4' ? '|0|0|0' : 'n1 n2|1|1|1'), "$_ is clean") for qw(n1 n2 n4);
