@@ -436,9 +436,10 @@ check_connection(ZodanJob *job, ZodanConn *conn, const char *field)
  * Ends the request if anything was found so far. What may pass by itself is
  * looked at some times more, unless only the checks were asked for: a node that
  * was restarted a moment ago needs a while to get its subscriptions going.
+ * last: nothing else is looked at later; else what doesn't pass waits for that.
  */
 static void
-raise_failures(ZodanJob *job)
+raise_failures(ZodanJob *job, bool last)
 {
 	int			count;
 	int			passing;
@@ -446,7 +447,7 @@ raise_failures(ZodanJob *job)
 	bool		again = count == passing && strcmp(job->req->operation, "check") != 0 &&
 		zodan_checkpoint_attempts(job->phase) <= CHECKED_AGAIN;
 
-	if (count > 0)
+	if (count > 0 && (last || again))
 		ereport(ERROR,
 				(errcode(again ? ERRCODE_OBJECT_IN_USE : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%d %s failed:\n%s", count, count == 1 ? "check has" : "checks have", summary),
@@ -473,7 +474,7 @@ zodan_check_versions(ZodanJob *job)
 		if (ZODAN_SOURCE(job)->conn.pg)
 			zodan_check_failure(job->phase, "engine_version", ZODAN_SOURCE(job)->name, "neither",
 								"the extension spock or pglogical", "Name a node of the cluster as the source.", false);
-		raise_failures(job);
+		raise_failures(job, true);
 	}
 	run_checks(job, version_checks, lengthof(version_checks));
 	if (job->new_conn.pg)
@@ -484,6 +485,8 @@ zodan_check_versions(ZodanJob *job)
 								psprintf("pg_dump and pg_restore of PostgreSQL %d, as the new node is", job->new_conn.version / 10000),
 								"Install them and set zodan.bindir to their directory.", false);
 	}
+	/* this phase isn't run again once it is done */
+	raise_failures(job, false);
 	zodan_job_detail(job, 1, psprintf("%s; existing nodes: %s", job->engine->name, zodan_cluster_names(job)));
 }
 
@@ -510,7 +513,7 @@ zodan_check_prerequisites(ZodanJob *job)
 								zodan_error_is_transient(call.sqlstate));
 		PQclear(call.result);
 	}
-	raise_failures(job);
+	raise_failures(job, true);
 	/* one that was there for check_versions, and isn't now, has not been looked at */
 	zodan_cluster_require(job, true);
 	zodan_job_detail(job, 1, "all checks passed");
