@@ -362,16 +362,20 @@ lane_sockets(const Lane *lane, ZodanSocket *sockets)
 static double
 index_fraction(ZodanJob *job, const Lane *lane)
 {
-	char	   *fraction = zodan_value(&job->new_conn,
-									   "SELECT CASE WHEN phase LIKE '%scanning table' THEN 0.5 * blocks_done / greatest(blocks_total, 1)"
-									   "            WHEN phase LIKE '%sorting%' THEN 0.5"
-									   "            WHEN phase LIKE '%loading%' THEN 0.7 + 0.3 * tuples_done / greatest(tuples_total, 1)"
-									   "            ELSE 0 END"
-									   "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = $1::int", 1,
-									   psprintf("%d", PQbackendPID(lane->to.pg)));
+	char	   *fraction;
 
-	/* of several, one after the other, only the first is begun here */
-	return fraction && list_length(lane->unit->indexes) == 1 ? atof(fraction) : 0;
+	/* several of small tables: whichever it is at */
+	if (list_length(lane->unit->indexes) > 1)
+		return 0;
+	fraction = zodan_value(&job->new_conn,
+						   "SELECT CASE WHEN phase LIKE '%scanning table' THEN 0.5 * blocks_done / greatest(blocks_total, 1)"
+						   "            WHEN phase LIKE '%sorting%' THEN 0.5"
+						   "            WHEN phase LIKE '%loading%' THEN 0.7 + 0.3 * tuples_done / greatest(tuples_total, 1)"
+						   "            ELSE 0 END"
+						   "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = $1::int", 1,
+						   psprintf("%d", PQbackendPID(lane->to.pg)));
+
+	return fraction ? atof(fraction) : 0;
 }
 
 /*
@@ -416,7 +420,7 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 	*nsockets = 0;
 	*starved = false;
 	/* each lane comes first in its turn, so that a bounded rate is shared */
-	first++;
+	first = (first + 1) % nlanes;
 	for (int i = 0; i < nlanes; i++)
 	{
 		Lane	   *lane = &lanes[(first + i) % nlanes];
@@ -467,9 +471,9 @@ zodan_copy_run(ZodanJob *job, List *tables)
 		int			n;
 
 		/* what is in parts goes first, and has its snapshot */
-		if (waiting && !zodan_units_in_parts(groups))
-			zodan_snapshot_prepare(job, idle);
-		else if (!waiting)
+		if (waiting)
+			zodan_snapshot_prepare(job, !zodan_units_in_parts(groups), idle);
+		else
 			zodan_snapshot_retire(job);
 		idle = step_lanes(job, groups, lanes, nlanes, sockets, &n, &starved) == 0;
 		if (idle && !zodan_units_waiting(groups))

@@ -202,8 +202,8 @@ zodan_plan_totals(ZodanTotals *totals)
 
 /*
  * Runs a statement about the request's tables, or an error if it isn't about
- * as many as there are. The statement has them as "t", each with its place,
- * and ends with a WHERE; counts may be NULL.
+ * as many as there are. The statement has them as "t", ends within its WHERE,
+ * and may have a third parameter; counts may be NULL.
  */
 static void
 update_tables(const char *statement, List *tables, const ZodanPipeCount *counts, const char *argument)
@@ -228,7 +228,7 @@ update_tables(const char *statement, List *tables, const ZodanPipeCount *counts,
 	appendStringInfoChar(&json, ']');
 	n = (int) zodan_to_int64(zodan_one(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
 												" AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
-									   3, zodan_request_id, json.data, argument)->value[0][0]);
+									   argument ? 3 : 2, zodan_request_id, json.data, argument)->value[0][0]);
 	if (n != list_length(tables))
 		elog(ERROR, "%d of %d tables are not in the state that was expected", list_length(tables) - n, list_length(tables));
 	pfree(json.data);
@@ -243,7 +243,7 @@ void
 zodan_plan_emptied(List *tables)
 {
 	update_tables("UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
-				  "  FROM " TABLES " WHERE x.state = 'copying' AND $3 IS NULL AND", tables, NULL, NULL);
+				  "  FROM " TABLES " WHERE x.state = 'copying' AND", tables, NULL, NULL);
 }
 
 void
@@ -262,7 +262,7 @@ zodan_plan_copied(List *tables, const ZodanPipeCount *counts)
 {
 	update_tables("UPDATE zodan.copy_tables x SET state = 'copied', bytes_copied = t.bytes, rows_copied = t.rows,"
 				  "       finished_at = clock_timestamp()"
-				  "  FROM " TABLES " WHERE x.state = 'copying' AND $3 IS NULL AND", tables, counts, NULL);
+				  "  FROM " TABLES " WHERE x.state = 'copying' AND", tables, counts, NULL);
 }
 
 /*
@@ -272,7 +272,7 @@ void
 zodan_plan_built(List *tables)
 {
 	update_tables("UPDATE zodan.copy_tables x SET built_at = clock_timestamp()"
-				  "  FROM " TABLES " WHERE x.state = 'copied' AND x.built_at IS NULL AND $3 IS NULL AND", tables, NULL, NULL);
+				  "  FROM " TABLES " WHERE x.state = 'copied' AND x.built_at IS NULL AND", tables, NULL, NULL);
 }
 
 /*
@@ -322,12 +322,12 @@ zodan_plan_key(const char *table, const char *name, const char *key, bool guarde
 
 /*
  * The statements that make all indexes and keys of the plan which are not
- * there.
+ * there, and set what else the indexes are used for.
  */
 char *
 zodan_plan_remake(void)
 {
-	ZodanRows  *rows = zodan_sql("SELECT format('%I.%I', nspname, relname), quote_ident(index_name), key, definition"
+	ZodanRows  *rows = zodan_sql("SELECT format('%I.%I', nspname, relname), quote_ident(index_name), key, definition, mark"
 								 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, zodan_request_id);
 	StringInfoData sql;
 
@@ -337,6 +337,8 @@ zodan_plan_remake(void)
 		char	  **v = rows->value[i];
 
 		appendStringInfo(&sql, "%s;%s", v[3], v[2] ? zodan_plan_key(v[0], v[1], v[2], true) : "");
+		if (v[4])
+			appendStringInfo(&sql, "ALTER TABLE %s %s;", v[0], v[4]);
 	}
 	return sql.data;
 }

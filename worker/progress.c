@@ -9,14 +9,12 @@
  */
 #include "progress.h"
 
-#include "settings.h"
 #include "throttle.h"
 
 #define PROGRESS_MS		1000
 #define RATE_S			10
 
-/* how much longer a byte of an index takes, and what time of a lane that is worth as a measurement */
-#define INDEX_WEIGHT	3.0
+/* what time of a lane the assumption about indexes is worth, as if it had been measured */
 #define INDEX_PRIOR_US	1.5e6
 
 static ZodanTotals totals;
@@ -167,8 +165,8 @@ zodan_progress_show(ZodanJob *job, const ZodanUnderWay *under_way, int n, int nl
 	/* bytes that a lane does in a microsecond */
 	speed[0] = us[0] > 0 ? (double) size[0] / us[0] : 0;
 	if (speed[0] == 0)
-		speed[0] = us[1] > 0 ? (double) size[1] / us[1] * INDEX_WEIGHT : 0;
-	speed[1] = (size[1] + INDEX_PRIOR_US * speed[0] / INDEX_WEIGHT) / (us[1] + INDEX_PRIOR_US);
+		speed[0] = us[1] > 0 ? (double) size[1] / us[1] * ZODAN_INDEX_WEIGHT : 0;
+	speed[1] = (size[1] + INDEX_PRIOR_US * speed[0] / ZODAN_INDEX_WEIGHT) / (us[1] + INDEX_PRIOR_US);
 	if (speed[0] > 0)
 	{
 		seconds = (left[0] / speed[0] + left[1] / speed[1]) / nlanes / 1000000;

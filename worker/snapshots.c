@@ -91,6 +91,7 @@ drop_opening(ZodanJob *job)
 		PQclear(zodan_query(&ZODAN_SOURCE(job)->conn, "SELECT pg_catalog.pg_terminate_backend($1::int)", 1,
 							psprintf("%d", PQbackendPID(opening->snapshot.conn.pg))));
 		zodan_disconnect(&opening->snapshot.conn);
+		pfree(opening);
 	}
 	opening = NULL;
 	waits_for[0] = '\0';
@@ -147,12 +148,12 @@ zodan_snapshot_open(ZodanJob *job)
 }
 
 /*
- * For tables that are yet to be begun: opens the next snapshot when it's time,
- * without waiting. Nothing else gets anywhere meanwhile if the caller is
- * impatient.
+ * For tables that are yet to be begun: opens the next snapshot when it's time
+ * and one is wanted now, without waiting; what was begun goes on in any case.
+ * Nothing else gets anywhere meanwhile if the caller is impatient.
  */
 void
-zodan_snapshot_prepare(ZodanJob *job, bool impatient)
+zodan_snapshot_prepare(ZodanJob *job, bool wanted, bool impatient)
 {
 	int64		max_ms = zodan_snapshot_max_age * INT64CONST(1000);
 	/* not that of its begin: opening it may have taken longer than it may be used */
@@ -163,7 +164,7 @@ zodan_snapshot_prepare(ZodanJob *job, bool impatient)
 		if (zodan_snapshot_ready(&opening->snapshot, &ZODAN_SOURCE(job)->conn, impatient, note_wait))
 			adopt(job);
 	}
-	else if (!current || used_ms > max_ms - max_ms / 4)
+	else if (wanted && (!current || used_ms > max_ms - max_ms / 4))
 		begin(job);
 	if (current && (GetCurrentTimestamp() - current->adopted) / 1000 > max_ms)
 		retire_current();

@@ -17,7 +17,7 @@ typedef struct ZodanView
 } ZodanView;
 
 extern ZodanView *zodan_snapshot_open(ZodanJob *job);
-extern void zodan_snapshot_prepare(ZodanJob *job, bool impatient);
+extern void zodan_snapshot_prepare(ZodanJob *job, bool wanted, bool impatient);
 extern ZodanView *zodan_snapshot_current(void);
 extern void zodan_snapshot_retire(ZodanJob *job);
 extern void zodan_snapshot_release(ZodanView *view);

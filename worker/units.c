@@ -20,9 +20,6 @@
 #define GROUP_FRACTION	16
 #define GROUP_TABLES	64
 
-/* how much longer it takes to build an index than to copy as many bytes, roughly */
-#define INDEX_WEIGHT	4
-
 static ZodanGroup *
 make_group(List *tables, int64 bytes, int64 part_bytes)
 {
@@ -151,10 +148,10 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 	return unit;
 }
 
-static int64
+static double
 next_index_weight(const ZodanGroup *group)
 {
-	return ((ZodanIndex *) list_nth(group->builds, group->builds_begun))->bytes * INDEX_WEIGHT;
+	return ((ZodanIndex *) list_nth(group->builds, group->builds_begun))->bytes * ZODAN_INDEX_WEIGHT;
 }
 
 /*
