@@ -157,4 +157,16 @@ $c->settle;
 is($c->differences, '', 'rows are the same');
 is($c->leftovers($id), '', 'nothing is left over');
 cmp_ok(attempt($id), '>=', 1 + @traps, 'the status tells how many attempts it took');
+# ---------- a session on a peer, while it is asked by the first checks ----------
+
+$c->add_server('n6');
+# they read this one; what they found then may pass, and is looked at again
+my $catalog = $c->session('n2', 'BEGIN', 'LOCK TABLE pg_extension');
+$id = $c->request(new => 'n6', on => 'c');
+my $asked = "FROM pg_stat_activity WHERE application_name = 'zodan_bgw: request $id' AND wait_event_type = 'Lock'";
+ok($c->server('n2')->poll_query_until('postgres', "SELECT count(*) = 1 $asked"), 'a check waits on a peer');
+is($c->queue('n2', "SELECT pg_terminate_backend(pid) $asked"), 't', 'where its session is ended');
+$catalog->quit;
+is($c->wait_for($id), 'done', 'the request ends done, since that passes');
+
 done_testing();
