@@ -134,8 +134,8 @@ CREATE TABLE zodan.bookmarks (
 COMMENT ON TABLE zodan.bookmarks IS 'positions in the nodes'' WAL; docs/how-a-join-works.md explains them';
 COMMENT ON COLUMN zodan.bookmarks.snapshot IS '0: the snapshot of the subscription''s own slot; higher: a later one, of a temporary slot; -1: the cut, where the peers'' own streams begin';
 COMMENT ON COLUMN zodan.bookmarks.slot_lsn IS 'B: where the peer''s slot for the new node began';
-COMMENT ON COLUMN zodan.bookmarks.marker_lsn IS 'M: the source had everything of the peer before it; at the cut, of the source: the new node had';
-COMMENT ON COLUMN zodan.bookmarks.window_lsn IS 'W: the node''s insert position before the markers were written';
+COMMENT ON COLUMN zodan.bookmarks.marker_lsn IS 'M: the source had everything of the peer before it; at the cut, of the source: the new node had; of the source and the first snapshot, m: a commit before all snapshots';
+COMMENT ON COLUMN zodan.bookmarks.window_lsn IS 'W: the node''s insert position before the markers were written; of the new node and the first snapshot: before it followed the source';
 COMMENT ON COLUMN zodan.bookmarks.consistent_lsn IS 'C: commits of the source that start before it are in the snapshot; at the cut X: on the new node';
 COMMENT ON COLUMN zodan.bookmarks.resume_lsn IS 'R: where the new node goes on with the peer''s own changes';
 

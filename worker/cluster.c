@@ -119,6 +119,24 @@ zodan_passing_slot(ZodanJob *job, ZodanConn *conn, const char *use)
 	return psprintf("zodan_%s_%08x", use, hash_bytes((const unsigned char *) own, (int) strlen(own)));
 }
 
+/*
+ * The slot on the source from which the stream may begin by which the new node
+ * catches up, and the markers that it may begin with: see stream.c.
+ */
+char *
+zodan_start_slot(ZodanJob *job)
+{
+	return zodan_passing_slot(job, &ZODAN_SOURCE(job)->conn, "start");
+}
+
+bool
+zodan_has_start_slot(ZodanJob *job)
+{
+	ZodanEffect *slot = zodan_find_effect(ZODAN_SOURCE(job)->name, EFFECT_SLOT, zodan_start_slot(job));
+
+	return slot->state && strcmp(slot->state, "done") == 0;
+}
+
 /* ---------- members ---------- */
 
 static void

@@ -62,6 +62,8 @@ extern void zodan_cluster_watch(void);
 extern List *zodan_cluster_absent(ZodanJob *job, const char **lost);
 extern char *zodan_cluster_names(ZodanJob *job);
 extern char *zodan_passing_slot(ZodanJob *job, ZodanConn *conn, const char *use);
+extern char *zodan_start_slot(ZodanJob *job);
+extern bool zodan_has_start_slot(ZodanJob *job);
 
 extern void zodan_job_detail(ZodanJob *job, double fraction, const char *detail);
 extern void zodan_report(const char *detail);

@@ -11,6 +11,9 @@
 /* how long the reader of a slot is waited for */
 #define READER_LEAVES_MS	10000
 
+/* the name of the slot of a subscription whose worker nobody is to start: there is none */
+#define SEALED	"zodan_sealed"
+
 static const ZodanEngine *const engines[] = {&zodan_engine_spock, &zodan_engine_pglogical};
 
 const ZodanEngine *
@@ -273,8 +276,91 @@ zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names,
 }
 
 /*
- * Tells a subscription that has never run which tables it has to skip up to
- * which position: tables is a JSON array of {nspname, relname, lsn}.
+ * A worker first reads what its subscription's slot is, then the state of its
+ * synchronization, and only then connects. So whoever holds the gate, from
+ * zodan_sub_gate() until the end of that transaction, has every worker that is
+ * started wait there, with the slot's name in mind.
+ */
+void
+zodan_sub_gate(const ZodanEngine *engine, ZodanConn *gate)
+{
+	PQclear(zodan_query(gate, "BEGIN", 0));
+	PQclear(zodan_query(gate, zodan_engine_sql(engine, "LOCK TABLE {e}.local_sync_status IN SHARE MODE"), 0));
+}
+
+/*
+ * Does the worker of a subscription wait at the gate?
+ */
+bool
+zodan_sub_at_gate(const ZodanEngine *engine, ZodanConn *conn, const char *name, const ZodanConn *gate)
+{
+	return zodan_value(conn, zodan_engine_sql(engine,
+					   "SELECT 1 FROM {e}.subscription s JOIN pg_catalog.pg_stat_activity a"
+					   "    ON a.backend_type LIKE '{e} apply %:' || s.sub_id AND a.datname = pg_catalog.current_database()"
+					   " WHERE s.sub_name = $1 AND $2::int = ANY (pg_catalog.pg_blocking_pids(a.pid))"),
+					   2, name, psprintf("%d", PQbackendPID(gate->pg))) != NULL;
+}
+
+/*
+ * Seals a subscription: a worker that runs, or waits at the gate, isn't
+ * concerned, but none can start any more, for there is no slot, and no origin,
+ * of the name that it finds.
+ */
+void
+zodan_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	PQclear(zodan_query(conn, zodan_engine_sql(engine,
+						"UPDATE {e}.subscription SET sub_slot_name = '" SEALED "' WHERE sub_name = $1"), 1, name));
+}
+
+/*
+ * Takes the seal off, if there is one; slot is its slot's name.
+ */
+void
+zodan_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *slot)
+{
+	PQclear(zodan_query(conn, zodan_engine_sql(engine,
+						"UPDATE {e}.subscription SET sub_slot_name = $2"
+						" WHERE sub_name = $1 AND sub_slot_name = '" SEALED "'"), 2, name, slot));
+}
+
+bool
+zodan_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	return zodan_value(conn, zodan_engine_sql(engine,
+					   "SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_slot_name = '" SEALED "'"),
+					   1, name) != NULL;
+}
+
+/*
+ * Forgets the states of tables that a subscription doesn't skip any more: for
+ * each one that it does, its worker looks through them all after each
+ * transaction.
+ */
+void
+zodan_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	PQclear(zodan_query(conn, zodan_engine_sql(engine,
+						"DELETE FROM {e}.local_sync_status y USING {e}.subscription s"
+						" WHERE s.sub_id = y.sync_subid AND s.sub_name = $1"
+						"   AND y.sync_relname IS NOT NULL AND y.sync_status = 'r'"), 1, name));
+}
+
+/*
+ * Does a subscription still skip changes of some table?
+ */
+bool
+zodan_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	return zodan_value(conn, zodan_engine_sql(engine,
+					   "SELECT 1 FROM {e}.local_sync_status y JOIN {e}.subscription s ON s.sub_id = y.sync_subid"
+					   " WHERE s.sub_name = $1 AND y.sync_status <> 'r' LIMIT 1"), 1, name) != NULL;
+}
+
+/*
+ * Tells a subscription that doesn't run which tables it has to skip up to
+ * which position, whatever it was told before: tables is a JSON array of
+ * {nspname, relname, lsn}.
  */
 void
 zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *tables)

@@ -75,6 +75,13 @@ extern bool zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const 
 extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs);
 extern void zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running);
+extern void zodan_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *slot);
+extern bool zodan_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_sub_gate(const ZodanEngine *engine, ZodanConn *gate);
+extern bool zodan_sub_at_gate(const ZodanEngine *engine, ZodanConn *conn, const char *name, const ZodanConn *gate);
+extern void zodan_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern bool zodan_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name,
 								 const char *tables);
 extern char *zodan_sets_of(const ZodanEngine *engine, ZodanConn *conn);

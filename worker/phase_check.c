@@ -337,8 +337,9 @@ array_literal(ZodanJob *job, size_t field)
 /*
  * What the join will add to a node. An origin of Spock's may take a second
  * place after a crash. The source has more slots for a while: that by which the
- * new node catches up, and temporary ones that keep WAL, or snapshots: one for
- * each lane of the copy, the current one, and the next.
+ * new node catches up, that where its stream may begin, and temporary ones that
+ * keep WAL, or snapshots: one for each lane of the copy, the current one, and
+ * the next.
  */
 static void
 set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
@@ -346,7 +347,7 @@ set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
 	int			n = job->nmembers;
 	bool		source = m == ZODAN_SOURCE(job);
 	int			per_origin = job->engine->states_per_origin;
-	int			on_source = 3 + zodan_copy_lanes(job);
+	int			on_source = 4 + zodan_copy_lanes(job);
 
 	call->nparams = 13;
 	call->params[0] = m ? m->name : job->req->new_node_name;
@@ -358,7 +359,7 @@ set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
 		call->params[3] = psprintf("{%s,%s", ZODAN_SOURCE(job)->slot_first, call->params[3] + 1);
 	call->params[4] = psprintf("%d", m ? (source ? on_source : 1) : n);
 	call->params[5] = psprintf("%d", m ? per_origin : (n + 1) * per_origin + zodan_copy_lanes(job));
-	call->params[6] = psprintf("%d", m ? (source ? on_source : 1) : n);
+	call->params[6] = psprintf("%d", m ? (source ? on_source - 1 : 1) : n);
 	call->params[7] = psprintf("%d", m ? 1 : n + 1);
 	call->params[9] = array_literal(job, offsetof(ZodanMember, name));
 	call->params[10] = job->engine->plugin;

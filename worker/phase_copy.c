@@ -8,6 +8,7 @@
 #include "plan.h"
 #include "schema.h"
 #include "snapshots.h"
+#include "stream.h"
 
 /*
  * The schemas that the new node had before the join and that are left out of
@@ -43,7 +44,10 @@ zodan_copy_schema(ZodanJob *job)
 	}
 	if (!zodan_schema_dumped(job))
 	{
-		ZodanView  *view = zodan_snapshot_open(job);
+		ZodanView  *view;
+
+		zodan_stream_prepare(job);
+		view = zodan_snapshot_open(job);
 
 		zodan_job_detail(job, 0.3, "dumping the source's structure");
 		zodan_schema_dump(job, view->snapshot.name, skipped);

@@ -14,7 +14,7 @@
 #include "phase.h"
 
 #include "foreign_keys.h"
-#include "plan.h"
+#include "stream.h"
 
 /* catching up is over when a round takes less, or isn't shorter than the one before */
 #define CATCH_UP_MS			500
@@ -35,49 +35,6 @@ zodan_mirror_replication_sets(ZodanJob *job)
 }
 
 /*
- * Enables subscriptions of the new node; returns their names, the literal of
- * an array.
- */
-static char *
-enable(ZodanJob *job, const char **subs, int nsubs)
-{
-	const char *node = job->req->new_node_name;
-	StringInfoData names;
-
-	initStringInfo(&names);
-	appendStringInfoChar(&names, '{');
-	for (int i = 0; i < nsubs; i++)
-	{
-		zodan_effect_intent(node, EFFECT_RUNNING, subs[i]);
-		appendStringInfo(&names, "%s%s", i ? "," : "", subs[i]);
-	}
-	appendStringInfoChar(&names, '}');
-	PQclear(zodan_query(&job->new_conn, job->engine->sub_enable, 1, names.data));
-	for (int i = 0; i < nsubs; i++)
-		zodan_effect_result(node, EFFECT_RUNNING, subs[i], "done", NULL);
-	return names.data;
-}
-
-/*
- * Writes a marker on the source and waits until the new node has all before
- * it. Returns the milliseconds that took.
- */
-static int64
-catch_up(ZodanJob *job, XLogRecPtr *marker)
-{
-	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanConn  *conn = &source->conn;
-	ZodanConfirm wait = {.provider = conn,.subscriber = job->req->new_node_name,.slot = source->slot_first};
-	TimestampTz started = GetCurrentTimestamp();
-
-	zodan_markers(&conn, 1, &wait.lsn);
-	zodan_wait_confirmed(&wait, 1, zodan_statement_timeout(), zodan_report);
-	if (marker)
-		*marker = wait.lsn;
-	return (GetCurrentTimestamp() - started) / 1000;
-}
-
-/*
  * Phase: foreign keys; the source's stream, from the snapshot on; then a check
  * of those keys, which hold on the new node as they do on the source, tables
  * that were copied under different snapshots having been brought to the same
@@ -88,60 +45,21 @@ zodan_sync_source_to_new(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanEffect *running = zodan_find_effect(job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
-	ZodanSlot	origin = {&job->new_conn, source->slot_first, zodan_get_bookmark(0, source->name)->consistent_lsn};
 	int			n;
 
-	/* foreign keys and a position are set only as long as the subscription has never run */
+	/* later an apply worker could deadlock with that */
 	if (!running->state)
 	{
 		zodan_job_detail(job, 0, "adding foreign keys");
 		zodan_add_foreign_keys(job, zodan_skipped_schemas(job));
-		zodan_sub_skip_until(job->engine, &job->new_conn, source->sub_first, zodan_plan_later_tables(source->name));
-		zodan_origins_set(&origin, 1);
 	}
-	enable(job, &source->sub_first, 1);
-	catch_up(job, NULL);
+	zodan_stream_start(job);
+	zodan_stream_catch_up(job, NULL);
 	if (ZODAN_NPEERS(job) > 0)
 		zodan_sub_wake_manager(job->engine, &job->new_conn, ZODAN_PEERS(job)[0].sub_in);
 	zodan_job_detail(job, 0.5, "checking foreign keys");
 	n = zodan_check_foreign_keys(job, zodan_skipped_schemas(job));
 	zodan_job_detail(job, 1, psprintf("the new node follows the source, %d foreign keys are checked", n));
-}
-
-/*
- * Stops the source's stream and finds X: all commits of the source that start
- * before it are durable on the new node, no other is.
- *
- * The new node had confirmed the marker; what it has applied since stands in
- * its own WAL, behind the position that was noted before the marker was
- * written. Its commit records tell where in the source's WAL they come from,
- * and nothing but this stream commits with such a label now.
- */
-static XLogRecPtr
-cut_stream(ZodanJob *job, XLogRecPtr window, XLogRecPtr marker)
-{
-	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
-	ZodanResume applied = {.node = source->name,.ids = {"*", NULL},.lsn = marker};
-
-	PQclear(zodan_query(&job->new_conn, job->engine->sub_disable, 1, source->sub_first));
-	while (zodan_origin_in_use(&job->new_conn, source->slot_first) ||
-		   zodan_value(&source->conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND active",
-					   1, source->slot_first))
-	{
-		if (zodan_deadline_passed(deadline))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("node \"%s\": the worker of subscription \"%s\" does not end",
-							job->req->new_node_name, source->sub_first)));
-		zodan_sleep(10);
-	}
-	/* a commit that isn't flushed could be lost, and would be missing for ever */
-	PQclear(zodan_query(&job->new_conn, "SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'flush')", 0));
-	zodan_resume_points(&job->new_conn, window,
-						zodan_parse_lsn(zodan_value(&job->new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0)),
-						&applied, 1);
-	return applied.lsn;
 }
 
 /*
@@ -194,7 +112,7 @@ cut(ZodanJob *job)
 	{
 		for (;;)
 		{
-			int64		ms = catch_up(job, NULL);
+			int64		ms = zodan_stream_catch_up(job, NULL);
 
 			if (ms < CATCH_UP_MS || ms > last * CATCH_UP_SHRINK)
 				break;
@@ -211,11 +129,12 @@ cut(ZodanJob *job)
 		zodan_set_markers(job, ZODAN_CUT);
 		zodan_set_bookmark(ZODAN_CUT, new_node, "window_lsn",
 						   zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
-		catch_up(job, &marker);
+		zodan_stream_catch_up(job, &marker);
 		zodan_set_bookmark(ZODAN_CUT, new_node, "marker_lsn", zodan_format_lsn(marker));
 		mark = zodan_get_bookmark(ZODAN_CUT, new_node);
 	}
-	x = cut_stream(job, zodan_parse_lsn(mark->window_lsn), zodan_parse_lsn(mark->marker_lsn));
+	zodan_stream_stop(job);
+	x = zodan_stream_position(job, zodan_parse_lsn(mark->window_lsn), zodan_parse_lsn(mark->marker_lsn));
 	zodan_find_resume_points(job, ZODAN_CUT, x);
 	zodan_set_bookmark(ZODAN_CUT, source->name, "consistent_lsn", zodan_format_lsn(x));
 	zodan_event("info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
@@ -334,7 +253,7 @@ enable_on_new_node(ZodanJob *job)
 
 	for (int i = 0; i <= last; i++)
 		subs[i] = job->members[i].sub_in;
-	names = enable(job, subs, last);
+	names = zodan_enable(job, subs, last);
 
 	/* where one doesn't start, the wait for its position will say what's wrong */
 	while (last > 0 && !zodan_sub_started(job->engine, &job->new_conn, names, &running) && !zodan_deadline_passed(deadline))
@@ -347,7 +266,7 @@ enable_on_new_node(ZodanJob *job)
 		}
 		zodan_sleep(WORKER_POLL_MS);
 	}
-	enable(job, &subs[last], 1);
+	zodan_enable(job, &subs[last], 1);
 }
 
 /*

@@ -358,15 +358,26 @@ zodan_plan_made(void)
 }
 
 /*
- * The tables that were copied under later snapshots than the first, with the
- * positions of those on the source: JSON for zodan_sub_skip_until().
+ * Was any table copied under a later snapshot than the first?
+ */
+bool
+zodan_plan_has_later(void)
+{
+	return zodan_one("SELECT count(*) > 0 FROM zodan.copy_tables WHERE request_id = $1::bigint AND snapshot > 0", 1,
+					 zodan_request_id)->value[0][0][0] == 't';
+}
+
+/*
+ * The tables that were copied, and up to which position on the source each of
+ * them has its changes: that of its snapshot, or what has been applied since.
+ * It's JSON for zodan_sub_skip_until().
  */
 char *
-zodan_plan_later_tables(const char *source)
+zodan_plan_positions(const char *source, XLogRecPtr applied)
 {
 	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
-					 "                                           'lsn', b.consistent_lsn)), '[]')"
+					 "                                           'lsn', greatest(b.consistent_lsn, $3::pg_lsn))), '[]')"
 					 "  FROM zodan.copy_tables t JOIN zodan.bookmarks b USING (request_id, snapshot)"
-					 " WHERE request_id = $1::bigint AND snapshot > 0 AND b.node = $2", 2,
-					 zodan_request_id, source)->value[0][0];
+					 " WHERE request_id = $1::bigint AND b.node = $2", 3,
+					 zodan_request_id, source, zodan_format_lsn(applied))->value[0][0];
 }

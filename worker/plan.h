@@ -57,6 +57,7 @@ extern void zodan_plan_indexes_built(List *indexes);
 extern char *zodan_plan_key(const char *table, const char *name, const char *key, bool guarded);
 extern char *zodan_plan_remake(void);
 extern char *zodan_plan_made(void);
-extern char *zodan_plan_later_tables(const char *source);
+extern bool zodan_plan_has_later(void);
+extern char *zodan_plan_positions(const char *source, XLogRecPtr applied);
 
 #endif							/* ZODAN_PLAN_H */

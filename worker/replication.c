@@ -128,6 +128,27 @@ zodan_slots_advance(ZodanSlot *slots, int nslots)
 }
 
 /*
+ * Makes a logical slot that stands where another one does.
+ */
+void
+zodan_slot_copy(ZodanConn *conn, const char *from, const char *to)
+{
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_copy_logical_replication_slot($1, $2)", 2, from, to));
+
+	/* that a slot is kept on standbys isn't copied, and can be set by a walsender alone */
+	if (conn->version >= 170000)
+	{
+		ZodanConn	walsender = *conn;
+
+		walsender.pg = NULL;
+		walsender.replication = true;
+		zodan_connect(&walsender);
+		PQclear(zodan_query(&walsender, psprintf("ALTER_REPLICATION_SLOT %s (FAILOVER)", zodan_quote(to)), 0));
+		zodan_disconnect(&walsender);
+	}
+}
+
+/*
  * Makes a slot that keeps the node's WAL from here on; one of that name that
  * is there begins anew.
  */
@@ -226,6 +247,15 @@ zodan_markers(ZodanConn **conns, int nconns, XLogRecPtr *lsns)
 	pfree(calls);
 }
 
+/*
+ * Writes a marker with a name, by which zodan_last_mark() finds it.
+ */
+void
+zodan_mark(ZodanConn *conn, const char *name)
+{
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_logical_emit_message(true, $1, '')", 1, name));
+}
+
 static void
 look_at_slots(ZodanConfirm *waits, int nwaits)
 {
@@ -258,6 +288,8 @@ look_at_slots(ZodanConfirm *waits, int nwaits)
 							PQntuples(result) ? "lost: the WAL that it needs was removed" : "gone")));
 		w->confirmed = zodan_parse_lsn(PQgetvalue(result, 0, 0));
 		w->active = PQgetvalue(result, 0, 1)[0] == 't';
+		if (w->active)
+			w->seen = GetCurrentTimestamp();
 		w->reached = w->active && w->confirmed >= w->lsn;
 		PQclear(result);
 	}
@@ -269,8 +301,9 @@ look_at_slots(ZodanConfirm *waits, int nwaits)
  * Waits until each slot's reader has confirmed its position: then all that
  * was committed before it is applied and durable on the subscriber, since the
  * stream would start there after a crash. That may take long; what is bounded
- * by timeout_ms is the time in which nobody gets anywhere. report (may be NULL)
- * is told about every second who is behind.
+ * by timeout_ms is the time in which nobody gets anywhere. It's a transient
+ * error if a reader that doesn't come back by itself is missing. report (may be
+ * NULL) is told about every second who is behind.
  */
 void
 zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
@@ -282,7 +315,10 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 	TimestampTz started = GetCurrentTimestamp();
 
 	for (int i = 0; i < nwaits; i++)
+	{
 		waits[i].reached = false;
+		waits[i].seen = started;
+	}
 	for (;;)
 	{
 		ZodanConfirm *behind = NULL;
@@ -300,6 +336,13 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 				behind = &waits[i];
 		if (!behind)
 			return;
+		if (behind->absent_ms > 0 && TimestampDifferenceExceeds(behind->seen, GetCurrentTimestamp(), behind->absent_ms))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("node \"%s\": nobody reads slot \"%s\" of node \"%s\" any more", behind->subscriber,
+							behind->slot, behind->provider->node),
+					 errhint("The request starts its apply worker again; the server log of node \"%s\" says why it has ended.",
+							 behind->subscriber)));
 
 		where = psprintf("node \"%s\" has confirmed %X/%X of node \"%s\", waiting for %X/%X%s",
 						 behind->subscriber, LSN_FORMAT_ARGS(behind->confirmed),
@@ -433,6 +476,16 @@ static const char *const wal_query =
 " SELECT label, pg_catalog.max(lsn), false FROM labelled WHERE here GROUP BY label";
 
 /*
+ * The last commit in [$1, $2) of a transaction that has written a marker with the
+ * name $3.
+ */
+static const char *const mark_query =
+"WITH r AS MATERIALIZED (SELECT * FROM pg_temp.zodan_wal_records($1::pg_catalog.pg_lsn, $2::pg_catalog.pg_lsn))"
+" SELECT pg_catalog.max(c.start_lsn) FROM r c JOIN r m ON m.xid::text = c.xid::text"
+"  WHERE c.resource_manager = 'Transaction' AND c.record_type LIKE 'COMMIT%'"
+"    AND m.resource_manager = 'LogicalMessage' AND pg_catalog.strpos(m.description, 'prefix \"' || $3 || '\"') > 0";
+
+/*
  * A commit record with this label was found: whose is it?
  */
 static void
@@ -449,23 +502,20 @@ note_commit(ZodanResume *peers, int npeers, const char *label, XLogRecPtr lsn)
 }
 
 /*
- * Asks about a piece of the WAL. The function is made and taken back for each:
- * were it committed, it would stay when the node crashes, until some other
- * session gets the same temporary schema.
+ * Asks about a piece of the WAL, by a query with three parameters. The function
+ * is made and taken back for each: were it committed, it would stay when the
+ * node crashes, until some other session gets the same temporary schema.
  */
 static PGresult *
-read_wal(ZodanConn *source, XLogRecPtr from, XLogRecPtr start, XLogRecPtr end)
+read_wal(ZodanConn *source, const char *query, const char *first, const char *second, const char *third)
 {
 	ZodanCall	calls[] = {
 		{.conn = source,.sql = "BEGIN"},
 		{.conn = source,.sql = wal_function},
-		{.conn = source,.sql = wal_query,.nparams = 3},
+		{.conn = source,.sql = query,.nparams = 3,.params = {first, second, third}},
 		{.conn = source,.sql = "ROLLBACK"}
 	};
 
-	calls[2].params[0] = zodan_format_lsn(from);
-	calls[2].params[1] = zodan_format_lsn(start);
-	calls[2].params[2] = zodan_format_lsn(end);
 	zodan_call_all(calls, lengthof(calls), zodan_statement_timeout());
 	zodan_raise_any(calls, lengthof(calls));
 	for (int i = 0; i < lengthof(calls); i++)
@@ -503,7 +553,8 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 		XLogRecPtr	first = InvalidXLogRecPtr;
 		bool		unclear = false;
 		bool		all = true;
-		PGresult   *result = read_wal(source, from, start, end);
+		PGresult   *result = read_wal(source, wal_query, zodan_format_lsn(from), zodan_format_lsn(start),
+										  zodan_format_lsn(end));
 
 		for (int row = 0; row < PQntuples(result); row++)
 			if (PQgetisnull(result, row, 0))
@@ -536,4 +587,33 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 		else
 			end = first;
 	}
+}
+
+/*
+ * The last commit of a marker with a name that starts in [window, before): a
+ * slot that is moved there sends this transaction first, which changes
+ * nothing, and then all that committed later. InvalidXLogRecPtr: there is none.
+ */
+XLogRecPtr
+zodan_last_mark(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before)
+{
+	XLogRecPtr	end = before;
+	uint64		piece = WAL_PIECE_FIRST;
+
+	while (end > window)
+	{
+		XLogRecPtr	start = end - window > piece ? end - piece : window;
+		XLogRecPtr	commit = InvalidXLogRecPtr;
+		PGresult   *result = read_wal(conn, mark_query, zodan_format_lsn(start), zodan_format_lsn(end), name);
+
+		if (!PQgetisnull(result, 0, 0))
+			commit = zodan_parse_lsn(PQgetvalue(result, 0, 0));
+		PQclear(result);
+		if (commit != InvalidXLogRecPtr || start == window)
+			return commit;
+		/* so that a marker isn't parted from its commit */
+		end = start + WAL_PIECE_FIRST / 2;
+		piece = Min(piece * 2, WAL_PIECE_LAST);
+	}
+	return InvalidXLogRecPtr;
 }

@@ -16,9 +16,11 @@ typedef struct ZodanConfirm
 	const char *subscriber;		/* the node that reads it */
 	const char *slot;
 	XLogRecPtr	lsn;
+	int64		absent_ms;		/* how long the reader may be missing; 0: it comes back by itself */
 	XLogRecPtr	confirmed;		/* out: how far it was last seen */
 	bool		active;			/* out */
 	bool		reached;		/* out */
+	TimestampTz seen;			/* private: when it was there */
 } ZodanConfirm;
 
 /* A slot to make, or to move; or the origin of its name on the subscriber */
@@ -55,6 +57,7 @@ extern char *zodan_format_lsn(XLogRecPtr lsn);
 extern void zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin);
 extern void zodan_slot_drop(ZodanConn *conn, const char *slot);
 extern void zodan_slots_advance(ZodanSlot *slots, int nslots);
+extern void zodan_slot_copy(ZodanConn *conn, const char *from, const char *to);
 extern void zodan_wal_slot_create(ZodanConn *conn, const char *slot);
 
 extern void zodan_origin_create(ZodanConn *conn, const char *origin);
@@ -63,6 +66,7 @@ extern bool zodan_origin_in_use(ZodanConn *conn, const char *origin);
 extern void zodan_origins_set(ZodanSlot *origins, int norigins);
 
 extern void zodan_markers(ZodanConn **conns, int nconns, XLogRecPtr *lsns);
+extern void zodan_mark(ZodanConn *conn, const char *name);
 extern void zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 								 void (*report) (const char *));
 extern void zodan_snapshot_begin(ZodanSnapshot *snapshot, const char *slot, bool temporary, const char *plugin);
@@ -70,5 +74,6 @@ extern bool zodan_snapshot_ready(ZodanSnapshot *snapshot, ZodanConn *control, bo
 								 void (*report) (const char *));
 extern void zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 								ZodanResume *peers, int npeers);
+extern XLogRecPtr zodan_last_mark(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before);
 
 #endif							/* ZODAN_REPLICATION_H */

@@ -142,6 +142,9 @@ zodan_snapshot_open(ZodanJob *job)
 	{
 		zodan_snapshot_socket(&socket);
 		zodan_wait_sockets(&socket, 1, opening->snapshot.next_report);
+		/* the fewer transactions lie between the last marker and the first snapshot the better */
+		if (opening->number == 0)
+			zodan_mark(&ZODAN_SOURCE(job)->conn, zodan_start_slot(job));
 	}
 	adopt(job);
 	return current;

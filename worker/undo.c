@@ -16,6 +16,8 @@
 static void
 undo_subscription(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 {
+	if (effect->result)
+		zodan_sub_unseal(job->engine, conn, effect->name, effect->result);
 	if (zodan_sub_exists(job->engine, conn, effect->name))
 		PQclear(zodan_query(conn, job->engine->sub_drop, 1, effect->name));
 	if (effect->result)

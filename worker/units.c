@@ -11,7 +11,10 @@
  *		rows (parts) -> indexes -> finish
  *
  * What is under way goes first, then the largest piece: so no lane is left
- * alone at the end with something that takes long.
+ * alone at the end with something that takes long. But where there are very
+ * many tables, all but the largest of them go before that, under the first
+ * snapshot if possible: each table of a later one slows down every transaction
+ * that the new node applies until it has passed that snapshot.
  */
 #include "units.h"
 
@@ -19,6 +22,9 @@
 #define SMALL_FRACTION	64
 #define GROUP_FRACTION	16
 #define GROUP_TABLES	64
+
+/* how many tables may be begun late */
+#define LATE_TABLES		100
 
 static ZodanGroup *
 make_group(List *tables, int64 bytes, int64 part_bytes)
@@ -57,12 +63,13 @@ List *
 zodan_units_load(List *tables, int64 part_bytes)
 {
 	List	   *groups = NIL;
+	int			before = 0;
+	ListCell   *cell;
 
 	for (int copied = 0; copied < 2; copied++)
 	{
 		List	   *small = NIL;
 		int64		bytes = 0;
-		ListCell   *cell;
 
 		foreach(cell, tables)
 		{
@@ -83,6 +90,15 @@ zodan_units_load(List *tables, int64 part_bytes)
 		}
 		if (small != NIL)
 			groups = lappend(groups, make_group(small, bytes, part_bytes));
+	}
+
+	/* those whose rows aren't there stand first, by size */
+	foreach(cell, groups)
+	{
+		ZodanGroup *group = lfirst(cell);
+
+		group->early = before >= LATE_TABLES;
+		before += list_length(group->tables);
 	}
 	return groups;
 }
@@ -148,6 +164,17 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 	return unit;
 }
 
+/*
+ * Is a group, of which nothing has been begun, to be begun before another one?
+ */
+static bool
+goes_before(const ZodanGroup *group, const ZodanGroup *other)
+{
+	if (group->early != other->early)
+		return group->early;
+	return group->bytes > other->bytes;
+}
+
 static double
 next_index_weight(const ZodanGroup *group)
 {
@@ -181,7 +208,7 @@ zodan_units_next(List *groups, ZodanView *view)
 		}
 		else if (group->parts_begun > 0 && group->parts_begun < group->nparts)
 			return make_unit(UNIT_ROWS, group);
-		else if (group->parts_begun == 0 && view && (!begin || group->bytes > begin->bytes))
+		else if (group->parts_begun == 0 && view && (!begin || goes_before(group, begin)))
 			begin = group;
 	}
 	if (build && (!begin || next_index_weight(build) >= begin->bytes))

@@ -18,6 +18,7 @@ typedef struct ZodanGroup
 	List	   *indexes;		/* ZodanIndex, all of them, */
 	List	   *builds;			/* and those that aren't built */
 	int64		bytes;			/* of the tables on the source */
+	bool		early;			/* goes before those that aren't */
 	int			nparts;			/* the rows, each part by a lane */
 	int			parts_begun;
 	int			parts_done;

@@ -34,7 +34,9 @@ static int	nwatched = 0;
 
 static const char *const watch_query =
 "SELECT pg_catalog.string_agg(slot_name, ', ') FILTER (WHERE wal_status = 'lost'),"
-"       coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)), 0)::bigint"
+"       coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)), 0)::bigint,"
+"       (SELECT pg_catalog.pg_logical_emit_message(true, m.slot_name::text, '')"
+"          FROM pg_catalog.pg_replication_slots m WHERE m.slot_name = $2::pg_catalog.name)"
 "  FROM pg_catalog.pg_replication_slots WHERE slot_name = ANY ($1::text[])";
 
 /*
@@ -90,8 +92,9 @@ list_slots(ZodanJob *job)
 }
 
 /*
- * Asks each node that has slots of ours. Returns the calls, one for each of
- * watched[]; those without a result were not answered.
+ * Asks each node that has slots of ours, and has the source write another
+ * marker from which a stream may begin: see stream.c. Returns the calls, one
+ * for each of watched[]; those without a result were not answered.
  */
 static ZodanCall *
 ask_nodes(ZodanJob *job)
@@ -112,8 +115,9 @@ ask_nodes(ZodanJob *job)
 	{
 		calls[i].conn = &watched[i].conn;
 		calls[i].sql = watch_query;
-		calls[i].nparams = 1;
+		calls[i].nparams = 2;
 		calls[i].params[0] = watched[i].slots.data;
+		calls[i].params[1] = zodan_start_slot(job);
 		calls[i].sent = calls[i].finished = watched[i].slots.len == 0;
 	}
 	zodan_call_all(calls, nwatched, ANSWER_MS);

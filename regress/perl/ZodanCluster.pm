@@ -373,7 +373,13 @@ sub wait_queue
 {
 	my ($self, $sql, $on) = @_;
 	$on ||= $self->{coordinator};
-	return $self->server($on)->poll_query_until('postgres', $sql);
+	for (;;)
+	{
+		my $reached = eval { $self->server($on)->poll_query_until('postgres', $sql) };
+		return $reached unless $@;
+		# psql may have ended, its server being down, before it was told the statement
+		die $@ unless $@ =~ /Broken pipe/;
+	}
 }
 
 # waits until a request is in a phase; dies if it has got past it
@@ -440,9 +446,8 @@ sub failpoints
 sub wait_failpoint
 {
 	my ($self, $name, $point) = @_;
-	my $server = $self->server($name);
-	my $file = $server->data_dir . "/zodan_failpoints/$point";
-	$server->poll_query_until('postgres', "SELECT (pg_stat_file('zodan_failpoints/$point', true)).size IS NOT NULL")
+	my $file = $self->server($name)->data_dir . "/zodan_failpoints/$point";
+	$self->wait_queue("SELECT (pg_stat_file('zodan_failpoints/$point', true)).size IS NOT NULL", $name)
 	  or die "$point isn't reached";
 	return sub { unlink $file or die "$file: $!" };
 }

@@ -172,7 +172,7 @@ my $writer = $c->start_writer('n2', "\\set i random(1, 1000000)\nINSERT INTO ite
 $c->wait_writing($writer);
 ok(lose_wal(sub { is_undone($id) }), 'the source has removed WAL that the join needs: what was made is undone');
 like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"),
-	qr/^node "n1" has removed WAL that slot \S+ still needed\|Set max_slot_wal_keep_size/, 'the status says why, and what to do');
+	qr/^node "n1" has removed WAL that slot \S+, \S+ still needed\|Set max_slot_wal_keep_size/, 'the status says why, and what to do');
 set('n1', 'max_slot_wal_keep_size', '-1');
 $gate->quit;
 is($c->wait_for($id), 'done', 'the request begins anew, and ends done');
