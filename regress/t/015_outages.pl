@@ -235,6 +235,9 @@ sub stall
 
 $c->failpoints('c', 'wait copy_schema:after_effect:slot');
 $id = $c->request(new => 'n5', on => 'c', src_dsn => $c->dsn('n1') =~ s/port=\d+/port=$port/r, sync_timeout => '30 s', copy_jobs => 1);
+# the slot from which the stream may begin, then that of the first snapshot
+$go = $c->wait_failpoint('c', 'copy_schema:after_effect:slot');
+$go->();
 $go = $c->wait_failpoint('c', 'copy_schema:after_effect:slot');
 $c->failpoints('c', '');
 $lock = $c->session('n1', 'BEGIN', 'LOCK TABLE item');
