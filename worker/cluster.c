@@ -410,7 +410,8 @@ zodan_cluster_absent(ZodanJob *job, const char **lost)
 	zodan_call_all(calls, job->nmembers + 1, ABSENT_MS);
 	for (int i = 0; i <= job->nmembers; i++)
 	{
-		if (!calls[i].error)
+		/* one whose statement has failed does answer */
+		if (!calls[i].error || calls[i].sqlstate == ERRCODE_IN_FAILED_SQL_TRANSACTION)
 			continue;
 		absent = lappend(absent, pstrdup(calls[i].conn->node));
 		if (had_session[i])

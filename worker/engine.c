@@ -11,9 +11,6 @@
 /* how long the reader of a slot is waited for */
 #define READER_LEAVES_MS	10000
 
-/* the name of the slot of a subscription whose worker nobody is to start: there is none */
-#define SEALED	"zodan_sealed"
-
 static const ZodanEngine *const engines[] = {&zodan_engine_spock, &zodan_engine_pglogical};
 
 const ZodanEngine *
@@ -310,7 +307,7 @@ void
 zodan_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
-						"UPDATE {e}.subscription SET sub_slot_name = '" SEALED "' WHERE sub_name = $1"), 1, name));
+						"UPDATE {e}.subscription SET sub_slot_name = '" ZODAN_SEALED "' WHERE sub_name = $1"), 1, name));
 }
 
 /*
@@ -321,21 +318,21 @@ zodan_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, c
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
 						"UPDATE {e}.subscription SET sub_slot_name = $2"
-						" WHERE sub_name = $1 AND sub_slot_name = '" SEALED "'"), 2, name, slot));
+						" WHERE sub_name = $1 AND sub_slot_name = '" ZODAN_SEALED "'"), 2, name, slot));
 }
 
 bool
 zodan_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	return zodan_value(conn, zodan_engine_sql(engine,
-					   "SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_slot_name = '" SEALED "'"),
+					   "SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_slot_name = '" ZODAN_SEALED "'"),
 					   1, name) != NULL;
 }
 
 /*
- * Forgets the states of tables that a subscription doesn't skip any more: for
- * each one that it does, its worker looks through them all after each
- * transaction.
+ * Forgets the states of tables that a subscription doesn't skip any more. Its
+ * worker, which looks up each one that it does after each transaction, reads
+ * them all whenever it changes one.
  */
 void
 zodan_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
@@ -360,18 +357,23 @@ zodan_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 /*
  * Tells a subscription that doesn't run which tables it has to skip up to
  * which position, whatever it was told before: tables is a JSON array of
- * {nspname, relname, lsn}.
+ * {nspname, relname, lsn}. It skips partitioned tables up to the last of these:
+ * truncating one would empty all its partitions, wherever they stand, and the
+ * partitions are named with it.
  */
 void
 zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *tables)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
+						"WITH given AS (SELECT * FROM pg_catalog.json_to_recordset($2::json)"
+						"          AS t(nspname pg_catalog.name, relname pg_catalog.name, lsn pg_catalog.pg_lsn)),"
+						" tables AS (SELECT * FROM given UNION ALL"
+						"   SELECT n.nspname, c.relname, (SELECT pg_catalog.max(lsn) FROM given)"
+						"     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+						"    WHERE c.relkind = 'p' AND c.relpersistence <> 't')"
 						"INSERT INTO {e}.local_sync_status"
 						"       (sync_kind, sync_subid, sync_nspname, sync_relname, sync_status, sync_statuslsn)"
-						" SELECT 'd', s.sub_id, t.nspname, t.relname, 'y', t.lsn"
-						"   FROM {e}.subscription s,"
-						"        pg_catalog.json_to_recordset($2::json)"
-						"          AS t(nspname pg_catalog.name, relname pg_catalog.name, lsn pg_catalog.pg_lsn)"
+						" SELECT 'd', s.sub_id, t.nspname, t.relname, 'y', t.lsn FROM {e}.subscription s, tables t"
 						"  WHERE s.sub_name = $1"
 						" ON CONFLICT (sync_subid, sync_nspname, sync_relname)"
 						" DO UPDATE SET sync_status = 'y', sync_statuslsn = excluded.sync_statuslsn"),

@@ -10,6 +10,9 @@
 
 #define ZODAN_MAX_SUB_STEPS	4
 
+/* the name of the slot of a subscription whose worker nobody is to start: there is none */
+#define ZODAN_SEALED	"zodan_sealed"
+
 /* A statement and how many of the parameters $1, $2, ... it takes */
 typedef struct ZodanStatement
 {

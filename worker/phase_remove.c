@@ -180,7 +180,7 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m)
 						 " WHERE plugin = $1 AND database = pg_catalog.current_database() AND NOT active AND NOT temporary"
 						 "   AND slot_name <> ALL ($2::text[])", 5,
 						 job->engine->plugin, claimed.data,
-						 psprintf("{%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in),
+						 psprintf("{%s,%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in, zodan_start_slot(job)),
 						 prefix, job->req->new_node_name);
 	for (int i = 0; i < PQntuples(result); i++)
 	{
@@ -220,8 +220,15 @@ list_objects(ZodanJob *job)
 							 "  JOIN {e}.node n ON n.node_id = s.sub_origin"), 0);
 		for (int i = 0; i < PQntuples(result); i++)
 		{
-			list_object(PQgetvalue(result, i, 2), EFFECT_SLOT, PQgetvalue(result, i, 1), NULL);
-			list_object(name, EFFECT_SUBSCRIPTION, PQgetvalue(result, i, 0), PQgetvalue(result, i, 1));
+			const char *sub = PQgetvalue(result, i, 0);
+			const char *slot = PQgetvalue(result, i, 1);
+			const char *provider = PQgetvalue(result, i, 2);
+
+			/* of a join that was cancelled with all that it had made */
+			if (strcmp(slot, ZODAN_SEALED) == 0)
+				slot = zodan_value(&job->new_conn, job->engine->slot_name, 3, job->new_dbname, provider, sub);
+			list_object(provider, EFFECT_SLOT, slot, NULL);
+			list_object(name, EFFECT_SUBSCRIPTION, sub, slot);
 		}
 		PQclear(result);
 	}

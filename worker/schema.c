@@ -315,9 +315,40 @@ write_rest(ZodanJob *job)
 }
 
 /*
+ * Writes a list of what is to be dropped, which pg_restore goes through from
+ * its end: indexes and keys after all else, and in the order in which they were
+ * made. That of a partitioned table takes those of its partitions with it,
+ * which can't be dropped before.
+ */
+static const char *
+write_drops(ZodanJob *job, const char *list)
+{
+	char	   *rest;
+	List	   *indexes = NIL;
+	ListCell   *cell;
+	StringInfoData others;
+	StringInfoData all;
+
+	initStringInfo(&others);
+	initStringInfo(&all);
+	for (char *line = strtok_r(read_file(work_path(job, list)), "\n", &rest); line;
+		 line = strtok_r(NULL, "\n", &rest))
+	{
+		if (entry_is(line, "INDEX") || entry_is(line, "CONSTRAINT"))
+			indexes = lcons(line, indexes);
+		else
+			appendStringInfo(&others, "%s\n", line);
+	}
+	foreach(cell, indexes)
+		appendStringInfo(&all, "%s\n", (char *) lfirst(cell));
+	appendStringInfoString(&all, others.data);
+	write_file(work_path(job, "drop.list"), all.data);
+	return "drop.list";
+}
+
+/*
  * Drops what is in a list, as far as it's there: pg_restore writes the
- * statements for that in front of all others, in the right order, when it's
- * told to clean.
+ * statements for that in front of all others when it's told to clean.
  */
 static void
 drop_list(ZodanJob *job, const char *list)
@@ -329,7 +360,7 @@ drop_list(ZodanJob *job, const char *list)
 	if (list_is_empty(job, list))
 		return;
 	command = zodan_program(job->engine->ddl_setting, "pg_restore", NULL);
-	zodan_program_arg(command, psprintf("--use-list=%s", work_path(job, list)));
+	zodan_program_arg(command, psprintf("--use-list=%s", work_path(job, write_drops(job, list))));
 	zodan_program_arg(command, "--clean");
 	zodan_program_arg(command, "--if-exists");
 	zodan_program_arg(command, "--file=-");

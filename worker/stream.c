@@ -45,8 +45,9 @@ zodan_stream_prepare(ZodanJob *job)
 
 	if (zodan_has_start_slot(job))
 		return;
-	if (zodan_effect_intent(source->name, EFFECT_SLOT, slot)->state)
-		zodan_slot_drop(&source->conn, slot);
+	/* one of that name can only be what an earlier request has left */
+	zodan_effect_intent(source->name, EFFECT_SLOT, slot);
+	zodan_slot_drop(&source->conn, slot);
 
 	/* what that waits for, the status has to tell */
 	opening.conn.pg = NULL;
@@ -95,6 +96,7 @@ forget_start(ZodanJob *job)
 	ZodanMember *source = ZODAN_SOURCE(job);
 
 	zodan_slot_drop(&source->conn, zodan_start_slot(job));
+	zodan_failpoint("gate", "gone");
 	zodan_effect_undone(source->name, EFFECT_SLOT, zodan_start_slot(job));
 }
 
@@ -236,7 +238,9 @@ start_at_marker(ZodanJob *job)
 	ZodanConn	gate = *new_conn;
 	XLogRecPtr	done;
 
-	if (zodan_sub_sealed(job->engine, new_conn, source->sub_first) && is_read(job))
+	/* a walsender alone may have been left behind by a node that has vanished */
+	if (zodan_sub_sealed(job->engine, new_conn, source->sub_first) && is_read(job) &&
+		zodan_origin_in_use(new_conn, source->slot_first))
 		return;
 	zodan_stream_stop(job);
 	done = reached(job);
@@ -300,6 +304,22 @@ forget_and_report(const char *detail)
 }
 
 /*
+ * Do all tables stand at the same point? A subscription is told what to skip
+ * before it's enabled, and unsealed when it skips nothing any more.
+ */
+static bool
+are_together(ZodanJob *job)
+{
+	ZodanConn  *new_conn = &job->new_conn;
+	const char *sub = ZODAN_SOURCE(job)->sub_first;
+
+	return zodan_get_bookmark(0, new_conn->node)->window_lsn &&
+		zodan_sub_enabled(job->engine, new_conn, sub) &&
+		!zodan_sub_sealed(job->engine, new_conn, sub) &&
+		!zodan_sub_skips(job->engine, new_conn, sub);
+}
+
+/*
  * Waits until no table is treated apart any more; then its worker may be
  * started by anybody.
  */
@@ -324,8 +344,6 @@ bring_together(ZodanJob *job)
 	}
 	zodan_sub_forget_passed(job->engine, new_conn, source->sub_first);
 	zodan_sub_unseal(job->engine, new_conn, source->sub_first, source->slot_first);
-	zodan_release_wal(job, new_conn);
-	forget_start(job);
 }
 
 /*
@@ -339,8 +357,13 @@ zodan_stream_start(ZodanJob *job)
 
 	if (zodan_has_start_slot(job) && zodan_plan_has_later())
 	{
-		start_at_marker(job);
-		bring_together(job);
+		if (!are_together(job))
+		{
+			start_at_marker(job);
+			bring_together(job);
+		}
+		zodan_release_wal(job, &job->new_conn);
+		forget_start(job);
 		return;
 	}
 	if (zodan_has_start_slot(job))

@@ -36,7 +36,8 @@ static const char *const watch_query =
 "SELECT pg_catalog.string_agg(slot_name, ', ') FILTER (WHERE wal_status = 'lost'),"
 "       coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)), 0)::bigint,"
 "       (SELECT pg_catalog.pg_logical_emit_message(true, m.slot_name::text, '')"
-"          FROM pg_catalog.pg_replication_slots m WHERE m.slot_name = $2::pg_catalog.name)"
+"          FROM pg_catalog.pg_replication_slots m"
+"         WHERE m.slot_name = $2::pg_catalog.name AND m.database = pg_catalog.current_database())"
 "  FROM pg_catalog.pg_replication_slots WHERE slot_name = ANY ($1::text[])";
 
 /*
