@@ -181,6 +181,7 @@ start_rows(ZodanJob *job, Lane *lane)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("node \"%s\": the session that holds the snapshot has been ended", lane->from.node)));
+	zodan_failpoint("reading", "snapshot");
 	if (lane->unit->part == 0)
 		zodan_plan_begin(group->tables, group->view->number);
 	initStringInfo(&out);

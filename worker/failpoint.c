@@ -15,6 +15,9 @@
  *		checkpoint		it is stored
  *		built			an index is, and its table is not finished; WHAT: index, or
  *						key if one will rest on it
+ *		reading			rows are about to be read; WHAT: snapshot
+ *		gate			the stream's worker is being started, or its "start" goes; WHAT:
+ *						waiting, sealed, slot, gone
  *
  * zodan.failpoints is "ACTION PATTERN": what to do at the points that are like
  * PATTERN (as in SQL). Each point acts once: a file of its name in the

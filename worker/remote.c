@@ -226,7 +226,7 @@ zodan_disconnect(ZodanConn *conn)
 bool
 zodan_is_lost(ZodanConn *conn)
 {
-	return conn->pg && PQtransactionStatus(conn->pg) == PQTRANS_IDLE && !PQconsumeInput(conn->pg);
+	return conn->pg && PQtransactionStatus(conn->pg) != PQTRANS_ACTIVE && !PQconsumeInput(conn->pg);
 }
 
 /*

@@ -33,6 +33,7 @@
 #include "retry.h"
 #include "schema.h"
 #include "settings.h"
+#include "snapshots.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -326,7 +327,7 @@ record_error(ZodanJob *job, ErrorData *error, bool forward)
 	absent = zodan_cluster_absent(job, &lost);
 	if (lost && !hint)
 		hint = psprintf("Node \"%s\" does not answer; the request goes on when it does.", lost);
-	transient = lost || zodan_error_is_transient(error->sqlerrcode);
+	transient = lost || zodan_error_is_transient(error->sqlerrcode) || zodan_snapshot_is_lost();
 	if (!forward || (transient && (req->max_attempts == 0 || req->attempt < req->max_attempts)))
 	{
 		int			attempts = job->phase ? zodan_checkpoint_attempts(job->phase) : req->attempt;

@@ -16,6 +16,9 @@
 #include "settings.h"
 #include "utils/memutils.h"
 
+/* how long a session is waited for, after an error, that holds a snapshot */
+#define ANSWER_MS	1000
+
 static List *views = NIL;		/* all that are open */
 static ZodanView *current = NULL;	/* for tables that are begun now */
 static ZodanView *opening = NULL;
@@ -238,6 +241,26 @@ const char *
 zodan_snapshot_waits_for(void)
 {
 	return waits_for[0] ? waits_for : NULL;
+}
+
+/*
+ * After an error: has a session been ended that held one? Whoever reads under
+ * it gets errors of any kind. None can be used any more afterwards.
+ */
+bool
+zodan_snapshot_is_lost(void)
+{
+	bool		lost = false;
+	ListCell   *cell;
+
+	foreach(cell, views)
+	{
+		ZodanCall	call = {.conn = &((ZodanView *) lfirst(cell))->snapshot.conn,.sql = "SELECT 1"};
+
+		zodan_call_all(&call, 1, ANSWER_MS);
+		lost |= call.error != NULL;
+	}
+	return lost;
 }
 
 /*

@@ -24,6 +24,7 @@ extern void zodan_snapshot_release(ZodanView *view);
 extern int	zodan_snapshot_socket(ZodanSocket *socket);
 extern int64 zodan_snapshot_age(void);
 extern const char *zodan_snapshot_waits_for(void);
+extern bool zodan_snapshot_is_lost(void);
 extern void zodan_snapshot_close(ZodanJob *job);
 
 #endif							/* ZODAN_SNAPSHOTS_H */

@@ -72,6 +72,8 @@ sub end_writing
 {
 	my ($self, $name) = @_;
 	my $kept = delete $self->{kept}{$name};
+	# its first report comes after a second
+	eval { $self->wait_writing($kept->{writer}) };
 	my @rates = eval { $self->stop_writer($kept->{writer}) };
 	return scalar grep { $_ > 0 } @rates;
 }

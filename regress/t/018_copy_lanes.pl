@@ -128,5 +128,21 @@ is($c->differences, '', 'rows are the same');
 like($c->queue('c', "SELECT string_agg(message, ', ') FROM zodan.events WHERE request_id = $id AND level = 'error'"), qr/failpoint build_indexes:end/,
 	'a second attempt was made to restore what comes after the rows');
 is($c->text_difference($c->dump('n1'), $c->dump('n5')), '', 'the structure is the same');
+
+# ---------- a snapshot that is gone when it's to be used ----------
+
+$c->add_server('n6');
+$c->failpoints('c', 'wait copy_data:reading:snapshot');
+$id = $c->request(new => 'n6', on => 'c', copy_jobs => 1);
+my $go_on = $c->wait_failpoint('c', 'copy_data:reading:snapshot');
+$c->failpoints('c', '');
+is($c->psql('n1', "SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'walsender' AND application_name LIKE 'zodan_bgw: request $id%'"),
+	't', 'its session is ended');
+$go_on->();
+is($c->wait_for($id), 'done', 'the request goes on under another one');
+push @{ $c->{order} }, 'n6';
+is($c->queue('c', "SELECT attempt FROM zodan.status WHERE request_id = $id"), '2', 'in another attempt');
+$c->settle;
+is($c->differences, '', 'rows are the same');
 $c->stop;
 done_testing();
