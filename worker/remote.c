@@ -226,7 +226,10 @@ zodan_disconnect(ZodanConn *conn)
 bool
 zodan_is_lost(ZodanConn *conn)
 {
-	return conn->pg && PQtransactionStatus(conn->pg) != PQTRANS_ACTIVE && !PQconsumeInput(conn->pg);
+	PGTransactionStatusType status = conn->pg ? PQtransactionStatus(conn->pg) : PQTRANS_UNKNOWN;
+
+	/* of one that is being made nothing is known yet */
+	return status != PQTRANS_ACTIVE && status != PQTRANS_UNKNOWN && !PQconsumeInput(conn->pg);
 }
 
 /*
