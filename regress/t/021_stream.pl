@@ -87,7 +87,7 @@ sub ends_done
 	is($c->wait_for($id), 'done', "$new: the request ends done") or diag($c->discarded);
 	push @{ $c->{order} }, $new;
 	$c->failpoints('c', '');
-	is($c->queue('c', "SELECT count(DISTINCT snapshot) FROM zodan.copy_tables WHERE request_id = $id"), '2', 'tables were copied under two snapshots');
+	cmp_ok($c->queue('c', "SELECT count(DISTINCT snapshot) FROM zodan.copy_tables WHERE request_id = $id"), '>', 1, 'tables were copied under more than one snapshot');
 	$c->stop_writer($_) for @writers;
 	$c->settle;
 	is($c->differences, '', 'rows are the same');
