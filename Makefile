@@ -23,7 +23,7 @@ PROVE_TESTS = regress/t/*.pl
 
 OBJS = $(addprefix worker/, \
 	settings.o retry.o wait.o failpoint.o spi.o catalog.o journal.o dsn.o nodes.o session.o remote.o pipe.o program.o \
-	replication.o engine.o engine_spock.o engine_pglogical.o cluster.o \
+	replication.o wal.o engine.o engine_spock.o engine_pglogical.o cluster.o \
 	plan.o schema.o foreign_keys.o snapshots.o units.o throttle.o progress.o copy.o \
 	phase_check.o phase_register.o phase_bookmark.o stream.o phase_copy.o \
 	phase_subscribe.o phase_finish.o phase_remove.o undo.o watch.o phases.o runner.o launcher.o upkeep.o \

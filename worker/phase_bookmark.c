@@ -7,6 +7,8 @@
  */
 #include "phase.h"
 
+#include "wal.h"
+
 /*
  * Phase: slots on the peers, which from now on keep what the new node may
  * need.

@@ -31,15 +31,6 @@ typedef struct ZodanSlot
 	const char *lsn;			/* out: where it begins; in: where to move it */
 } ZodanSlot;
 
-/* A peer whose commits are looked for in the source's WAL */
-typedef struct ZodanResume
-{
-	const char *node;
-	const char *ids[2];			/* what its commits may be labelled with; "*": anything */
-	XLogRecPtr	lsn;			/* in: where its marker is; out: where to go on */
-	bool		found;			/* private */
-} ZodanResume;
-
 typedef struct ZodanSnapshot
 {
 	ZodanConn	conn;			/* holds the snapshot while it's open */
@@ -72,8 +63,5 @@ extern void zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_
 extern void zodan_snapshot_begin(ZodanSnapshot *snapshot, const char *slot, bool temporary, const char *plugin);
 extern bool zodan_snapshot_ready(ZodanSnapshot *snapshot, ZodanConn *control, bool impatient,
 								 void (*report) (const char *));
-extern void zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
-								ZodanResume *peers, int npeers);
-extern XLogRecPtr zodan_last_mark(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before);
 
 #endif							/* ZODAN_REPLICATION_H */

@@ -27,6 +27,7 @@
 #include "failpoint.h"
 #include "phase.h"
 #include "plan.h"
+#include "wal.h"
 
 /* how long a worker may take to connect, and to look at the states of tables */
 #define WORKER_MS	10000
@@ -178,7 +179,7 @@ reached(ZodanJob *job)
  * Moves the slot "start" to the last marker before a position, and returns
  * where that is. If there is no new one it stays where it is, at the last.
  */
-static char *
+static const char *
 move_start(ZodanJob *job, XLogRecPtr position)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
@@ -199,7 +200,7 @@ move_start(ZodanJob *job, XLogRecPtr position)
 	/* once it's there, that marker isn't found any more */
 	zodan_set_bookmark(0, source->name, "marker_lsn", slot.lsn);
 	zodan_slots_advance(&slot, 1);
-	return pstrdup(slot.lsn);
+	return slot.lsn;
 }
 
 /*

@@ -18,7 +18,7 @@ ZodanCluster::plan_or_skip();
 # "log" has no key: what is applied twice stands there twice
 my $c = ZodanCluster->new(
 	nodes => 2,
-	setup => $ZodanCluster::gate . q{
+	setup => $ZodanCluster::gate . join('', map { "CREATE TABLE tiny$_ (id int PRIMARY KEY);" } 1 .. 200) . q{
 		CREATE TABLE early (id int PRIMARY KEY, n int, filler text);
 		CREATE TABLE held (id int PRIMARY KEY, g gated, filler text);
 		CREATE TABLE late (id int PRIMARY KEY, n int, filler text);
@@ -59,7 +59,10 @@ sub begin_join
 	my $gate = $c->hold_gate($new);
 	my $id = $c->request(new => $new, on => 'c', copy_jobs => 1);
 	ok($c->wait_queue("SELECT string_agg(relname, ' ') = 'held' FROM zodan.copy_tables WHERE request_id = $id AND state = 'copying'"),
-		"$new: two tables are copied, the third one is held");
+		"$new: the two largest tables are copied, the third one is held");
+	is($c->queue('c', "SELECT count(*) > 60 FROM zodan.copy_tables WHERE request_id = $id AND relname LIKE 'tiny%'"
+			  . " AND finished_at < (SELECT min(started_at) FROM zodan.copy_tables WHERE request_id = $id AND relname IN ('log', 'early', 'held'))"),
+		't', 'but before them those that are the most, and the smallest');
 	# what has come since stands in a partition that is copied later, and must not be truncated there
 	$c->psql('n1', 'TRUNCATE parted');
 	$c->psql('n1', 'INSERT INTO parted SELECT i, i FROM generate_series(1, 10) i');
@@ -134,19 +137,25 @@ ok($c->wait_queue("SELECT state = 'retrying' FROM zodan.status WHERE request_id 
 $c->server('n5')->start;
 ends_done('n5', $id);
 
-# ---------- a cancel while the worker runs ----------
+# ---------- a cancel while the worker runs, once of everything ----------
 
-$id = begin_join('n6', 'wait sync_source_to_new:begin');
-$go_on = stopped_at('sync_source_to_new:begin');
-$row = $c->session('n6', 'BEGIN; SELECT FROM early WHERE id = 2999 FOR UPDATE');
-$go_on->();
-ok($c->server('n6')->poll_query_until($c->{dbname}, "SELECT count(*) = 1 FROM $ZodanCluster::engine.subscription WHERE sub_slot_name = 'zodan_sealed'"), 'n6: it runs');
-$c->queue('c', "SELECT zodan.cancel($id)");
-ok($c->wait_queue("SELECT state = 'rolling_back' FROM zodan.status WHERE request_id = $id"), 'and is ended');
-$row->quit;
-is($c->wait_for($id), 'cancelled', 'the request is cancelled');
-is($c->psql('n6', 'SELECT count(*) FROM pg_replication_origin'), '0', 'no origin is left');
-is($c->psql('n1', "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE '%n6%' OR slot_name LIKE 'zodan%'"), '0', 'nor a slot');
+for my $keep ('', ', keep => true')
+{
+	my $new = $keep ? 'n7' : 'n6';
+	$id = begin_join($new, 'wait sync_source_to_new:begin');
+	$go_on = stopped_at('sync_source_to_new:begin');
+	$row = $c->session($new, 'BEGIN; SELECT FROM early WHERE id = 2999 FOR UPDATE');
+	$go_on->();
+	ok($c->server($new)->poll_query_until($c->{dbname}, "SELECT count(*) = 1 FROM $ZodanCluster::engine.subscription WHERE sub_slot_name = 'zodan_sealed'"), "$new: it runs");
+	$c->queue('c', "SELECT zodan.cancel($id$keep)");
+	ok($c->wait_queue("SELECT state IN ('rolling_back', 'cancelled') FROM zodan.status WHERE request_id = $id"), 'and is ended');
+	$row->quit;
+	is($c->wait_for($id), 'cancelled', 'the request is cancelled');
+	# what is kept stands in the engine's catalogs
+	is($c->wait_for($c->request(new => $new, src => 'n1', on => 'c', operation => 'remove_node')), 'done', 'the node is removed') if $keep;
+	is($c->psql($new, 'SELECT count(*) FROM pg_replication_origin WHERE roname !~ \'copy\''), '0', 'no origin is left');
+	is($c->psql('n1', "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE '%$new%' OR slot_name LIKE 'zodan_start%'"), '0', 'nor a slot');
+}
 
 $c->stop_writer($_) for @writers;
 $c->stop;
