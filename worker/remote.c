@@ -226,10 +226,17 @@ zodan_disconnect(ZodanConn *conn)
 bool
 zodan_is_lost(ZodanConn *conn)
 {
-	PGTransactionStatusType status = conn->pg ? PQtransactionStatus(conn->pg) : PQTRANS_UNKNOWN;
-
-	/* of one that is being made nothing is known yet */
-	return status != PQTRANS_ACTIVE && status != PQTRANS_UNKNOWN && !PQconsumeInput(conn->pg);
+	if (!conn->pg)
+		return false;
+	switch (PQstatus(conn->pg))
+	{
+		case CONNECTION_BAD:
+			return true;
+		case CONNECTION_OK:
+			return PQtransactionStatus(conn->pg) != PQTRANS_ACTIVE && !PQconsumeInput(conn->pg);
+		default:
+			return false;		/* it's still being made */
+	}
 }
 
 /*

@@ -121,13 +121,16 @@ sub outage
 # where the request stands still when the rows are copied
 $c->failpoints('c', 'wait mirror_replication_sets:begin');
 
-# ---------- registering: a peer waits for a lock, the new node goes ----------
+# ---------- registering: a peer and the new node wait for locks, the latter goes ----------
 
 my $lock = $c->session('n2', 'BEGIN', "LOCK TABLE $e.local_node IN SHARE UPDATE EXCLUSIVE MODE");
+my $busy = $c->session('n3', 'BEGIN', "LOCK TABLE $e.subscription IN SHARE MODE");
 my $id = $c->request(new => 'n3', on => 'c');
 $c->wait_phase($id, 'register_node');
-$c->server('n2')->poll_query_until('inventory', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND mode = 'ShareUpdateExclusiveLock'");
-outage($id, 'n3');
+$c->server($_)->poll_query_until('inventory', "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+	  . " WHERE NOT l.granted AND a.application_name = 'zodan_bgw: request $id'")
+  or die "$_ doesn't wait" for qw(n2 n3);
+outage($id, 'n3', down => sub { $c->server('n3')->stop('immediate'); $busy->{run}->kill_kill; });
 $lock->quit;
 
 # ---------- copying: the source, a peer ----------
