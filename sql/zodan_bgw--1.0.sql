@@ -150,6 +150,7 @@ CREATE TABLE zodan.copy_tables (
     binary_copy  boolean NOT NULL,
     bytes_total  bigint NOT NULL,
     pages        bigint NOT NULL,
+    family       oid,
     bytes_copied bigint NOT NULL DEFAULT 0,
     rows_copied  bigint,
     started_at   timestamptz,
@@ -160,6 +161,7 @@ CREATE TABLE zodan.copy_tables (
 COMMENT ON TABLE zodan.copy_tables IS 'the tables whose rows a join copies, and under which snapshot each was copied';
 COMMENT ON COLUMN zodan.copy_tables.bytes_total IS 'size of the table on the source, in bytes, when the copy began';
 COMMENT ON COLUMN zodan.copy_tables.pages IS 'of these, pages of its own, without what is stored out of line';
+COMMENT ON COLUMN zodan.copy_tables.family IS 'those of the same are copied under the same snapshot, since they inherit from each other, and the engine truncates them together';
 COMMENT ON COLUMN zodan.copy_tables.bytes_copied IS 'bytes that went through COPY';
 COMMENT ON COLUMN zodan.copy_tables.built_at IS 'when all of its zodan.copy_indexes had been built, and it had been analyzed';
 

@@ -237,7 +237,8 @@ finish_statements(const ZodanGroup *group)
 			appendStringInfo(&marks, "ALTER TABLE %s %s;", index->table->name, index->mark);
 		if (!index->key)
 			continue;
-		appendStringInfoString(&sql, zodan_plan_key(index->table->name, index->name, index->key, index->table->copied));
+		appendStringInfoString(&sql, zodan_plan_key(index->table->name, index->name, index->key,
+														 index->table->copied || index->table->begun));
 	}
 	appendStringInfo(&sql, "%sANALYZE ", marks.data);
 	foreach(cell, group->tables)

@@ -42,6 +42,7 @@ typedef struct ZodanEngine
 	const char *set_add_sequence;
 	const char *table_info;		/* a FROM item: of relation t.set_reloid in the sets $1 */
 	const char *node_id;		/* expression: the id that the node p.new_node would get */
+	bool		truncates_heirs;	/* a TRUNCATE that it applies also empties the tables that inherit */
 	const char *commit_label;	/* expression: what else labels node n's commits, or NULL */
 	int			states_per_origin;	/* places that an origin may take on its server */
 	const char *ddl_setting;	/* replicates DDL by itself, and must be off; or NULL */

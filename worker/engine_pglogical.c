@@ -42,6 +42,7 @@ const ZodanEngine zodan_engine_pglogical = {
 	.table_info = "pglogical.show_repset_table_info(t.set_reloid, $1::text[])",
 
 	.node_id = "pg_catalog.hashtext(p.new_node)::pg_catalog.oid::text",
+	.truncates_heirs = true,
 	.commit_label = "NULL",
 	.states_per_origin = 1,
 	.ddl_setting = NULL,

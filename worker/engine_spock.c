@@ -39,6 +39,7 @@ const ZodanEngine zodan_engine_spock = {
 	.table_info = "spock.repset_show_table(t.set_reloid, $1::text[])",
 
 	.node_id = "(pg_catalog.hashtext(p.new_node) & 65535)::text",
+	.truncates_heirs = false,
 	.commit_label = "n.node_id::text",
 	.states_per_origin = 2,
 	.ddl_setting = "spock.enable_ddl_replication",

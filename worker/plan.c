@@ -56,12 +56,28 @@ static const char *const plan_query =
 " tables AS ("
 "  SELECT c.relid, bool_or(c.has_row_filter) AS filtered, coalesce(bool_and(f.fits), true) AS binary_copy,"
 "         pg_catalog.string_agg(pg_catalog.quote_ident(c.attname), ', ' ORDER BY c.attnum) AS columns"
-"    FROM columns c LEFT JOIN forms f ON f.root = c.atttypid GROUP BY c.relid)"
+"    FROM columns c LEFT JOIN forms f ON f.root = c.atttypid GROUP BY c.relid),"
+/* where one is truncated with its heirs: the oldest of all that it is connected with */
+" parents AS ("
+"  SELECT h.inhrelid, h.inhparent FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class p ON p.oid = h.inhparent"
+"   WHERE p.relkind = 'r' AND $4::boolean),"
+" ancestors AS ("
+"  SELECT inhrelid AS relid, inhparent AS ancestor FROM parents"
+"  UNION SELECT a.relid, p.inhparent FROM ancestors a JOIN parents p ON p.inhrelid = a.ancestor),"
+" roots AS ("
+"  SELECT relid, ancestor AS root FROM ancestors WHERE ancestor NOT IN (SELECT inhrelid FROM parents)"
+"  UNION SELECT ancestor, ancestor FROM ancestors WHERE ancestor NOT IN (SELECT inhrelid FROM parents)),"
+" connected AS ("
+"  SELECT root, root AS other FROM roots"
+"  UNION SELECT c.root, o.root FROM connected c JOIN roots h ON h.root = c.other JOIN roots o ON o.relid = h.relid),"
+" families AS ("
+"  SELECT r.relid, min(c.other) AS family FROM roots r JOIN connected c USING (root) GROUP BY r.relid)"
 " SELECT coalesce(pg_catalog.json_agg(j), '[]') FROM ("
 "  SELECT n.nspname, k.relname, t.filtered, t.columns, t.binary_copy, pg_catalog.pg_table_size(k.oid) AS bytes_total,"
-"         pg_catalog.pg_relation_size(k.oid) / current_setting('block_size')::int AS pages, x.indexes"
+"         pg_catalog.pg_relation_size(k.oid) / current_setting('block_size')::int AS pages, f.family, x.indexes"
 "    FROM tables t JOIN pg_catalog.pg_class k ON k.oid = t.relid"
 "    JOIN pg_catalog.pg_namespace n ON n.oid = k.relnamespace"
+"    LEFT JOIN families f ON f.relid = k.oid"
 "    CROSS JOIN LATERAL ("
 "      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('index_name', x.relname, 'index_oid', x.oid,"
 "               'constraint_oid', q.oid, 'key', CASE q.contype WHEN 'p' THEN 'PRIMARY KEY' WHEN 'u' THEN 'UNIQUE' END,"
@@ -90,18 +106,19 @@ zodan_plan_copy(ZodanJob *job, const char *skipped_schemas)
 
 	zodan_sql("WITH plan AS (SELECT * FROM jsonb_to_recordset($2::jsonb) AS"
 			  "   t(nspname name, relname name, columns text, filtered boolean, binary_copy boolean,"
-			  "     bytes_total bigint, pages bigint, indexes jsonb)"
+			  "     bytes_total bigint, pages bigint, family oid, indexes jsonb)"
 			  "  WHERE NOT EXISTS (SELECT FROM zodan.copy_tables WHERE request_id = $1::bigint)),"
 			  " tables AS (INSERT INTO zodan.copy_tables"
-			  "       (request_id, nspname, relname, columns, filtered, binary_copy, bytes_total, pages)"
-			  "   SELECT $1::bigint, nspname, relname, columns, filtered, binary_copy, bytes_total, pages FROM plan)"
+			  "       (request_id, nspname, relname, columns, filtered, binary_copy, bytes_total, pages, family)"
+			  "   SELECT $1::bigint, nspname, relname, columns, filtered, binary_copy, bytes_total, pages, family FROM plan)"
 			  " INSERT INTO zodan.copy_indexes"
 			  "       (request_id, nspname, relname, index_name, index_oid, constraint_oid, key, mark, definition, bytes)"
 			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.bytes"
 			  "     FROM plan p CROSS JOIN LATERAL jsonb_to_recordset(p.indexes) AS"
 			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, bytes bigint)", 2,
 			  zodan_request_id,
-			  zodan_value(&source->conn, query, 3, source->sets, skipped_schemas, job->engine->foreign_schemas));
+			  zodan_value(&source->conn, query, 4, source->sets, skipped_schemas, job->engine->foreign_schemas,
+						  job->engine->truncates_heirs ? "true" : "false"));
 }
 
 /*
@@ -142,18 +159,23 @@ load_indexes(List *tables)
 
 /*
  * Returns the tables (ZodanTable) that aren't all done, the largest first, each
- * with its indexes (ZodanIndex).
+ * with its indexes (ZodanIndex). Those that an earlier process has copied are
+ * among them as begun if it didn't come to others that need the same snapshot.
  */
 List *
 zodan_plan_tables(void)
 {
-	ZodanRows  *rows = zodan_sql("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
-								 "       filtered, binary_copy, bytes_total, pages"
-								 "  FROM zodan.copy_tables"
-								 " WHERE request_id = $1::bigint AND built_at IS NULL"
-								 " ORDER BY bytes_total DESC, nspname, relname", 1, zodan_request_id);
+	ZodanRows  *rows;
 	List	   *tables = NIL;
 
+	zodan_sql("UPDATE zodan.copy_tables SET state = 'copying', bytes_copied = 0, rows_copied = NULL, finished_at = NULL, built_at = NULL"
+			  " WHERE request_id = $1::bigint AND state = 'copied' AND family IN"
+			  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, zodan_request_id);
+	rows = zodan_sql("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
+					 "       filtered, binary_copy, bytes_total, pages, coalesce(family, 0)"
+					 "  FROM zodan.copy_tables"
+					 " WHERE request_id = $1::bigint AND built_at IS NULL"
+					 " ORDER BY bytes_total DESC, nspname, relname", 1, zodan_request_id);
 	for (int i = 0; i < rows->nrows; i++)
 	{
 		ZodanTable *table = palloc0(sizeof(ZodanTable));
@@ -168,6 +190,7 @@ zodan_plan_tables(void)
 		table->binary = zodan_is_true(rows->value[i][6]);
 		table->bytes = zodan_to_int64(rows->value[i][7]);
 		table->pages = zodan_to_int64(rows->value[i][8]);
+		table->family = (Oid) zodan_to_int64(rows->value[i][9]);
 		tables = lappend(tables, table);
 	}
 	load_indexes(tables);

@@ -20,6 +20,7 @@ typedef struct ZodanTable
 	bool		binary;
 	int64		bytes;			/* on the source, of the table */
 	int64		pages;			/* of these, without what is stored out of line */
+	Oid			family;			/* those of the same need the same snapshot; 0: any does */
 	List	   *indexes;		/* ZodanIndex */
 } ZodanTable;
 

@@ -15,6 +15,9 @@
  * many tables, all but the largest of them go before that, under the first
  * snapshot if possible: each table of a later one slows down every transaction
  * that the new node applies until it has passed that snapshot.
+ *
+ * Tables of a family need the same snapshot: when one is begun all are given
+ * it, and come next.
  */
 #include "units.h"
 
@@ -35,6 +38,7 @@ make_group(List *tables, int64 bytes, int64 part_bytes)
 
 	group->tables = tables;
 	group->bytes = bytes;
+	group->family = first->family;
 	group->counts = palloc0(sizeof(ZodanPipeCount) * list_length(tables));
 	foreach(cell, tables)
 		group->indexes = list_concat(group->indexes, ((ZodanTable *) lfirst(cell))->indexes);
@@ -56,43 +60,69 @@ make_group(List *tables, int64 bytes, int64 part_bytes)
 }
 
 /*
- * Groups the tables, which are sorted, those whose rows are there and those
- * whose aren't. A part of a table has about part_bytes.
+ * Sorts tables for their groups: by what a group has in common, then by size.
+ */
+static int
+compare_tables(const ListCell *a, const ListCell *b)
+{
+	const ZodanTable *x = lfirst(a);
+	const ZodanTable *y = lfirst(b);
+
+	if (x->copied != y->copied)
+		return x->copied ? 1 : -1;
+	if (x->family != y->family)
+		return x->family > y->family ? 1 : -1;
+	if (x->bytes != y->bytes)
+		return x->bytes < y->bytes ? 1 : -1;
+	return strcmp(x->name, y->name);
+}
+
+/*
+ * May a table be handled together with those, whose size is bytes?
+ */
+static bool
+goes_with(const ZodanTable *table, const List *small, int64 bytes, int64 part_bytes)
+{
+	const ZodanTable *first = linitial(small);
+
+	/* the largest comes first: where that isn't small, the group has it alone */
+	return table->copied == first->copied && table->family == first->family &&
+		list_length(small) < GROUP_TABLES && bytes + table->bytes <= part_bytes / GROUP_FRACTION &&
+		first->bytes <= part_bytes / SMALL_FRACTION;
+}
+
+/*
+ * Groups the tables, those whose rows are there and those whose aren't. A part
+ * of a table has about part_bytes.
  */
 List *
 zodan_units_load(List *tables, int64 part_bytes)
 {
 	List	   *groups = NIL;
+	List	   *sorted = list_copy(tables);
+	List	   *small = NIL;
+	int64		bytes = 0;
 	int			before = 0;
 	ListCell   *cell;
 
-	for (int copied = 0; copied < 2; copied++)
+	list_sort(sorted, compare_tables);
+	foreach(cell, sorted)
 	{
-		List	   *small = NIL;
-		int64		bytes = 0;
+		ZodanTable *table = lfirst(cell);
 
-		foreach(cell, tables)
+		if (small != NIL && !goes_with(table, small, bytes, part_bytes))
 		{
-			ZodanTable *table = lfirst(cell);
-
-			if (table->copied != (copied == 1))
-				continue;
-			/* the largest come first: where one isn't small, the group has it alone */
-			if (small != NIL && (list_length(small) == GROUP_TABLES || bytes + table->bytes > part_bytes / GROUP_FRACTION ||
-								 ((ZodanTable *) linitial(small))->bytes > part_bytes / SMALL_FRACTION))
-			{
-				groups = lappend(groups, make_group(small, bytes, part_bytes));
-				small = NIL;
-				bytes = 0;
-			}
-			small = lappend(small, table);
-			bytes += table->bytes;
-		}
-		if (small != NIL)
 			groups = lappend(groups, make_group(small, bytes, part_bytes));
+			small = NIL;
+			bytes = 0;
+		}
+		small = lappend(small, table);
+		bytes += table->bytes;
 	}
+	if (small != NIL)
+		groups = lappend(groups, make_group(small, bytes, part_bytes));
 
-	/* those whose rows aren't there stand first, by size */
+	/* those whose rows aren't there stand first, by family and size */
 	foreach(cell, groups)
 	{
 		ZodanGroup *group = lfirst(cell);
@@ -104,7 +134,7 @@ zodan_units_load(List *tables, int64 part_bytes)
 }
 
 /*
- * Is there a group of which some parts have been begun, and others not?
+ * Is there a group that has a snapshot, and parts that haven't been begun?
  */
 bool
 zodan_units_in_parts(List *groups)
@@ -115,14 +145,14 @@ zodan_units_in_parts(List *groups)
 	{
 		ZodanGroup *group = lfirst(cell);
 
-		if (group->parts_begun > 0 && group->parts_begun < group->nparts)
+		if (group->view && group->parts_begun < group->nparts)
 			return true;
 	}
 	return false;
 }
 
 /*
- * Are there groups that haven't been begun?
+ * Are there groups that have rows to copy, and no snapshot?
  */
 bool
 zodan_units_waiting(List *groups)
@@ -130,8 +160,12 @@ zodan_units_waiting(List *groups)
 	ListCell   *cell;
 
 	foreach(cell, groups)
-		if (((ZodanGroup *) lfirst(cell))->parts_begun == 0)
+	{
+		ZodanGroup *group = lfirst(cell);
+
+		if (!group->view && group->parts_begun == 0)
 			return true;
+	}
 	return false;
 }
 
@@ -170,6 +204,8 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 static bool
 goes_before(const ZodanGroup *group, const ZodanGroup *other)
 {
+	if ((group->view != NULL) != (other->view != NULL))
+		return group->view != NULL;
 	if (group->early != other->early)
 		return group->early;
 	return group->bytes > other->bytes;
@@ -179,6 +215,28 @@ static double
 next_index_weight(const ZodanGroup *group)
 {
 	return ((ZodanIndex *) list_nth(group->builds, group->builds_begun))->bytes * ZODAN_INDEX_WEIGHT;
+}
+
+/*
+ * Gives a group, and all of its family, the snapshot under which they are
+ * copied: each is a user of its own.
+ */
+static void
+give_view(List *groups, ZodanGroup *first, ZodanView *view)
+{
+	ListCell   *cell;
+
+	foreach(cell, groups)
+	{
+		ZodanGroup *group = lfirst(cell);
+
+		if (group == first || (first->family && group->family == first->family))
+		{
+			Assert(!group->view && group->parts_begun == 0);
+			group->view = view;
+			view->users++;
+		}
+	}
 }
 
 /*
@@ -208,15 +266,16 @@ zodan_units_next(List *groups, ZodanView *view)
 		}
 		else if (group->parts_begun > 0 && group->parts_begun < group->nparts)
 			return make_unit(UNIT_ROWS, group);
-		else if (group->parts_begun == 0 && view && (!begin || goes_before(group, begin)))
+		else if (group->parts_begun == 0 && (group->view || view) && (!begin || goes_before(group, begin)))
 			begin = group;
 	}
+	if (begin && begin->view)
+		return make_unit(UNIT_ROWS, begin);
 	if (build && (!begin || next_index_weight(build) >= begin->bytes))
 		return make_unit(UNIT_INDEX, build);
 	if (!begin)
 		return NULL;
-	begin->view = view;
-	view->users++;
+	give_view(groups, begin, view);
 	return make_unit(UNIT_ROWS, begin);
 }
 

@@ -18,6 +18,7 @@ typedef struct ZodanGroup
 	List	   *indexes;		/* ZodanIndex, all of them, */
 	List	   *builds;			/* and those that aren't built */
 	int64		bytes;			/* of the tables on the source */
+	Oid			family;			/* of its tables */
 	bool		early;			/* goes before those that aren't */
 	int			nparts;			/* the rows, each part by a lane */
 	int			parts_begun;
@@ -26,7 +27,7 @@ typedef struct ZodanGroup
 	int			builds_begun;
 	int			builds_done;
 	bool		finish_begun;
-	ZodanView  *view;			/* under which the rows are copied */
+	ZodanView  *view;			/* under which the rows are copied; NULL: not known yet */
 	ZodanPipeCount *counts;		/* what was copied, by table */
 } ZodanGroup;
 

@@ -19,13 +19,15 @@ my $c = ZodanCluster->new(
 	conf => "restart_after_crash = on\n",
 	setup => $ZodanCluster::gate . q{
 		CREATE TABLE first (id int PRIMARY KEY, n int, filler text);      -- the largest is copied first
-		CREATE TABLE held (id int PRIMARY KEY, g gated, filler text);
+		CREATE TABLE base (id int PRIMARY KEY, filler text);
+		CREATE TABLE held (g gated, PRIMARY KEY (id)) INHERITS (base);
 		CREATE TABLE parent (id int PRIMARY KEY, n int);
 		CREATE TABLE child (id int PRIMARY KEY, parent int NOT NULL REFERENCES parent);
 	});
 $c->psql('n1', q{
 	INSERT INTO first SELECT i, 0, repeat('x', 500) FROM generate_series(1, 4000) i;
-	INSERT INTO held SELECT i, i, repeat('x', 400) FROM generate_series(1, 3000) i;
+	INSERT INTO base SELECT i, repeat('x', 400) FROM generate_series(1, 3500) i;
+	INSERT INTO held SELECT i, repeat('x', 400), i FROM generate_series(3501, 6500) i;
 	INSERT INTO parent SELECT i, 0 FROM generate_series(1, 2000) i;
 	INSERT INTO child SELECT i, i FROM generate_series(1, 2000) i;
 });
@@ -40,6 +42,7 @@ sub writer
 		\\set new random(1, 1000000)
 		BEGIN;
 		UPDATE first SET n = n + 1 WHERE id = :i * 2 + $k;
+		UPDATE base SET filler = :new WHERE id = :i * 2 + $k;
 		INSERT INTO parent VALUES (10000000 * ($k + 1) + :new, 0) ON CONFLICT (id) DO UPDATE SET n = parent.n + 1;
 		INSERT INTO child VALUES (10000000 * ($k + 1) + :new, 10000000 * ($k + 1) + :new) ON CONFLICT DO NOTHING;
 		DELETE FROM child WHERE id = 10000000 * ($k + 1) + :new AND :new % 3 = 0;
@@ -74,7 +77,7 @@ my $gate = $c->hold_gate('n3');
 my $id = $c->request(new => 'n3', on => 'c', copy_jobs => 1);
 $c->wait_gate('n3');
 is($c->queue('c', "SELECT string_agg(format('%s %s', relname, state), ', ' ORDER BY relname) FROM zodan.copy_tables WHERE request_id = $id"),
-	'child pending, first copied, held copying, parent pending', 'one table is copied, one is on its way');
+	'base copied, child pending, first copied, held copying, parent pending', 'two tables are copied, one is on its way');
 is(attempt($id), '1', 'this is the first attempt');
 my $copied = $c->queue('c', "SELECT finished_at, rows_copied, snapshot FROM zodan.copy_tables WHERE request_id = $id AND relname = 'first'");
 my $filenode = $c->psql('n3', "SELECT pg_relation_filenode('first')");
@@ -95,6 +98,8 @@ is($c->queue('c', "SELECT finished_at, rows_copied, snapshot FROM zodan.copy_tab
 is($c->psql('n3', "SELECT pg_relation_filenode('first')"), $filenode, 'nor touched');
 is($c->queue('c', "SELECT count(DISTINCT snapshot) > 1, bool_and(state = 'copied') FROM zodan.copy_tables WHERE request_id = $id"), 't|t',
 	'the others were, under a later snapshot');
+is($c->queue('c', "SELECT count(DISTINCT snapshot) FROM zodan.copy_tables WHERE request_id = $id AND relname IN ('base', 'held')"),
+	$ZodanCluster::engine eq 'pglogical' ? '1' : '2', 'those that the engine truncates together under the same one');
 is($c->queue('c', "SELECT attempts FROM zodan.checkpoints WHERE request_id = $id AND phase = 'copy_data'"), '3', 'the phase has been tried three times');
 is(scalar(grep { $_ == 0 } map { $c->stop_writer($_) } @writers), 0, 'every node was written all the time');
 $c->settle;
@@ -105,12 +110,13 @@ is($c->leftovers($id), '', 'nothing is left over');
 
 # ---------- SIGKILL, the coordinator being the new node: all its sessions die as well ----------
 
-my $n4 = $c->add_server('n4');
+my $n4 = $c->add_server('n4', conf => "zodan.copy_part_size = 2MB\n");
 @writers = (writer('n1', 0), writer('n2', 1));
 $c->wait_writing(@writers);
 $gate = $c->hold_gate('n4');
 $id = $c->request(new => 'n4', src => 'n2', copy_jobs => 2);
 $c->wait_gate('n4');
+ok($c->wait_queue("SELECT built_at IS NOT NULL FROM zodan.copy_tables WHERE request_id = $id AND relname = 'base'", 'n4'), 'a table is ready that another one inherits from');
 kill_runner($id);
 # the gate's session has died with the server
 $gate->{run}->kill_kill;

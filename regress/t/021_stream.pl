@@ -24,6 +24,8 @@ my $c = ZodanCluster->new(
 		CREATE TABLE late (id int PRIMARY KEY, n int, filler text);
 		CREATE TABLE parted (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
 		CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (1000000);
+		CREATE TABLE base (id int PRIMARY KEY, n int, filler text);
+		CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (base);
 		CREATE SCHEMA keyless;
 		CREATE TABLE keyless.log (node text, n int, filler text);
 	},
@@ -34,6 +36,8 @@ $c->psql('n1', q{
 	INSERT INTO early SELECT i, 0, repeat('x', 400) FROM generate_series(1, 3000) i;
 	INSERT INTO held SELECT i, i, repeat('x', 400) FROM generate_series(1, 1500) i;
 	INSERT INTO late SELECT i, 0, repeat('x', 400) FROM generate_series(1, 1000) i;
+	INSERT INTO base SELECT i, 0, repeat('x', 400) FROM generate_series(1, 2000) i;
+	INSERT INTO heir SELECT i, 0, repeat('x', 400) FROM generate_series(2001, 2500) i;
 });
 $c->settle;
 $c->add_server('c', conf => "restart_after_crash = on\nzodan.copy_part_size = 1MB\nzodan.snapshot_max_age = 1s\n");
@@ -66,6 +70,10 @@ sub begin_join
 	# what has come since stands in a partition that is copied later, and must not be truncated there
 	$c->psql('n1', 'TRUNCATE parted');
 	$c->psql('n1', 'INSERT INTO parted SELECT i, i FROM generate_series(1, 10) i');
+	# what stands in a table that inherits must not be truncated, either
+	$c->psql('n1', 'TRUNCATE base');
+	$c->psql('n1', "INSERT INTO base SELECT i, 0, repeat('x', 400) FROM generate_series(1, 2000) i");
+	$c->psql('n1', "INSERT INTO heir SELECT i, 0, repeat('x', 400) FROM generate_series(2001, 2500) i");
 	$c->psql('n1', 'UPDATE early SET n = n + 1 WHERE id = 2999');
 	my $lsn = $c->psql('n1', 'SELECT pg_current_wal_lsn()');
 	ok($c->wait_queue("SELECT max(consistent_lsn) > '$lsn' FROM zodan.bookmarks WHERE request_id = $id AND node = 'n1'"), 'the last is for a later snapshot');
