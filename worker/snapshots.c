@@ -7,7 +7,8 @@
  * are begun later are copied under the next one, of a temporary slot. That is
  * made while the lanes go on with the one before, since it has to wait for
  * the transactions that write on the source. A table under way, of which each
- * part must be read under the same snapshot, is brought to its end.
+ * part must be read under the same snapshot, is brought to its end, and so are
+ * tables that need the same one: see units.c.
  *
  * The position of each table then is that of its own snapshot: see plan.c.
  */
@@ -196,7 +197,7 @@ zodan_snapshot_retire(ZodanJob *job)
 }
 
 /*
- * A table has been copied under it.
+ * A group of tables has been copied under it.
  */
 void
 zodan_snapshot_release(ZodanView *view)
