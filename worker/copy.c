@@ -113,7 +113,8 @@ close_lanes(Lane *lanes, int nlanes)
 }
 
 /*
- * Empties the tables of which an earlier process may have left some rows.
+ * Empties the tables of which an earlier process may have left some rows, or all
+ * of them under a snapshot that they can't share any more.
  */
 static void
 empty_begun(ZodanJob *job, List *tables)
@@ -137,7 +138,8 @@ empty_begun(ZodanJob *job, List *tables)
 	PQclear(zodan_query(&job->new_conn, sql.data, 0));
 	zodan_plan_emptied(begun);
 	zodan_event("warning", job->req->new_node_name,
-				psprintf("%d tables of which a part was there are copied again", list_length(begun)));
+				psprintf("tables that an earlier attempt did not get through with, and that are emptied and copied again: %d",
+						 list_length(begun)));
 }
 
 /* ---------- units ---------- */
