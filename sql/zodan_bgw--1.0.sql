@@ -159,7 +159,7 @@ CREATE TABLE zodan.copy_tables (
     PRIMARY KEY (request_id, nspname, relname)
 );
 COMMENT ON TABLE zodan.copy_tables IS 'the tables whose rows a join copies, and under which snapshot each was copied';
-COMMENT ON COLUMN zodan.copy_tables.bytes_total IS 'size of the table on the source, in bytes, when the copy began';
+COMMENT ON COLUMN zodan.copy_tables.bytes_total IS 'size of the table on the source, in bytes, when its structure was dumped';
 COMMENT ON COLUMN zodan.copy_tables.pages IS 'of these, pages of its own, without what is stored out of line';
 COMMENT ON COLUMN zodan.copy_tables.family IS 'those of the same are copied under the same snapshot, since they inherit from each other, and the engine truncates them together';
 COMMENT ON COLUMN zodan.copy_tables.bytes_copied IS 'bytes that went through COPY';
@@ -177,13 +177,13 @@ CREATE TABLE zodan.copy_indexes (
     definition     text NOT NULL,
     bytes          bigint NOT NULL,
     built_at       timestamptz,
-    PRIMARY KEY (request_id, nspname, index_name),
+    PRIMARY KEY (request_id, nspname, relname, index_name),
     FOREIGN KEY (request_id, nspname, relname) REFERENCES zodan.copy_tables ON DELETE CASCADE
 );
 COMMENT ON TABLE zodan.copy_indexes IS 'the indexes that a join builds as soon as the rows of their tables are there; more special ones come later, by pg_restore';
 COMMENT ON COLUMN zodan.copy_indexes.index_oid IS 'on the source';
 COMMENT ON COLUMN zodan.copy_indexes.constraint_oid IS 'that of the key that rests on it, on the source';
-COMMENT ON COLUMN zodan.copy_indexes.bytes IS 'size on the source when the copy began';
+COMMENT ON COLUMN zodan.copy_indexes.bytes IS 'size on the source when its structure was dumped';
 
 CREATE TABLE zodan.check_failures (
     request_id bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,

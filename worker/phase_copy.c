@@ -23,7 +23,8 @@ zodan_skipped_schemas(ZodanJob *job)
 }
 
 /*
- * Phase: the source's structure, without indexes and constraints.
+ * Phase: the source's structure, without indexes and constraints, and what of
+ * it is to be copied.
  */
 void
 zodan_copy_schema(ZodanJob *job)
@@ -45,12 +46,16 @@ zodan_copy_schema(ZodanJob *job)
 	if (!zodan_schema_dumped(job))
 	{
 		ZodanView  *view;
+		ZodanCall  *plan;
 
 		zodan_stream_prepare(job);
 		view = zodan_snapshot_open(job);
 
 		zodan_job_detail(job, 0.3, "dumping the source's structure");
+		plan = zodan_plan_ask(job, view->snapshot.name, skipped);
 		zodan_schema_dump(job, view->snapshot.name, skipped);
+		zodan_plan_store(plan);
+		zodan_schema_keep(job);
 	}
 	zodan_effect_result(schema->node, schema->kind, schema->name, "intent", skipped);
 	zodan_job_detail(job, 0.6, "restoring it on the new node");
@@ -68,7 +73,6 @@ zodan_copy_data(ZodanJob *job)
 	List	   *effects;
 	ListCell   *cell;
 
-	zodan_plan_copy(job, zodan_skipped_schemas(job));
 	tables = zodan_plan_tables();
 	if (tables != NIL)
 	{

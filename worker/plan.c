@@ -1,8 +1,9 @@
 /*
  * plan.c
  *		What to copy: the tables zodan.copy_tables and zodan.copy_indexes. Made
- *		once, from the source's catalog, and kept up to date while it is done,
- *		so that another process can go on with it.
+ *		once, from the source's catalog as the snapshot of the structure shows
+ *		it, and kept up to date while it is done, so that another process can go
+ *		on with it.
  *
  *		table	pending -> copying -> copied, and then built: its indexes, keys
  *				and statistics are there, too
@@ -96,18 +97,45 @@ static const char *const plan_query =
 "   WHERE k.relkind = 'r' AND n.nspname <> ALL ($2::text[] || $3::text[])) AS j";
 
 /*
- * Stores what is to be copied, unless that was done before.
+ * Begins to ask the source what is to be copied, as the snapshot shows it. It
+ * has a session of its own, so that other things can be done meanwhile;
+ * zodan_plan_store() takes the answer.
  */
-void
-zodan_plan_copy(ZodanJob *job, const char *skipped_schemas)
+ZodanCall *
+zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	char	   *query = zodan_engine_sql(job->engine, psprintf(plan_query, job->engine->table_info));
+	ZodanConn  *conn = palloc(sizeof(ZodanConn));
+	ZodanCall  *call = palloc(sizeof(ZodanCall));
 
+	*conn = source->conn;
+	conn->pg = NULL;
+	zodan_connect(conn);
+	PQclear(zodan_query(conn, psprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
+									   zodan_literal(snapshot)), 0));
+	*call = (ZodanCall)
+	{
+		.conn = conn,.sql = zodan_engine_sql(job->engine, psprintf(plan_query, job->engine->table_info)),
+			.nparams = 4,.params = {source->sets, skipped_schemas, job->engine->foreign_schemas,
+				job->engine->truncates_heirs ? "true" : "false"}
+	};
+	zodan_call_start(call);
+	return call;
+}
+
+/*
+ * Waits for the answer, and stores what is to be copied. Whatever was stored
+ * before has come of another snapshot, under which nothing was copied.
+ */
+void
+zodan_plan_store(ZodanCall *call)
+{
+	zodan_call_all(call, 1, zodan_statement_timeout());
+	zodan_raise_any(call, 1);
+	zodan_sql("DELETE FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_request_id);
 	zodan_sql("WITH plan AS (SELECT * FROM jsonb_to_recordset($2::jsonb) AS"
 			  "   t(nspname name, relname name, columns text, filtered boolean, binary_copy boolean,"
-			  "     bytes_total bigint, pages bigint, family oid, indexes jsonb)"
-			  "  WHERE NOT EXISTS (SELECT FROM zodan.copy_tables WHERE request_id = $1::bigint)),"
+			  "     bytes_total bigint, pages bigint, family oid, indexes jsonb)),"
 			  " tables AS (INSERT INTO zodan.copy_tables"
 			  "       (request_id, nspname, relname, columns, filtered, binary_copy, bytes_total, pages, family)"
 			  "   SELECT $1::bigint, nspname, relname, columns, filtered, binary_copy, bytes_total, pages, family FROM plan)"
@@ -116,9 +144,9 @@ zodan_plan_copy(ZodanJob *job, const char *skipped_schemas)
 			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.bytes"
 			  "     FROM plan p CROSS JOIN LATERAL jsonb_to_recordset(p.indexes) AS"
 			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, bytes bigint)", 2,
-			  zodan_request_id,
-			  zodan_value(&source->conn, query, 4, source->sets, skipped_schemas, job->engine->foreign_schemas,
-						  job->engine->truncates_heirs ? "true" : "false"));
+			  zodan_request_id, PQgetvalue(call->result, 0, 0));
+	PQclear(call->result);
+	zodan_disconnect(call->conn);
 }
 
 /*
@@ -315,13 +343,16 @@ zodan_plan_indexes_built(List *indexes)
 		appendStringInfoString(&names, names.len ? ",[" : "[[");
 		escape_json(&names, index->table->nspname);
 		appendStringInfoChar(&names, ',');
+		escape_json(&names, index->table->relname);
+		appendStringInfoChar(&names, ',');
 		escape_json(&names, index->name);
 		appendStringInfoChar(&names, ']');
 	}
 	appendStringInfoChar(&names, ']');
 	zodan_sql("UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
 			  "  FROM jsonb_array_elements($2::jsonb) AS n"
-			  " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND quote_ident(x.index_name) = n ->> 1", 2,
+			  " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
+			  "   AND quote_ident(x.index_name) = n ->> 2", 2,
 			  zodan_request_id, names.data);
 	pfree(names.data);
 }

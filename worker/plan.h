@@ -47,7 +47,8 @@ typedef struct ZodanTotals
 	int64		index_built;
 } ZodanTotals;
 
-extern void zodan_plan_copy(ZodanJob *job, const char *skipped_schemas);
+extern ZodanCall *zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas);
+extern void zodan_plan_store(ZodanCall *call);
 extern List *zodan_plan_tables(void);
 extern void zodan_plan_totals(ZodanTotals *totals);
 extern void zodan_plan_emptied(List *tables);

@@ -213,16 +213,23 @@ write_lists(ZodanJob *job, char *dump)
 	write_file(work_path(job, "last.list"), last.data);
 }
 
+static char *
+unfinished_dump(ZodanJob *job)
+{
+	return work_path(job, psprintf("schema.%d", MyProcPid));
+}
+
 /*
  * Dumps the source's structure as the snapshot shows it, without the schemas
- * in skipped_schemas (an array literal, as the engine's are skipped too).
+ * in skipped_schemas (an array literal, as the engine's are skipped too). The
+ * dump counts from zodan_schema_keep() on.
  */
 void
 zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_dump", &source->conn);
-	char	   *unfinished = work_path(job, psprintf("schema.%d", MyProcPid));
+	char	   *unfinished = unfinished_dump(job);
 	PGresult   *result;
 
 	make_directory(psprintf("%s/%s", DataDir, WORK_DIR));
@@ -247,9 +254,16 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 		zodan_program_arg(command, psprintf("--exclude-schema=\"%s\"", PQgetvalue(result, i, 0)));
 	PQclear(result);
 	zodan_program_run(command);
-	/* the dump gets its name last: where that stands, all is there */
 	write_lists(job, unfinished);
-	durable_rename(unfinished, work_path(job, "schema.dump"), ERROR);
+}
+
+/*
+ * Gives the dump its name: where that stands, all is there.
+ */
+void
+zodan_schema_keep(ZodanJob *job)
+{
+	durable_rename(unfinished_dump(job), work_path(job, "schema.dump"), ERROR);
 }
 
 static ZodanProgram *

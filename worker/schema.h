@@ -11,6 +11,7 @@ extern char *zodan_schema_check_tools(ZodanJob *job, int version);
 extern char *zodan_schema_own_schemas(ZodanJob *job);
 extern bool zodan_schema_dumped(ZodanJob *job);
 extern void zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schemas);
+extern void zodan_schema_keep(ZodanJob *job);
 extern void zodan_schema_restore_tables(ZodanJob *job, bool again);
 extern void zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again);
 extern void zodan_schema_analyze(ZodanJob *job);

@@ -239,11 +239,11 @@ is($c->queue('n2', "SELECT bool_and(binary_copy) FILTER (WHERE relname = 'item')
 
 # ---------- sequences ----------
 
-# one that is in a replication set the engine itself moves on by 1000, on the other nodes, when its manager looks at it
+# one that is in a replication set the engine itself moves on by 1000, on the other nodes, whenever the manager of one that has it looks at it
 my $positions = q{SELECT string_agg(format('%s.%s %s', schemaname, sequencename, last_value), E'\n' ORDER BY 1) FROM
 	(SELECT * FROM pg_sequences WHERE schemaname NOT IN ('left_out', 'spock', 'pglogical') AND sequencename <> 'used' ORDER BY 1, 2) AS s};
 is($c->psql('n2', $positions), $c->psql('n1', $positions), 'sequences stand where those of the source stand');
-like($c->psql('n2', 'SELECT last_value FROM app.used'), qr/^(28|1028)$/, 'that of a replication set as well');
+like($c->psql('n2', 'SELECT last_value FROM app.used'), qr/^([1-9]\d*0)?28$/, 'that of a replication set as well');
 is($c->psql('n2', "SELECT nextval('app.at_value'), nextval('app.untouched')"), '42|5', 'also where no value was taken yet');
 
 # ---------- and the streams ----------
