@@ -248,13 +248,19 @@ finish_statements(const ZodanGroup *group)
 	return sql.data;
 }
 
+/*
+ * Begins a unit that is statements on the new node. Parallel workers of an index
+ * would only be in the way of others where the lanes have enough to do.
+ */
 static void
-start_call(Lane *lane)
+start_call(Lane *lane, bool lanes_have_work)
 {
 	StringInfoData sql;
 	ListCell   *cell;
 
 	initStringInfo(&sql);
+	if (lanes_have_work)
+		appendStringInfoString(&sql, "SET LOCAL max_parallel_maintenance_workers = 0;");
 	foreach(cell, lane->unit->indexes)
 		appendStringInfo(&sql, "%s;", ((ZodanIndex *) lfirst(cell))->definition);
 	lane->call = (ZodanCall)
@@ -265,13 +271,16 @@ start_call(Lane *lane)
 	zodan_call_start(&lane->call);
 }
 
+/*
+ * Begins the unit that a lane has been given.
+ */
 static void
-start_unit(ZodanJob *job, Lane *lane)
+start_unit(ZodanJob *job, Lane *lane, bool lanes_have_work)
 {
 	if (lane->unit->kind == UNIT_ROWS)
 		start_rows(job, lane);
 	else
-		start_call(lane);
+		start_call(lane, lanes_have_work);
 }
 
 /*
@@ -411,6 +420,16 @@ tick(ZodanJob *job, Lane *lanes, int nlanes)
 	MemoryContextReset(context);
 }
 
+static int
+count_busy(const Lane *lanes, int nlanes)
+{
+	int			busy = 0;
+
+	for (int i = 0; i < nlanes; i++)
+		busy += lanes[i].unit != NULL;
+	return busy;
+}
+
 /*
  * Gives lanes that have none a unit, and moves all of them on. Returns how
  * many have one; they wait for *nsockets sockets.
@@ -436,7 +455,7 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 				lane->unit = zodan_units_next(groups, zodan_snapshot_current());
 				if (!lane->unit)
 					break;
-				start_unit(job, lane);
+				start_unit(job, lane, count_busy(lanes, nlanes) + zodan_units_left(groups) >= nlanes);
 			}
 			if (!step_lane(lane))
 				break;

@@ -169,6 +169,27 @@ zodan_units_waiting(List *groups)
 	return false;
 }
 
+/*
+ * How many units that take their time could be begun now, by as many lanes?
+ * That a snapshot may have to be waited for doesn't count.
+ */
+int
+zodan_units_left(List *groups)
+{
+	int			n = 0;
+	ListCell   *cell;
+
+	foreach(cell, groups)
+	{
+		ZodanGroup *group = lfirst(cell);
+
+		n += group->nparts - group->parts_begun;
+		if (group->parts_done == group->nparts)
+			n += group->nbuilds - group->builds_begun;
+	}
+	return n;
+}
+
 static ZodanUnit *
 make_unit(ZodanUnitKind kind, ZodanGroup *group)
 {

@@ -74,6 +74,7 @@ is($c->psql('n3', "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint 
 is($c->psql('n3', "SELECT reltuples > 20000, (SELECT count(*) FROM pg_stats WHERE tablename = 'large') > 2 FROM pg_class WHERE relname = 'large'"), 't|t', 'and its statistics');
 is($c->psql('n3', "SELECT count(*) FROM pg_class WHERE relname = 'held_pkey'"), '0', 'but no index of the one that is held');
 is($c->psql('n3', "SELECT count(DISTINCT l.pid) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objid = 4711 AND NOT l.granted"), '1', 'which holds up one lane only');
+ok($c->wait_queue("SELECT bool_and(state = 'copying') FROM zodan.copy_tables WHERE request_id = $id AND built_at IS NULL"), 'all that are not held with it are ready');
 $gate->quit;
 is($c->wait_for($id), 'done', 'the join ends');
 push @{ $c->{order} }, 'n3';
@@ -86,6 +87,11 @@ cmp_ok(scalar @parts, '>', 2, 'the large table was read in ' . @parts . ' parts'
 cmp_ok(scalar(grep { /COPY \(SELECT .* FROM ONLY public\.toasted WHERE ctid/ } @said), '>', 1, 'and the one whose rows are stored out of line in several');
 my ($together) = sort { $b <=> $a } map { scalar(() = /COPY public\.small\d+ /g) } grep { /TO STDOUT/ } @said;
 cmp_ok($together, '>', 3, "$together small tables were read together");
+my $alone = qr/^SET LOCAL max_parallel_maintenance_workers = 0;/;
+my ($first) = grep { /CREATE UNIQUE INDEX IF NOT EXISTS "Large / } @said;
+like($first, $alone, 'an index is built by one process where the other lanes have work');
+my ($last) = grep { /CREATE UNIQUE INDEX IF NOT EXISTS held_pkey / } @said;
+unlike($last, $alone, 'and by as many as the server wants where they have none');
 ok((grep { /ADD CONSTRAINT large_pkey PRIMARY KEY USING INDEX large_pkey/ } @said) > 0, 'the key was made from its index');
 is($c->queue('c', "SELECT count(*) FILTER (WHERE built_at IS NULL), count(*) > 70 FROM zodan.copy_tables WHERE request_id = $id"), '0|t', 'every table is known to be ready');
 is($c->queue('c', "SELECT count(*) FILTER (WHERE built_at IS NULL), count(*) > 140 FROM zodan.copy_indexes WHERE request_id = $id"), '0|t', 'every index too');
