@@ -176,6 +176,7 @@ CREATE TABLE zodan.copy_indexes (
     mark           text,
     definition     text NOT NULL,
     bytes          bigint NOT NULL,
+    collated       boolean NOT NULL,
     built_at       timestamptz,
     PRIMARY KEY (request_id, nspname, relname, index_name),
     FOREIGN KEY (request_id, nspname, relname) REFERENCES zodan.copy_tables ON DELETE CASCADE
@@ -183,6 +184,7 @@ CREATE TABLE zodan.copy_indexes (
 COMMENT ON TABLE zodan.copy_indexes IS 'the indexes that a join builds as soon as the rows of their tables are there; more special ones come later, by pg_restore';
 COMMENT ON COLUMN zodan.copy_indexes.index_oid IS 'on the source';
 COMMENT ON COLUMN zodan.copy_indexes.constraint_oid IS 'that of the key that rests on it, on the source';
+COMMENT ON COLUMN zodan.copy_indexes.collated IS 'it is sorted by a collation, which takes longer';
 COMMENT ON COLUMN zodan.copy_indexes.bytes IS 'size on the source when its structure was dumped';
 
 CREATE TABLE zodan.check_failures (

@@ -33,6 +33,7 @@ typedef struct ZodanIndex
 	char	   *definition;		/* does nothing where the index is there */
 	int64		bytes;			/* on the source */
 	bool		built;
+	bool		collated;		/* sorted by a collation, which takes longer */
 } ZodanIndex;
 
 typedef struct ZodanTotals
@@ -43,8 +44,8 @@ typedef struct ZodanTotals
 	int64		size_copied;
 	int64		bytes;			/* that went through COPY */
 	int64		rows;
-	int64		index_size;
-	int64		index_built;
+	int64		index_size[2];	/* of plain indexes, of collated ones */
+	int64		index_built[2];
 } ZodanTotals;
 
 extern ZodanCall *zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas);

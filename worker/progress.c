@@ -2,10 +2,11 @@
  * progress.c
  *		How far a copy is, and how long it will take.
  *
- * There are two kinds of work, rows and indexes. How long a byte of either
- * takes a lane is learnt from what has been done and is under way; the time
- * that is left is what that makes of the bytes that are left, divided by the
- * lanes. The size of things is that on the source.
+ * There are three kinds of work: rows, indexes, and indexes that are sorted by
+ * a collation. How long a byte of each takes a lane is learnt from what has
+ * been done and is under way; the time that is left is what that makes of the
+ * bytes that are left, divided by the lanes. The size of things is that on the
+ * source.
  */
 #include "progress.h"
 
@@ -14,12 +15,23 @@
 #define PROGRESS_MS		1000
 #define RATE_S			10
 
-/* what time of a lane the assumption about indexes is worth, as if it had been measured */
-#define INDEX_PRIOR_US	1.5e6
+/* what time of a lane an assumption is worth, as if it had been measured */
+#define PRIOR_US		1.5e6
+
+/* how much longer a byte takes that is sorted by a collation, roughly */
+#define COLLATED_WEIGHT	2.0
+
+typedef enum Kind
+{
+	KIND_ROWS,
+	KIND_INDEX,
+	KIND_COLLATED,
+	KINDS
+} Kind;
 
 static ZodanTotals totals;
-static int64 work_us[2];		/* of lanes, spent on rows and indexes */
-static int64 work_size[2];		/* and how much was done in that time */
+static int64 work_us[KINDS];	/* of lanes */
+static int64 work_size[KINDS];	/* and how much was done in that time */
 static double shown;			/* the fraction that was shown last */
 static ZodanDeadline next;
 static int64 rate;
@@ -44,6 +56,14 @@ zodan_progress_start(void)
 	next = zodan_deadline(0);
 }
 
+static Kind
+kind_of(const ZodanUnit *unit)
+{
+	if (unit->kind == UNIT_ROWS)
+		return KIND_ROWS;
+	return ((ZodanIndex *) linitial(unit->indexes))->collated ? KIND_COLLATED : KIND_INDEX;
+}
+
 /*
  * A unit is done, which has moved bytes and rows.
  */
@@ -52,12 +72,21 @@ zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
 {
 	if (unit->kind == UNIT_FINISH)
 		return;
-	work_us[unit->kind] += GetCurrentTimestamp() - unit->since;
-	work_size[unit->kind] += unit->size;
+	work_us[kind_of(unit)] += GetCurrentTimestamp() - unit->since;
+	work_size[kind_of(unit)] += unit->size;
 	totals.bytes += bytes;
 	totals.rows += rows;
 	if (unit->kind == UNIT_INDEX)
-		totals.index_built += unit->size;
+	{
+		ListCell   *cell;
+
+		foreach(cell, unit->indexes)
+		{
+			ZodanIndex *index = lfirst(cell);
+
+			totals.index_built[index->collated] += index->bytes;
+		}
+	}
 	else
 	{
 		totals.size_copied += unit->size;
@@ -126,9 +155,42 @@ add_done(const ZodanUnit *unit, int64 done, int64 *us, int64 *size, int64 *left)
 	if (unit->kind == UNIT_FINISH)
 		return;
 	done = Min(done, unit->size);
-	us[unit->kind] += GetCurrentTimestamp() - unit->since;
-	size[unit->kind] += done;
-	left[unit->kind] -= done;
+	us[kind_of(unit)] += GetCurrentTimestamp() - unit->since;
+	size[kind_of(unit)] += done;
+	left[kind_of(unit)] -= done;
+}
+
+/*
+ * The bytes of each kind that a lane does in a microsecond, by what it has
+ * done in which time; 0: nothing is known of any. What is known of rows goes
+ * for indexes, and what is known of either kind of indexes goes for the other,
+ * until more is.
+ */
+static void
+find_speeds(const int64 *us, const int64 *size, double *speed)
+{
+	double		indexes = size[KIND_INDEX] + size[KIND_COLLATED] * COLLATED_WEIGHT;
+	int64		indexes_us = us[KIND_INDEX] + us[KIND_COLLATED];
+
+	speed[KIND_ROWS] = us[KIND_ROWS] > 0 ? (double) size[KIND_ROWS] / us[KIND_ROWS] : 0;
+	if (speed[KIND_ROWS] == 0)
+		speed[KIND_ROWS] = indexes_us > 0 ? indexes / indexes_us * ZODAN_INDEX_WEIGHT : 0;
+	indexes = (indexes + PRIOR_US * speed[KIND_ROWS] / ZODAN_INDEX_WEIGHT) / (indexes_us + PRIOR_US);
+	speed[KIND_INDEX] = (size[KIND_INDEX] + PRIOR_US * indexes) / (us[KIND_INDEX] + PRIOR_US);
+	speed[KIND_COLLATED] = (size[KIND_COLLATED] + PRIOR_US * indexes / COLLATED_WEIGHT) / (us[KIND_COLLATED] + PRIOR_US);
+}
+
+/*
+ * The microseconds that a lane takes for so many bytes of each kind.
+ */
+static double
+time_for(const int64 *size, const double *speed)
+{
+	double		us = 0;
+
+	for (int kind = 0; kind < KINDS; kind++)
+		us += size[kind] / speed[kind];
+	return us;
 }
 
 /*
@@ -138,18 +200,22 @@ add_done(const ZodanUnit *unit, int64 done, int64 *us, int64 *size, int64 *left)
 int64
 zodan_progress_show(ZodanJob *job, const ZodanUnderWay *under_way, int n, int nlanes)
 {
-	int64		us[2] = {work_us[0], work_us[1]};
-	int64		size[2] = {work_size[0], work_size[1]};
-	int64		left[2] = {totals.size - totals.size_copied, totals.index_size - totals.index_built};
+	int64		us[KINDS];
+	int64		size[KINDS];
+	int64		all[KINDS] = {totals.size, totals.index_size[0], totals.index_size[1]};
+	int64		left[KINDS] = {totals.size - totals.size_copied, totals.index_size[0] - totals.index_built[0],
+	totals.index_size[1] - totals.index_built[1]};
 	ZodanCopyStatus status = {.bytes = totals.bytes,.bytes_total = totals.size,.rows = totals.rows,
 	.tables = totals.tables_copied,.tables_total = totals.tables,.snapshot_age = zodan_snapshot_age()};
-	double		speed[2];
+	double		speed[KINDS];
 	double		seconds;
 	double		fraction;
 	StringInfoData now;
 	const char *waits_for = zodan_snapshot_waits_for();
 	char	   *held = zodan_throttle_reason();
 
+	memcpy(us, work_us, sizeof(us));
+	memcpy(size, work_size, sizeof(size));
 	initStringInfo(&now);
 	for (int i = 0; i < n; i++)
 	{
@@ -162,15 +228,11 @@ zodan_progress_show(ZodanJob *job, const ZodanUnderWay *under_way, int n, int nl
 	note_rate(status.bytes);
 	status.rate = rate;
 
-	/* bytes that a lane does in a microsecond */
-	speed[0] = us[0] > 0 ? (double) size[0] / us[0] : 0;
-	if (speed[0] == 0)
-		speed[0] = us[1] > 0 ? (double) size[1] / us[1] * ZODAN_INDEX_WEIGHT : 0;
-	speed[1] = (size[1] + INDEX_PRIOR_US * speed[0] / ZODAN_INDEX_WEIGHT) / (us[1] + INDEX_PRIOR_US);
-	if (speed[0] > 0)
+	find_speeds(us, size, speed);
+	if (speed[KIND_ROWS] > 0)
 	{
-		seconds = (left[0] / speed[0] + left[1] / speed[1]) / nlanes / 1000000;
-		fraction = 1 - (left[0] / speed[0] + left[1] / speed[1]) / (totals.size / speed[0] + totals.index_size / speed[1]);
+		seconds = time_for(left, speed) / nlanes / 1000000;
+		fraction = 1 - time_for(left, speed) / time_for(all, speed);
 	}
 	else
 	{
