@@ -114,7 +114,7 @@ $gate->quit;
 
 # ---------- the join ----------
 
-is($c->wait_for($id, 'n4', 300), 'done', 'a fourth node joins');
+is($c->wait_for($id, 'n4', 600), 'done', 'a fourth node joins');
 my $took = time - $started;
 push @{ $c->{order} }, 'n4';
 my @rates = map { [ $c->stop_writer($_) ] } @writers;
