@@ -2,11 +2,12 @@
 #
 #   make, make install, make installcheck   as with any extension
 #   make demo            a fourth node joins three that keep writing
-#   make check           all tests; make check-WORD: those with WORD in their name
+#   make check           all tests but the nightly ones; make check-WORD: those with WORD in their name
 #   make check-all       these and the nightly ones, with every fault at every point of a join: takes hours
 #   make soak            nodes come and go while servers die, for MINUTES=30
 #   make bench           how long a join takes, and what it costs
 #   make bench-copy      the copy against doing it by hand and other tools
+#   make bench-pipe      how fast rows go through the copy's event loop
 #   FAILPOINTS=1         builds with points where tests can make a request fail
 #
 # All but the first install what is missing (Debian packages, as root), build for
@@ -25,8 +26,8 @@ OBJS = $(addprefix worker/, \
 	settings.o retry.o wait.o failpoint.o spi.o catalog.o journal.o dsn.o nodes.o session.o remote.o pipe.o program.o \
 	replication.o wal.o engine.o engine_spock.o engine_pglogical.o cluster.o \
 	plan.o schema.o foreign_keys.o snapshots.o units.o throttle.o progress.o copy.o \
-	phase_check.o phase_register.o phase_bookmark.o stream.o phase_copy.o \
-	phase_subscribe.o phase_finish.o phase_remove.o undo.o watch.o phases.o runner.o launcher.o upkeep.o \
+	phase_check.o phase_register.o phase_bookmark.o stream.o undo.o phase_copy.o \
+	phase_subscribe.o phase_finish.o phase_remove.o watch.o phases.o runner.o launcher.o upkeep.o \
 	zodan_bgw.o)
 
 PG_CONFIG ?= pg_config
@@ -36,7 +37,6 @@ PG_CPPFLAGS += -DZODAN_FAILPOINTS
 endif
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
-
 
 # these need no server to start with
 ifneq (,$(filter demo check check-% bench bench-% soak,$(MAKECMDGOALS)))

@@ -81,6 +81,8 @@ case $test in
 			# what was done last, without the end of the servers
 			find "$work" -name 'regress_log_*' -exec grep -v -e 'pg_ctl.* stop$' -e 'Stopping node' -e 'No postmaster PID' \
 				-e '^waiting for server to shut down' -e '^server stopped' {} + | tail -n 10 | remarks
+			# a test that was ended has left them, and its writers
+			sh regress/stop-servers.sh "$work"
 		fi
 		exit "$rc"
 		;;

@@ -25,20 +25,12 @@ export LC_ALL=C.UTF-8 LANG=C.UTF-8
 [ "$(id -u)" != 0 ] || unset TMPDIR
 ZODAN_SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/zodan.XXXXXX")
 
+cp regress/stop-servers.sh "$ZODAN_SCRATCH"
 cat >"$ZODAN_SCRATCH/stop" <<END
 #!/bin/sh
 # stops the servers in this folder, and removes it
 cd '$ZODAN_SCRATCH' || exit
-pids=\$(find . -name postmaster.pid -exec head -qn 1 {} + 2>/dev/null)
-[ -z "\$pids" ] || kill -QUIT \$pids 2>/dev/null
-for pid in \$pids
-do
-	for i in \$(seq 100)
-	do
-		kill -0 "\$pid" 2>/dev/null || break
-		sleep 0.1
-	done
-done
+sh ./stop-servers.sh .
 cd / && rm -rf '$ZODAN_SCRATCH'
 END
 [ -n "${KEEP:-}" ] || trap 'sh "$ZODAN_SCRATCH/stop"' EXIT

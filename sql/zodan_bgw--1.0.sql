@@ -45,7 +45,7 @@ COMMENT ON COLUMN zodan.requests.max_attempts IS 'after so many attempts a trans
 COMMENT ON COLUMN zodan.requests.fence IS 'keep everybody but superusers out of the new node''s database until the join is done; of remove_node: for good';
 COMMENT ON COLUMN zodan.requests.copy_jobs IS 'tables or parts of tables copied, and indexes built, at the same time; NULL: zodan.copy_jobs';
 COMMENT ON COLUMN zodan.requests.copy_rate IS 'most bytes a second that are copied, when the request is filed; NULL: any number; zodan.set_copy_rate() changes it';
-COMMENT ON COLUMN zodan.requests.options IS 'rare ones: peer_dsns (object of node name to DSN), replication_sets (array of names), force (boolean, of remove_node: without what was written there and has not arrived elsewhere)';
+COMMENT ON COLUMN zodan.requests.options IS 'rare ones: peer_dsns (object of node name to DSN), replication_sets (array of names), force (boolean, of remove_node: give up what was written there and has not reached the others)';
 
 /* Where a request stands. Only the worker writes here. */
 CREATE TABLE zodan.request_state (
@@ -134,7 +134,7 @@ CREATE TABLE zodan.bookmarks (
 COMMENT ON TABLE zodan.bookmarks IS 'positions in the nodes'' WAL; docs/how-a-join-works.md explains them';
 COMMENT ON COLUMN zodan.bookmarks.snapshot IS '0: the snapshot of the subscription''s own slot; higher: a later one, of a temporary slot; -1: the cut, where the peers'' own streams begin';
 COMMENT ON COLUMN zodan.bookmarks.slot_lsn IS 'B: where the peer''s slot for the new node began';
-COMMENT ON COLUMN zodan.bookmarks.marker_lsn IS 'M: the source had everything of the peer before it; at the cut, of the source: the new node had; of the source and the first snapshot, m: a commit before all snapshots';
+COMMENT ON COLUMN zodan.bookmarks.marker_lsn IS 'M: the source had everything of the peer before it; at the cut, of the new node: the source''s marker that it has confirmed; of the source and the first snapshot, m: the marker that the stream begins with';
 COMMENT ON COLUMN zodan.bookmarks.window_lsn IS 'W: the node''s insert position before the markers were written; of the new node and the first snapshot: before it followed the source';
 COMMENT ON COLUMN zodan.bookmarks.consistent_lsn IS 'C: commits of the source that start before it are in the snapshot; at the cut X: on the new node';
 COMMENT ON COLUMN zodan.bookmarks.resume_lsn IS 'R: where the new node goes on with the peer''s own changes';
@@ -146,8 +146,9 @@ CREATE TABLE zodan.copy_tables (
     state        text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'copying', 'copied')),
     snapshot     integer,
     columns      text,
-    filtered     boolean NOT NULL,
+    row_filter   text,
     binary_copy  boolean NOT NULL,
+    seeded       boolean NOT NULL,
     bytes_total  bigint NOT NULL,
     pages        bigint NOT NULL,
     family       oid,
@@ -159,9 +160,11 @@ CREATE TABLE zodan.copy_tables (
     PRIMARY KEY (request_id, nspname, relname)
 );
 COMMENT ON TABLE zodan.copy_tables IS 'the tables whose rows a join copies, and under which snapshot each was copied';
+COMMENT ON COLUMN zodan.copy_tables.row_filter IS 'which of its rows are copied, as the replication sets say; NULL: all';
+COMMENT ON COLUMN zodan.copy_tables.seeded IS 'it belongs to an extension, which may make it with rows: it is emptied first';
 COMMENT ON COLUMN zodan.copy_tables.bytes_total IS 'size of the table on the source, in bytes, when its structure was dumped';
 COMMENT ON COLUMN zodan.copy_tables.pages IS 'of these, pages of its own, without what is stored out of line';
-COMMENT ON COLUMN zodan.copy_tables.family IS 'those of the same are copied under the same snapshot, since they inherit from each other, and the engine truncates them together';
+COMMENT ON COLUMN zodan.copy_tables.family IS 'tables with the same value are copied under the same snapshot, since they inherit from each other, and the engine truncates them together';
 COMMENT ON COLUMN zodan.copy_tables.bytes_copied IS 'bytes that went through COPY';
 COMMENT ON COLUMN zodan.copy_tables.built_at IS 'when all of its zodan.copy_indexes had been built, and it had been analyzed';
 
@@ -503,7 +506,7 @@ BEGIN
            updated_at = clock_timestamp()
      WHERE s.request_id = steer.id;
     INSERT INTO zodan.events (request_id, level, message)
-    VALUES (steer.id, 'info', format('%s asked by %s', steer.verb, session_user));
+    VALUES (steer.id, 'info', format('%s requested by %s', steer.verb, session_user));
     PERFORM zodan.wake();
     RETURN (SELECT s.state FROM zodan.request_state s WHERE s.request_id = steer.id);
 END
@@ -551,3 +554,5 @@ COMMENT ON FUNCTION zodan.set_copy_rate(bigint, bigint) IS 'most bytes a second 
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA zodan FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA zodan FROM PUBLIC;
+/* zodan.status calls it with the rights of who reads that */
+GRANT EXECUTE ON FUNCTION zodan.phases(text) TO PUBLIC;

@@ -228,7 +228,7 @@ zodan_load_request(int64 id)
 	v = zodan_one("SELECT r.operation, r.src_node_name, r.src_dsn, r.new_node_name, r.new_node_dsn,"
 				  "       r.new_node_location, r.new_node_country, r.new_node_info, r.verb,"
 				  "       (extract(epoch FROM r.sync_timeout) * 1000)::bigint, r.max_attempts, r.fence,"
-				  "       r.copy_jobs, r.requested_by, coalesce(u.rolsuper, false), s.state, s.attempt,"
+				  "       r.copy_jobs, coalesce(u.rolsuper, false), s.state, s.attempt,"
 				  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), left(s.token::text, 8),"
 				  "       coalesce(s.asked, 'cancel'), s.reason"
 				  "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
@@ -248,15 +248,14 @@ zodan_load_request(int64 id)
 	req->max_attempts = (int) zodan_to_int64(v[10]);
 	req->fence = zodan_is_true(v[11]);
 	req->copy_jobs = (int) zodan_to_int64(v[12]);
-	req->requested_by = v[13];
-	req->by_superuser = zodan_is_true(v[14]);
-	req->state = v[15];
-	req->attempt = (int) zodan_to_int64(v[16]);
-	req->keep = zodan_is_true(v[17]);
-	req->force = zodan_is_true(v[18]);
-	req->token = (uint32) strtoul(v[19], NULL, 16) & 0x7FFFFFFF;
-	req->asked = v[20];
-	req->reason = v[21];
+	req->by_superuser = zodan_is_true(v[13]);
+	req->state = v[14];
+	req->attempt = (int) zodan_to_int64(v[15]);
+	req->keep = zodan_is_true(v[16]);
+	req->force = zodan_is_true(v[17]);
+	req->token = (uint32) strtoul(v[18], NULL, 16) & 0x7FFFFFFF;
+	req->asked = v[19];
+	req->reason = v[20];
 	return req;
 }
 
@@ -331,13 +330,14 @@ zodan_note_broken(const char *message, const char *hint)
 }
 
 /*
- * Asks it of the running request ourselves, unless something is asked already.
+ * Asks it of the running request ourselves, unless something is asked already;
+ * returns whether that's new.
  */
-void
+bool
 zodan_ask(const char *what, const char *reason)
 {
-	zodan_sql("UPDATE zodan.request_state SET asked = $2, reason = $3 WHERE request_id = $1::bigint AND asked IS NULL", 3,
-			  zodan_request_id, what, reason);
+	return zodan_sql("UPDATE zodan.request_state SET asked = $2, reason = $3 WHERE request_id = $1::bigint AND asked IS NULL", 3,
+					 zodan_request_id, what, reason)->nrows > 0;
 }
 
 void

@@ -37,7 +37,6 @@ typedef struct ZodanRequest
 	int			max_attempts;	/* 0: no bound */
 	bool		fence;
 	int			copy_jobs;		/* 0: zodan.copy_jobs */
-	char	   *requested_by;
 	bool		by_superuser;
 	char	   *state;
 	int			attempt;
@@ -84,7 +83,7 @@ extern char *zodan_option_array(const char *key);
 extern char *zodan_asked(void);
 extern void zodan_cancel_idle(const char *reason);
 extern bool zodan_note_broken(const char *message, const char *hint);
-extern void zodan_ask(const char *what, const char *reason);
+extern bool zodan_ask(const char *what, const char *reason);
 extern void zodan_set_state(const char *from, const char *to);
 extern void zodan_set_engine(const char *engine);
 extern void zodan_set_error(const char *message, const char *hint);

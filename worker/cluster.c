@@ -108,13 +108,13 @@ name_subscription(ZodanJob *job, const char *dbname, const char *provider, const
 }
 
 /*
- * The name of a slot on the node that this join has for a while. The slots of
- * other databases and other coordinators are there as well.
+ * The name of a slot on the node that a join from that source has for a while.
+ * The slots of other databases and other coordinators are there as well.
  */
 char *
-zodan_passing_slot(ZodanJob *job, ZodanConn *conn, const char *use)
+zodan_passing_slot(const ZodanMember *source, const ZodanConn *conn, const char *use)
 {
-	char	   *own = psprintf("%s/%s", ZODAN_SOURCE(job)->slot_in, conn->node);
+	char	   *own = psprintf("%s/%s", source->slot_in, conn->node);
 
 	return psprintf("zodan_%s_%08x", use, hash_bytes((const unsigned char *) own, (int) strlen(own)));
 }
@@ -126,7 +126,7 @@ zodan_passing_slot(ZodanJob *job, ZodanConn *conn, const char *use)
 char *
 zodan_start_slot(ZodanJob *job)
 {
-	return zodan_passing_slot(job, &ZODAN_SOURCE(job)->conn, "start");
+	return zodan_passing_slot(ZODAN_SOURCE(job), &ZODAN_SOURCE(job)->conn, "start");
 }
 
 bool
@@ -158,7 +158,7 @@ find_members(ZodanJob *job)
 	PGresult   *result;
 
 	result = zodan_query(&source.conn, zodan_engine_sql(job->engine, psprintf(
-						 "SELECT n.node_id, n.node_name, i.if_dsn, l.node_id IS NOT NULL,"
+						 "SELECT n.node_name, i.if_dsn, l.node_id IS NOT NULL,"
 						 "       s.sub_slot_name, o.roident, %s"
 						 "  FROM {e}.node n"
 						 "  LEFT JOIN {e}.node_interface i ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
@@ -176,17 +176,16 @@ find_members(ZodanJob *job)
 	{
 		ZodanMember *m = &job->members[i];
 
-		m->id = zodan_field(result, i, 0);
 		/* the source goes by the name that was asked for; the checks compare it */
-		m->name = i == 0 ? job->req->src_node_name : zodan_field(result, i, 1);
-		m->catalog_dsn = zodan_field(result, i, 2);
-		if (PQgetvalue(result, i, 3)[0] != 't')
+		m->name = i == 0 ? job->req->src_node_name : zodan_field(result, i, 0);
+		m->catalog_dsn = zodan_field(result, i, 1);
+		if (PQgetvalue(result, i, 2)[0] != 't')
 		{
 			char	   *dsn = zodan_option_text("peer_dsns", m->name);
 
-			m->slot_for_source = zodan_field(result, i, 4);
-			m->origin_on_source = zodan_field(result, i, 5);
-			m->commit_label = zodan_field(result, i, 6);
+			m->slot_for_source = zodan_field(result, i, 3);
+			m->origin_on_source = zodan_field(result, i, 4);
+			m->commit_label = zodan_field(result, i, 5);
 			set_conn(job, &m->conn, m->name, dsn ? dsn : m->catalog_dsn ? m->catalog_dsn : "");
 		}
 		else
@@ -535,8 +534,8 @@ end_predecessors(ZodanJob *job)
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("node \"%s\": a session of an earlier attempt of this request does not end",
-							left->node)));
+					 errmsg("node \"%s\": a session of an earlier attempt of this request does not end", left->node),
+					 errhint("End it there by pg_terminate_backend(); the request tries again by itself.")));
 		zodan_sleep(20);
 	}
 }

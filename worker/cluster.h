@@ -13,7 +13,6 @@
 typedef struct ZodanMember
 {
 	const char *name;
-	const char *id;				/* the engine's */
 	const char *catalog_dsn;	/* how the other nodes reach it */
 	ZodanConn	conn;
 	const char *dbname;
@@ -61,7 +60,7 @@ extern ZodanConn *zodan_cluster_session(ZodanJob *job, const char *node);
 extern void zodan_cluster_watch(void);
 extern List *zodan_cluster_absent(ZodanJob *job, const char **lost);
 extern char *zodan_cluster_names(ZodanJob *job);
-extern char *zodan_passing_slot(ZodanJob *job, ZodanConn *conn, const char *use);
+extern char *zodan_passing_slot(const ZodanMember *source, const ZodanConn *conn, const char *use);
 extern char *zodan_start_slot(ZodanJob *job);
 extern bool zodan_has_start_slot(ZodanJob *job);
 

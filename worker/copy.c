@@ -17,6 +17,7 @@
 #include "copy.h"
 
 #include "failpoint.h"
+#include "mb/pg_wchar.h"
 #include "pipe.h"
 #include "progress.h"
 #include "settings.h"
@@ -114,12 +115,14 @@ close_lanes(Lane *lanes, int nlanes)
 
 /*
  * Empties the tables of which an earlier process may have left some rows, or all
- * of them under a snapshot that they can't share any more.
+ * of them under a snapshot that they can't share any more; and those that their
+ * extension has made, maybe with rows.
  */
 static void
 empty_begun(ZodanJob *job, List *tables)
 {
-	List	   *begun = NIL;
+	List	   *emptied = NIL;
+	int			nbegun = 0;
 	StringInfoData sql;
 	ListCell   *cell;
 
@@ -128,51 +131,65 @@ empty_begun(ZodanJob *job, List *tables)
 	{
 		ZodanTable *table = lfirst(cell);
 
-		if (!table->begun)
+		if (!table->begun && !table->seeded)
 			continue;
-		appendStringInfo(&sql, "%s ONLY %s", begun == NIL ? "TRUNCATE" : ",", table->name);
-		begun = lappend(begun, table);
+		appendStringInfo(&sql, "%s ONLY %s", emptied == NIL ? "TRUNCATE" : ",", table->name);
+		emptied = lappend(emptied, table);
+		nbegun += table->begun;
 	}
-	if (begun == NIL)
+	if (emptied == NIL)
 		return;
 	PQclear(zodan_query(&job->new_conn, sql.data, 0));
-	zodan_plan_emptied(begun);
-	zodan_event("warning", job->req->new_node_name,
-				psprintf("tables that an earlier attempt did not get through with, and that are emptied and copied again: %d",
-						 list_length(begun)));
+	zodan_plan_emptied(emptied);
+	if (nbegun > 0)
+		zodan_event("warning", job->req->new_node_name,
+					psprintf("tables that an earlier attempt did not get through with, and that are emptied and copied again: %d", nbegun));
 }
 
 /* ---------- units ---------- */
 
 /*
- * What is read of a table: its own rows, all of them or those of one part. The
- * last part has no end: the table may have grown.
+ * What is read of a table: its own rows, all that are to be copied or those of
+ * one part. The last part has no end: the table may have grown.
  */
 static char *
-rows_of(ZodanJob *job, const ZodanTable *table, const ZodanUnit *unit)
+rows_of(const ZodanTable *table, const ZodanUnit *unit)
 {
 	int			nparts = unit->group->nparts;
-	int64		first = table->pages * unit->part / nparts;
-	int64		end = table->pages * (unit->part + 1) / nparts;
-	char	   *condition = "";
+	StringInfoData where;
 
-	if (table->filtered)
-		return psprintf("(SELECT %s FROM %s.table_data_filtered(NULL::%s, %s::regclass, %s::text[]))",
-						table->columns ? table->columns : "", job->engine->name, table->name,
-						zodan_literal(table->name), zodan_literal(ZODAN_SOURCE(job)->sets));
-	if (nparts == 1)
-		return table->columns ? psprintf("%s (%s)", table->name, table->columns) : table->name;
+	initStringInfo(&where);
+	if (nparts > 1)
+		appendStringInfo(&where, "ctid OPERATOR(pg_catalog.>=) '(" INT64_FORMAT ",0)'", table->pages * unit->part / nparts);
 	if (unit->part < nparts - 1)
-		condition = psprintf(" AND ctid OPERATOR(pg_catalog.<) '(" INT64_FORMAT ",0)'", end);
-	return psprintf("(SELECT %s FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>=) '(" INT64_FORMAT ",0)'%s)",
-					table->columns ? table->columns : "", table->name, first, condition);
+		appendStringInfo(&where, " AND ctid OPERATOR(pg_catalog.<) '(" INT64_FORMAT ",0)'",
+						 table->pages * (unit->part + 1) / nparts);
+	if (table->row_filter)
+		appendStringInfo(&where, "%s%s", where.len ? " AND " : "", table->row_filter);
+	if (where.len == 0)
+		return table->columns ? psprintf("%s (%s)", table->name, table->columns) : table->name;
+	return psprintf("(SELECT %s FROM ONLY %s WHERE %s)", table->columns ? table->columns : "", table->name, where.data);
+}
+
+/*
+ * The options of the COPY of a table. Both ends speak the source's encoding,
+ * which is the new node's; in binary form text is in the session's, which is
+ * that of the coordinator's database.
+ */
+static char *
+copy_options(const ZodanTable *table, const char *encoding)
+{
+	bool		binary = table->binary && (strcmp(encoding, GetDatabaseEncodingName()) == 0 ||
+										   strcmp(encoding, "SQL_ASCII") == 0 || GetDatabaseEncoding() == PG_SQL_ASCII);
+
+	return psprintf("(FORMAT %s, ENCODING %s)", binary ? "binary" : "text", zodan_literal(encoding));
 }
 
 /*
  * Begins a unit of rows.
  */
 static void
-start_rows(ZodanJob *job, Lane *lane)
+start_rows(Lane *lane)
 {
 	ZodanGroup *group = lane->unit->group;
 	StringInfoData out;
@@ -194,11 +211,9 @@ start_rows(ZodanJob *job, Lane *lane)
 	foreach(cell, group->tables)
 	{
 		ZodanTable *table = lfirst(cell);
-		/* both ends speak the source's encoding, whatever ours is */
-		char	   *options = psprintf("(FORMAT %s, ENCODING %s)", table->binary ? "binary" : "text",
-									   zodan_literal(PQparameterStatus(lane->from.pg, "server_encoding")));
+		char	   *options = copy_options(table, PQparameterStatus(lane->from.pg, "server_encoding"));
 
-		appendStringInfo(&out, "COPY %s TO STDOUT %s;", rows_of(job, table, lane->unit), options);
+		appendStringInfo(&out, "COPY %s TO STDOUT %s;", rows_of(table, lane->unit), options);
 		/* of a table that was rewritten meanwhile the pages would be others */
 		if (group->nparts > 1)
 			appendStringInfo(&out, "DO %s;", zodan_literal(psprintf(
@@ -275,10 +290,10 @@ start_call(Lane *lane, bool lanes_have_work)
  * Begins the unit that a lane has been given.
  */
 static void
-start_unit(ZodanJob *job, Lane *lane, bool lanes_have_work)
+start_unit(Lane *lane, bool lanes_have_work)
 {
 	if (lane->unit->kind == UNIT_ROWS)
-		start_rows(job, lane);
+		start_rows(lane);
 	else
 		start_call(lane, lanes_have_work);
 }
@@ -455,7 +470,7 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 				lane->unit = zodan_units_next(groups, zodan_snapshot_current());
 				if (!lane->unit)
 					break;
-				start_unit(job, lane, count_busy(lanes, nlanes) + zodan_units_left(groups) >= nlanes);
+				start_unit(lane, count_busy(lanes, nlanes) + zodan_units_left(groups) >= nlanes);
 			}
 			if (!step_lane(lane))
 				break;

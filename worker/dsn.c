@@ -14,13 +14,15 @@
 
 /*
  * A node whose packets vanish is given up after about 40 s, however long its
- * server may be silent: the kernel answers for it.
+ * server may be silent: the kernel answers for it. A standby is not the node,
+ * until it's promoted.
  */
 const ZodanDefault zodan_dsn_defaults[] = {
 	{"keepalives_idle", "10", false},
 	{"keepalives_interval", "10", false},
 	{"keepalives_count", "3", false},
 	{"tcp_user_timeout", "30000", true},
+	{"target_session_attrs", "primary", false},
 	{NULL, NULL, false},
 };
 

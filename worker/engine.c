@@ -174,10 +174,11 @@ sub_create_calls(const ZodanEngine *engine, const ZodanSubscription *subs, int n
  * that enabling it only starts to stream.
  *
  * Making one connects from the subscriber to the provider and back: what goes
- * wrong there is raised.
+ * wrong there is raised; that they can't connect, which has no SQLSTATE of its
+ * own, as an error that passes where passes is true.
  */
 void
-zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs)
+zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes)
 {
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (nsubs * (ZODAN_MAX_SUB_STEPS + 2) + 1));
 	int			n = 0;
@@ -192,6 +193,9 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 			n += sub_create_calls(engine, subs, nsubs, i, &calls[n]);
 	}
 	zodan_call_all(calls, n, zodan_statement_timeout());
+	for (int i = 0; i < n; i++)
+		if (passes && calls[i].error && calls[i].sqlstate == ERRCODE_INTERNAL_ERROR && strstr(calls[i].error, "could not connect"))
+			calls[i].sqlstate = ERRCODE_CONNECTION_FAILURE;
 	zodan_raise_any(calls, n);
 	for (int i = 0; i < n; i++)
 		PQclear(calls[i].result);
@@ -218,7 +222,8 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("node \"%s\": subscription \"%s\" was made, but is not disabled and ready",
-							subs[i].subscriber->node, subs[i].name)));
+							subs[i].subscriber->node, subs[i].name),
+					 errhint("Cancel the request, and report this with the server log of that node.")));
 		PQclear(calls[i].result);
 	}
 	pfree(calls);

@@ -24,7 +24,8 @@ typedef struct ZodanEngine
 {
 	const char *name;			/* the extension's, and its schema's */
 	const char *plugin;			/* the output plugin */
-	const char *foreign_schemas;	/* array literal: schemas that are never copied */
+	const char *foreign_schemas;	/* array literal: schemas whose structure isn't copied */
+	const char *uncopied_schemas;	/* those of them whose rows aren't copied either, being each node's own */
 	ZodanStatement node_create; /* name, dsn, location, country, info */
 	const char *node_drop;		/* name */
 	/* name, provider's dsn, sets, origins to forward; all steps in one transaction */
@@ -76,7 +77,7 @@ extern void zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const ch
 extern char *zodan_local_node(const ZodanEngine *engine, ZodanConn *conn);
 extern bool zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs);
+extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes);
 extern void zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running);
 extern void zodan_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name);

@@ -8,6 +8,7 @@ const ZodanEngine zodan_engine_pglogical = {
 	.name = "pglogical",
 	.plugin = "pglogical_output",
 	.foreign_schemas = "{pglogical,pglogical_origin}",
+	.uncopied_schemas = "{pglogical,pglogical_origin}",
 
 	.node_create = {"SELECT pglogical.create_node($1, $2)", 2},
 	.node_drop = "SELECT pglogical.drop_node($1, true)",

@@ -8,6 +8,7 @@ const ZodanEngine zodan_engine_spock = {
 	.name = "spock",
 	.plugin = "spock_output",
 	.foreign_schemas = "{spock,snowflake,lolor,pgedge_ace}",
+	.uncopied_schemas = "{spock,snowflake,pgedge_ace}",
 
 	.node_create = {"SELECT spock.node_create(node_name := $1, dsn := $2, location := $3,"
 	" country := $4, info := $5::jsonb)", 5},

@@ -13,6 +13,8 @@
  *		after_undo		it is gone, which isn't stored yet
  *		end				all of the phase is done, which isn't stored yet
  *		checkpoint		it is stored
+ *		dump			the structure is being dumped; WHAT: snapshot (it is open),
+ *						planned (the plan is stored, the dump doesn't count yet)
  *		built			an index is, and its table is not finished; WHAT: index, or
  *						key if one will rest on it
  *		reading			rows are about to be read; WHAT: snapshot

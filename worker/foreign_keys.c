@@ -2,6 +2,11 @@
  * foreign_keys.c
  *		The source's foreign keys, which are added to the new node before its
  *		first apply worker runs, and checked when it has caught up.
+ *
+ * Where tables were copied under different snapshots, they are added only when
+ * all of them have been brought to the same point: until then a TRUNCATE of two
+ * tables, one of which is past it, empties the other alone, which a key that
+ * refers to it would refuse.
  */
 #include "foreign_keys.h"
 
@@ -75,6 +80,13 @@ is_checked_at_once(const ForeignKey *key)
 	return key->validated && key->partitioned;
 }
 
+static char *
+add_statement(const ForeignKey *key)
+{
+	return psprintf("ALTER TABLE %s ADD CONSTRAINT %s %s%s", key->table, key->name, key->definition,
+					key->validated && !key->partitioned ? " NOT VALID" : "");
+}
+
 static bool
 has_foreign_key(ZodanJob *job, const ForeignKey *key)
 {
@@ -100,9 +112,7 @@ zodan_add_foreign_keys(ZodanJob *job, const char *skipped_schemas)
 		ForeignKey *key = &keys[i];
 
 		if (!is_checked_at_once(key) && !has_foreign_key(job, key))
-			PQclear(zodan_query(&job->new_conn,
-								psprintf("ALTER TABLE %s ADD CONSTRAINT %s %s%s", key->table, key->name,
-										 key->definition, key->validated ? " NOT VALID" : ""), 0));
+			PQclear(zodan_query(&job->new_conn, add_statement(key), 0));
 	}
 }
 
@@ -125,27 +135,18 @@ cancel_autovacuum(ZodanJob *job, const ForeignKey *key)
 }
 
 /*
- * Checks one foreign key against the rows that are there. Apply workers are
- * at work meanwhile: so all locks are taken first, and none is waited for.
- * While changes are still on their way, rows may be there before those that
- * they refer to: then it's tried again.
+ * Runs statements about one foreign key in one transaction, beginning with
+ * those that lock tables. Apply workers are at work meanwhile: so all locks are
+ * taken first, and none is waited for. While changes are still on their way,
+ * rows may be there before those that they refer to: then it's tried again.
  */
 static void
-check_foreign_key(ZodanJob *job, const ForeignKey *key)
+run_locked(ZodanJob *job, const ForeignKey *key, const char *statements)
 {
 	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
-	const char *sql;
-
 	/* several statements sent as one are one transaction; what comes of it is no news for the log */
-	if (is_checked_at_once(key))
-		sql = psprintf("SET LOCAL log_min_messages = fatal;"
-					   " LOCK TABLE %s, %s IN SHARE ROW EXCLUSIVE MODE NOWAIT; ALTER TABLE %s ADD CONSTRAINT %s %s",
-					   key->table, key->references, key->table, key->name, key->definition);
-	else
-		sql = psprintf("SET LOCAL log_min_messages = fatal;"
-					   " LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE NOWAIT; LOCK TABLE %s IN ROW SHARE MODE NOWAIT;"
-					   " ALTER TABLE %s VALIDATE CONSTRAINT %s",
-					   key->table, key->references, key->table, key->name);
+	char	   *sql = psprintf("SET LOCAL log_min_messages = fatal; %s", statements);
+
 	for (;;)
 	{
 		ZodanCall	call = {.conn = &job->new_conn,.sql = sql};
@@ -175,8 +176,9 @@ check_foreign_key(ZodanJob *job, const ForeignKey *key)
 }
 
 /*
- * Checks the source's foreign keys on the new node, but those that the source
- * hasn't checked either; returns how many it has.
+ * Adds those of the source's foreign keys to the new node that aren't there
+ * yet, and checks all but those that the source hasn't checked either; returns
+ * how many it has.
  */
 int
 zodan_check_foreign_keys(ZodanJob *job, const char *skipped_schemas)
@@ -186,8 +188,15 @@ zodan_check_foreign_keys(ZodanJob *job, const char *skipped_schemas)
 
 	for (int i = 0; i < n; i++)
 	{
-		if (keys[i].validated && !(is_checked_at_once(&keys[i]) && has_foreign_key(job, &keys[i])))
-			check_foreign_key(job, &keys[i]);
+		ForeignKey *key = &keys[i];
+
+		if (!has_foreign_key(job, key))
+			run_locked(job, key, psprintf("LOCK TABLE %s, %s IN SHARE ROW EXCLUSIVE MODE NOWAIT; %s",
+										  key->table, key->references, add_statement(key)));
+		if (key->validated && !is_checked_at_once(key))
+			run_locked(job, key, psprintf("LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;"
+										  " LOCK TABLE %s IN ROW SHARE MODE NOWAIT; ALTER TABLE %s VALIDATE CONSTRAINT %s",
+										  key->table, key->references, key->table, key->name));
 	}
 	return n;
 }

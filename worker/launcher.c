@@ -16,7 +16,6 @@
 
 #include "access/xact.h"
 #include "catalog.h"
-#include "commands/dbcommands.h"
 #include "postmaster/interrupt.h"
 #include "settings.h"
 #include "storage/ipc.h"

@@ -45,7 +45,7 @@ zodan_bookmark_peers(ZodanJob *job)
 void
 zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *slot = zodan_passing_slot(job, conn, "wal");
+	char	   *slot = zodan_passing_slot(ZODAN_SOURCE(job), conn, "wal");
 
 	zodan_effect_intent(conn->node, EFFECT_SLOT, slot);
 	zodan_wal_slot_create(conn, slot);
@@ -55,7 +55,7 @@ zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
 void
 zodan_release_wal(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *slot = zodan_passing_slot(job, conn, "wal");
+	char	   *slot = zodan_passing_slot(ZODAN_SOURCE(job), conn, "wal");
 
 	zodan_slot_drop(conn, slot);
 	zodan_effect_undone(conn->node, EFFECT_SLOT, slot);
@@ -88,7 +88,8 @@ zodan_set_markers(ZodanJob *job, int snapshot)
 		if (!m->slot_for_source)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("node \"%s\" has no subscription to node \"%s\" any more", source->name, m->name)));
+					 errmsg("node \"%s\" has no subscription to node \"%s\" any more", source->name, m->name),
+					 errhint("Create it again, or take that node out of the cluster.")));
 		zodan_set_bookmark(snapshot, m->name, "marker_lsn", zodan_format_lsn(lsns[i]));
 		waits[i].provider = &m->conn;
 		waits[i].subscriber = source->name;

@@ -4,8 +4,9 @@
  *
  * A check is a row of a table: a statement that is run on the nodes it is
  * about and returns a row (found, expected, what to do, and maybe whether it
- * may pass by itself) for each thing that is wrong. So every failure is found and listed, on all nodes, in one go;
- * the first phase only ends the request where the second could say nothing.
+ * may pass by itself) for each thing that is wrong. So every failure is found
+ * and listed, on all nodes, in one go; the first phase only ends the request
+ * where the second could say nothing.
  */
 #include "phase.h"
 
@@ -54,7 +55,7 @@ static const Check version_checks[] = {
 	{
 		"engine_version", ON_ALL,
 		"SELECT pg_catalog.to_json(pg_catalog.string_to_array(extversion, '.')) FROM pg_catalog.pg_extension WHERE extname = '{e}'",
-		"SELECT coalesce('{e} ' || x.extversion, 'no extension {e}'), format('{e} %s.%s.%s, or a later patch level on the new node only', source ->> 0, source ->> 1, source ->> 2),"
+		"SELECT coalesce('{e} ' || x.extversion, 'no extension {e}'), format('{e} %s.%s.%s, or another patch level; on the new node not an older one', source ->> 0, source ->> 1, source ->> 2),"
 		" 'Install that version and CREATE EXTENSION {e}, or ALTER EXTENSION {e} UPDATE.'"
 		" FROM p LEFT JOIN pg_catalog.pg_extension x ON x.extname = '{e}'"
 		" WHERE x.extversion IS NULL"
@@ -96,6 +97,11 @@ static const Check prerequisite_checks[] = {
 		"   AND n.nspname <> ALL (foreign_schemas::text[])"
 		"   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass"
 		"                      AND d.objid = c.oid AND d.deptype = 'e')"
+		" UNION ALL"
+		" SELECT format('rows in %s', c.oid::regclass), 'an empty table', 'Empty it: the source''s rows take their place.'"
+		"  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, p"
+		" WHERE c.relkind = 'r' AND n.nspname = ANY (foreign_schemas::text[]) AND n.nspname <> ALL ('{uncopied}'::text[])"
+		"   AND pg_catalog.pg_relation_size(c.oid) > 0"
 		" ORDER BY 1 LIMIT 20"
 	},
 	{
@@ -214,6 +220,12 @@ static const Check prerequisite_checks[] = {
 		"  JOIN pg_catalog.pg_settings g ON g.name = x.name WHERE g.setting <> x.wanted"
 	},
 	{
+		/* a join's slots are read late, some never */
+		"idle_slots", ON_SOURCE | ON_NEW, NULL,
+		"SELECT format('idle_replication_slot_timeout = %s', current_setting(name)), '0', 'Set idle_replication_slot_timeout = 0 until the node has joined, and reload the server.'"
+		"  FROM pg_catalog.pg_settings WHERE name = 'idle_replication_slot_timeout' AND setting <> '0'"
+	},
+	{
 		"capacity", ON_ALL, NULL,
 		"SELECT format('%s = %s, %s of them in use', x.name, x.total, x.used), format('%s more to be free', x.need),"
 		"       format('Set %s to %s or more and restart the server.', x.name, x.used + x.need)"
@@ -283,11 +295,11 @@ expand(ZodanJob *job, const char *text)
 	const ZodanEngine *engine = job->engine;
 	const char *sets = ZODAN_SOURCE(job)->sets;
 	const char *const names[] = {"{e}", "{status}", "{node_id}", "{ddl}", "{trapped}", "{label}", "{role}",
-	"{published}", "{source_sets}"};
+	"{published}", "{source_sets}", "{uncopied}"};
 	const char *const values[] = {engine->name, engine->sub_status, engine->node_id, engine->ddl_setting,
 		engine->trapped_slots, engine->commit_label, role_attributes,
 		psprintf(published, engine->name, engine->name, engine->name),
-	psprintf("%s::text[]", zodan_literal(sets ? sets : "{}"))};
+		psprintf("%s::text[]", zodan_literal(sets ? sets : "{}")), engine->uncopied_schemas};
 	StringInfoData buf;
 
 	initStringInfo(&buf);

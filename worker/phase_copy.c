@@ -5,6 +5,7 @@
 #include "phase.h"
 
 #include "copy.h"
+#include "failpoint.h"
 #include "plan.h"
 #include "schema.h"
 #include "snapshots.h"
@@ -50,11 +51,13 @@ zodan_copy_schema(ZodanJob *job)
 
 		zodan_stream_prepare(job);
 		view = zodan_snapshot_open(job);
+		zodan_failpoint("dump", "snapshot");
 
 		zodan_job_detail(job, 0.3, "dumping the source's structure");
 		plan = zodan_plan_ask(job, view->snapshot.name, skipped);
 		zodan_schema_dump(job, view->snapshot.name, skipped);
 		zodan_plan_store(plan);
+		zodan_failpoint("dump", "planned");
 		zodan_schema_keep(job);
 	}
 	zodan_effect_result(schema->node, schema->kind, schema->name, "intent", skipped);

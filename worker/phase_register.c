@@ -5,6 +5,9 @@
  */
 #include "phase.h"
 
+/* how often it's tried again where nodes can't reach each other: that takes some minutes */
+#define UNREACHABLE_AGAIN	10
+
 /*
  * Lets only superusers into the node's database. For a new one until the join
  * is done: nothing that is written there before its slots exist would ever
@@ -34,7 +37,8 @@ zodan_fence(ZodanJob *job)
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("node \"%s\": sessions in database \"%s\" do not end", conn->node, job->new_dbname)));
+					 errmsg("node \"%s\": sessions in database \"%s\" do not end", conn->node, job->new_dbname),
+					 errhint("pg_stat_activity on that node shows them; the request looks again by itself.")));
 		zodan_sleep(20);
 	}
 	fence = zodan_find_effect(fence->node, fence->kind, fence->name);
@@ -104,7 +108,7 @@ create_subscriptions(ZodanJob *job)
 							  &m->conn, m->sub_out, job->req->new_node_dsn, ZODAN_SOURCE(job)->sets, "{}", m->slot_out
 						  });
 	}
-	zodan_sub_create_disabled(job->engine, subs, nsubs);
+	zodan_sub_create_disabled(job->engine, subs, nsubs, zodan_checkpoint_attempts(job->phase) <= UNREACHABLE_AGAIN);
 	for (int i = 0; i < nsubs; i++)
 		zodan_effect_result(subs[i].subscriber->node, EFFECT_SUBSCRIPTION, subs[i].name, "done", subs[i].slot);
 }
@@ -124,7 +128,8 @@ zodan_subscribe_to_source(ZodanJob *job)
 					  {
 						  &job->new_conn, source->sub_in, source->catalog_dsn, source->sets, "{}", source->slot_in
 					  });
-	zodan_sub_create_disabled(job->engine, &sub, nsubs);
+	/* they could connect before */
+	zodan_sub_create_disabled(job->engine, &sub, nsubs, true);
 	if (nsubs > 0)
 		zodan_effect_result(job->req->new_node_name, EFFECT_SUBSCRIPTION, sub.name, "done", sub.slot);
 }

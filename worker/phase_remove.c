@@ -61,14 +61,16 @@ zodan_check_removal(ZodanJob *job)
 }
 
 /*
- * Adds the streams by which a member gets what is written on the node to
- * waits[]; returns how many.
+ * Adds the streams by which a member gets what is written on the node to the
+ * *n that are in waits, and returns them all.
  */
-static int
-streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits)
+static ZodanConfirm *
+add_streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits, int *n)
 {
 	PGresult   *result = zodan_query(&m->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, job->req->new_node_name);
-	int			n = 0;
+	int			before = *n;
+
+	waits = repalloc(waits, sizeof(ZodanConfirm) * (*n + PQntuples(result) + 1));
 
 	for (int i = 0; i < PQntuples(result); i++)
 	{
@@ -82,16 +84,16 @@ streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits)
 					 errmsg("node \"%s\" subscribes to node \"%s\", where its slot \"%s\" is gone: it can't get what was written there",
 							m->name, job->req->new_node_name, slot),
 					 errhint(FORCE_HINT)));
-		waits[n++] = (ZodanConfirm)
+		waits[(*n)++] = (ZodanConfirm)
 		{
 			.provider = &job->new_conn,.subscriber = m->name,.slot = pstrdup(slot)
 		};
 	}
-	if (n == 0)
+	if (*n == before)
 		zodan_event("warning", m->name, psprintf("node %s has no enabled subscription to node %s, so nothing more is sent to it",
 												 m->name, job->req->new_node_name));
 	PQclear(result);
-	return n;
+	return waits;
 }
 
 /*
@@ -122,10 +124,9 @@ zodan_drain_node(ZodanJob *job)
 				 errmsg("node \"%s\" has prepared transactions, which nobody would get: %s", conn->node, prepared),
 				 errhint("Commit them or roll them back; the request looks again by itself.")));
 
-	/* the slots of one node can have more readers than there are members, but not of these */
-	waits = palloc0(sizeof(ZodanConfirm) * job->nmembers * 4);
+	waits = palloc(sizeof(ZodanConfirm));
 	for (int i = 0; i < job->nmembers; i++)
-		n += streams_to(job, &job->members[i], &waits[n]);
+		waits = add_streams_to(job, &job->members[i], waits, &n);
 	zodan_markers(&conn, 1, &marker);
 	for (int i = 0; i < n; i++)
 		waits[i].lsn = marker;
@@ -144,17 +145,19 @@ list_object(const char *node, const char *kind, const char *name, const char *re
 }
 
 /*
- * Notes the slots of a member that the node has read from. Where the node
- * can't tell, their names must: a slot that no other member reads, that isn't
- * in use, and that is named for a subscription with the node's name in it.
- * Others of that kind are only pointed at.
+ * Notes the slots of a member that a join has made for the node, and, where the
+ * node itself can't tell (blind), those that it has read from. Their names must
+ * tell then: a slot that no other member reads, that isn't in use, and that is
+ * named for a subscription with the node's name in it. Others of the engine's
+ * are only pointed at.
  */
 static void
-list_slots_by_name(ZodanJob *job, ZodanMember *m)
+list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 {
 	StringInfoData claimed;
 	PGresult   *result;
 	char	   *prefix;
+	char	   *own;
 
 	initStringInfo(&claimed);
 	appendStringInfoChar(&claimed, '{');
@@ -171,17 +174,18 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m)
 	}
 	appendStringInfoChar(&claimed, '}');
 
+	/* this one may have been the join's source */
+	own = psprintf("{%s,%s,%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in,
+				   zodan_passing_slot(m, &m->conn, "start"), zodan_passing_slot(m, &m->conn, "wal"));
 	prefix = zodan_value(&m->conn, job->engine->slot_name, 3, job->new_dbname, m->name, "");
 	result = zodan_query(&m->conn,
 						 "SELECT slot_name, slot_name = ANY ($3::text[]) OR"
 						 "       (starts_with(slot_name, $4) AND substr(slot_name, length($4) + 1) ~"
 						 "        ('(^|_)' || regexp_replace(lower($5), '[^a-z0-9]', '_', 'g') || '(_|$)'))"
 						 "  FROM pg_catalog.pg_replication_slots"
-						 " WHERE plugin = $1 AND database = pg_catalog.current_database() AND NOT active AND NOT temporary"
-						 "   AND slot_name <> ALL ($2::text[])", 5,
-						 job->engine->plugin, claimed.data,
-						 psprintf("{%s,%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in, zodan_start_slot(job)),
-						 prefix, job->req->new_node_name);
+						 " WHERE ($6::bool AND plugin = $1 AND database = pg_catalog.current_database() OR slot_name = ANY ($3::text[]))"
+						 "   AND NOT active AND NOT temporary AND slot_name <> ALL ($2::text[])", 6,
+						 job->engine->plugin, claimed.data, own, prefix, job->req->new_node_name, blind ? "true" : "false");
 	for (int i = 0; i < PQntuples(result); i++)
 	{
 		const char *slot = PQgetvalue(result, i, 0);
@@ -193,6 +197,20 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m)
 													 slot, job->req->new_node_name, slot));
 	}
 	PQclear(result);
+}
+
+/*
+ * Notes the slot by which the node kept its own WAL while it joined, if that is
+ * left. The member may have been the join's source.
+ */
+static void
+list_own_slot(ZodanJob *job, ZodanMember *m)
+{
+	ZodanConn  *conn = &job->new_conn;
+	char	   *slot = zodan_passing_slot(m, conn, "wal");
+
+	if (conn->pg && zodan_value(conn, "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot))
+		list_object(conn->node, EFFECT_SLOT, slot, NULL);
 }
 
 /*
@@ -238,7 +256,8 @@ list_objects(ZodanJob *job)
 
 		if (!m->conn.pg)
 			continue;
-		list_slots_by_name(job, m);
+		list_slots_by_name(job, m, !is_node);
+		list_own_slot(job, m);
 		result = zodan_query(&m->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, name);
 		for (int k = 0; k < PQntuples(result); k++)
 		{

@@ -354,7 +354,8 @@ zodan_pipe_step(ZodanPipe *pipe)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("the copy from node \"%s\" to node \"%s\" has not moved for " INT64_FORMAT " ms",
-						pipe->from->node, pipe->to->node, zodan_statement_timeout())));
+						pipe->from->node, pipe->to->node, zodan_statement_timeout()),
+				 errhint("Look for locks and for a full disk on both nodes; the request tries again by itself.")));
 	return done;
 }
 

@@ -21,7 +21,9 @@
 #include "utils/json.h"
 
 /*
- * Which tables have rows to copy, with which columns, and in which form.
+ * Which tables have rows to copy, which of their rows and columns, and in
+ * which form. A row that a filter of one of the sets holds back isn't sent by
+ * the engine's stream either, whatever the other sets say.
  *
  * Binary COPY is faster, but sends the ids of types and objects, which aren't
  * the same elsewhere: composite types, arrays of anything that isn't built in,
@@ -29,11 +31,12 @@
  */
 static const char *const plan_query =
 "WITH RECURSIVE columns AS ("
-"  SELECT t.set_reloid AS relid, i.has_row_filter, a.attnum, a.attname, a.atttypid"
-"    FROM (SELECT DISTINCT t.set_reloid::oid AS set_reloid"
+"  SELECT t.set_reloid AS relid, t.row_filter, a.attnum, a.attname, a.atttypid"
+"    FROM (SELECT t.set_reloid::oid AS set_reloid,"
+"                 pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(t.set_row_filter, t.set_reloid) || ')', ' AND ' ORDER BY r.set_name) AS row_filter"
 "            FROM {e}.replication_set_table t JOIN {e}.replication_set r USING (set_id)"
 "            JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
-"           WHERE r.set_name = ANY ($1::text[])) AS t"
+"           WHERE r.set_name = ANY ($1::text[]) GROUP BY t.set_reloid) AS t"
 "    CROSS JOIN LATERAL %s AS i"
 "    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.set_reloid AND a.attnum > 0"
 "     AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname = ANY (i.att_list)),"
@@ -55,7 +58,7 @@ static const char *const plan_query =
 "                          AND (NOT x.in_array OR t.oid < 16384)) AS fits"
 "    FROM types x JOIN pg_catalog.pg_type t ON t.oid = x.typid GROUP BY x.root),"
 " tables AS ("
-"  SELECT c.relid, bool_or(c.has_row_filter) AS filtered, coalesce(bool_and(f.fits), true) AS binary_copy,"
+"  SELECT c.relid, min(c.row_filter) AS row_filter, coalesce(bool_and(f.fits), true) AS binary_copy,"
 "         pg_catalog.string_agg(pg_catalog.quote_ident(c.attname), ', ' ORDER BY c.attnum) AS columns"
 "    FROM columns c LEFT JOIN forms f ON f.root = c.atttypid GROUP BY c.relid),"
 /* where one is truncated with its heirs: the oldest of all that it is connected with */
@@ -74,11 +77,13 @@ static const char *const plan_query =
 " families AS ("
 "  SELECT r.relid, min(c.other) AS family FROM roots r JOIN connected c USING (root) GROUP BY r.relid)"
 " SELECT coalesce(pg_catalog.json_agg(j), '[]') FROM ("
-"  SELECT n.nspname, k.relname, t.filtered, t.columns, t.binary_copy, pg_catalog.pg_table_size(k.oid) AS bytes_total,"
+"  SELECT n.nspname, k.relname, t.row_filter, t.columns, t.binary_copy, e.seeded, pg_catalog.pg_table_size(k.oid) AS bytes_total,"
 "         pg_catalog.pg_relation_size(k.oid) / current_setting('block_size')::int AS pages, f.family, x.indexes"
 "    FROM tables t JOIN pg_catalog.pg_class k ON k.oid = t.relid"
 "    JOIN pg_catalog.pg_namespace n ON n.oid = k.relnamespace"
 "    LEFT JOIN families f ON f.relid = k.oid"
+"    CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass"
+"                                          AND d.objid = k.oid AND d.deptype = 'e') AS seeded) AS e"
 "    CROSS JOIN LATERAL ("
 "      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('index_name', x.relname, 'index_oid', x.oid,"
 "               'constraint_oid', q.oid, 'key', CASE q.contype WHEN 'p' THEN 'PRIMARY KEY' WHEN 'u' THEN 'UNIQUE' END,"
@@ -91,7 +96,7 @@ static const char *const plan_query =
 "        FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
 "        LEFT JOIN pg_catalog.pg_constraint q ON q.conindid = x.oid AND q.conrelid = k.oid AND q.contype IN ('p', 'u', 'x')"
 "       WHERE i.indrelid = k.oid AND i.indisvalid AND NOT i.indisexclusion AND x.reltablespace = 0"
-"         AND q.condeferrable IS NOT TRUE"
+"         AND q.condeferrable IS NOT TRUE AND NOT e.seeded"
 "         AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.oid AND a.attstattarget >= 0)"
 "         AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass"
 "                            AND d.objid = x.oid AND d.deptype IN ('e', 'x'))) AS x"
@@ -117,7 +122,7 @@ zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 	*call = (ZodanCall)
 	{
 		.conn = conn,.sql = zodan_engine_sql(job->engine, psprintf(plan_query, job->engine->table_info)),
-			.nparams = 4,.params = {source->sets, skipped_schemas, job->engine->foreign_schemas,
+			.nparams = 4,.params = {source->sets, skipped_schemas, job->engine->uncopied_schemas,
 				job->engine->truncates_heirs ? "true" : "false"}
 	};
 	zodan_call_start(call);
@@ -135,11 +140,11 @@ zodan_plan_store(ZodanCall *call)
 	zodan_raise_any(call, 1);
 	zodan_sql("DELETE FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_request_id);
 	zodan_sql("WITH plan AS (SELECT * FROM jsonb_to_recordset($2::jsonb) AS"
-			  "   t(nspname name, relname name, columns text, filtered boolean, binary_copy boolean,"
+			  "   t(nspname name, relname name, columns text, row_filter text, binary_copy boolean, seeded boolean,"
 			  "     bytes_total bigint, pages bigint, family oid, indexes jsonb)),"
 			  " tables AS (INSERT INTO zodan.copy_tables"
-			  "       (request_id, nspname, relname, columns, filtered, binary_copy, bytes_total, pages, family)"
-			  "   SELECT $1::bigint, nspname, relname, columns, filtered, binary_copy, bytes_total, pages, family FROM plan)"
+			  "       (request_id, nspname, relname, columns, row_filter, binary_copy, seeded, bytes_total, pages, family)"
+			  "   SELECT $1::bigint, nspname, relname, columns, row_filter, binary_copy, seeded, bytes_total, pages, family FROM plan)"
 			  " INSERT INTO zodan.copy_indexes"
 			  "       (request_id, nspname, relname, index_name, index_oid, constraint_oid, key, mark, definition, bytes, collated)"
 			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.bytes, x.collated"
@@ -202,7 +207,7 @@ zodan_plan_tables(void)
 			  " WHERE request_id = $1::bigint AND state = 'copied' AND family IN"
 			  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, zodan_request_id);
 	rows = zodan_sql("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
-					 "       filtered, binary_copy, bytes_total, pages, coalesce(family, 0)"
+					 "       row_filter, binary_copy, bytes_total, pages, coalesce(family, 0), seeded AND state = 'pending'"
 					 "  FROM zodan.copy_tables"
 					 " WHERE request_id = $1::bigint AND built_at IS NULL"
 					 " ORDER BY bytes_total DESC, nspname, relname", 1, zodan_request_id);
@@ -216,11 +221,12 @@ zodan_plan_tables(void)
 		table->copied = strcmp(rows->value[i][3], "copied") == 0;
 		table->begun = strcmp(rows->value[i][3], "copying") == 0;
 		table->columns = rows->value[i][4];
-		table->filtered = zodan_is_true(rows->value[i][5]);
+		table->row_filter = rows->value[i][5];
 		table->binary = zodan_is_true(rows->value[i][6]);
 		table->bytes = zodan_to_int64(rows->value[i][7]);
 		table->pages = zodan_to_int64(rows->value[i][8]);
 		table->family = (Oid) zodan_to_int64(rows->value[i][9]);
+		table->seeded = zodan_is_true(rows->value[i][10]);
 		tables = lappend(tables, table);
 	}
 	load_indexes(tables);
@@ -301,7 +307,7 @@ void
 zodan_plan_emptied(List *tables)
 {
 	update_tables("UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
-				  "  FROM " TABLES " WHERE x.state = 'copying' AND", tables, NULL, NULL);
+				  "  FROM " TABLES " WHERE x.state IN ('copying', 'pending') AND", tables, NULL, NULL);
 }
 
 void

@@ -15,8 +15,9 @@ typedef struct ZodanTable
 	char	   *name;			/* both, quoted */
 	bool		copied;
 	bool		begun;			/* an earlier process may have left some rows */
+	bool		seeded;			/* its extension may have made it with some rows, and with indexes */
 	char	   *columns;		/* quoted and comma separated; NULL: none */
-	bool		filtered;
+	char	   *row_filter;		/* condition of the rows that are copied; NULL: all are */
 	bool		binary;
 	int64		bytes;			/* on the source, of the table */
 	int64		pages;			/* of these, without what is stored out of line */

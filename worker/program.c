@@ -148,19 +148,40 @@ require_answer(const ZodanProgram *command)
 
 /*
  * What kind of error a program has told of, which a node has told it, or which
- * it has seen itself: a lost connection, a lock that it didn't get in time, or
- * something that stays as it is.
+ * it has seen itself: a lost connection, a lock that it didn't get in time, a
+ * lack of resources, or something that stays as it is. The text also has the
+ * names of objects in it, which may be any.
  */
 static int
 program_sqlstate(const char *text, int status)
 {
-	if (strstr(text, "connection") || WIFSIGNALED(status))
+	static const struct
+	{
+		const char *message;
+		int			sqlstate;
+	}			kinds[] = {
+		{"connection to server ", ERRCODE_CONNECTION_FAILURE},
+		{"could not translate host name", ERRCODE_CONNECTION_FAILURE},
+		{"closed the connection", ERRCODE_CONNECTION_FAILURE},
+		{"connection has been closed", ERRCODE_CONNECTION_FAILURE},
+		{"no connection to the server", ERRCODE_CONNECTION_FAILURE},
+		{"SSL SYSCALL error", ERRCODE_CONNECTION_FAILURE},
+		{"terminating connection", ERRCODE_CONNECTION_FAILURE},
+		{"could not receive data from server", ERRCODE_CONNECTION_FAILURE},
+		{"could not send data to server", ERRCODE_CONNECTION_FAILURE},
+		{"canceling statement", ERRCODE_QUERY_CANCELED},
+		/* several at work at one table can be in each other's way */
+		{"deadlock detected", ERRCODE_T_R_DEADLOCK_DETECTED},
+		{"No space left on device", ERRCODE_DISK_FULL},
+		{"out of memory", ERRCODE_OUT_OF_MEMORY},
+		{"out of shared memory", ERRCODE_OUT_OF_MEMORY},
+	};
+
+	if (WIFSIGNALED(status))
 		return ERRCODE_CONNECTION_FAILURE;
-	if (strstr(text, "canceling statement"))
-		return ERRCODE_QUERY_CANCELED;
-	/* several at work at one table can be in each other's way */
-	if (strstr(text, "deadlock detected"))
-		return ERRCODE_T_R_DEADLOCK_DETECTED;
+	for (int i = 0; i < lengthof(kinds); i++)
+		if (strstr(text, kinds[i].message))
+			return kinds[i].sqlstate;
 	return ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
 }
 
@@ -242,8 +263,9 @@ zodan_program_run(ZodanProgram *command)
 			appendBinaryStringInfo(&output, chunk, (int) n);
 	}
 	close(fds[0]);
-	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-		;
+	/* it has closed its output, and is about to end */
+	while (waitpid(child, &status, WNOHANG) == 0)
+		zodan_wait_latch(1);
 	child = 0;
 
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)

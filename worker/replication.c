@@ -345,7 +345,7 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("no progress within " INT64_FORMAT " ms: %s", timeout_ms, where),
-					 errhint("Look for the errors of the apply worker in the server log of node \"%s\", then SELECT zodan.retry(id).",
+					 errhint("Look for the errors of the apply worker in the server log of node \"%s\"; the request goes on by itself.",
 							 behind->subscriber)));
 		if (report && zodan_deadline_passed(next_report))
 		{

@@ -65,7 +65,7 @@ check_asked(void)
 	ereport(ERROR,
 			(errcode(strcmp(asked, "cancel") == 0 ? ERRCODE_ZODAN_CANCEL :
 					 strcmp(asked, "pause") == 0 ? ERRCODE_ZODAN_PAUSE : ERRCODE_ZODAN_RESTART),
-			 errmsg("%s asked", asked)));
+			 errmsg("%s was requested", asked)));
 }
 
 /*
@@ -226,7 +226,7 @@ end_undone(ZodanJob *job)
 		zodan_end_request("rolling_back", "failed", true);
 	}
 	else if (zodan_start_again(zodan_backoff_ms(req->attempt), hint))
-		zodan_event("warning", NULL, "begins anew");
+		zodan_event("warning", NULL, "the request begins anew");
 	else
 	{
 		zodan_set_error(NULL, NULL);
@@ -310,6 +310,9 @@ record_error(ZodanJob *job, ErrorData *error, bool forward)
 	bool		transient;
 	List	   *absent;
 
+	/* an attempt that hasn't come as far as the lock has looked at no slots */
+	if (forward && !job->locked)
+		zodan_watch_slots(job);
 	if (error->sqlerrcode == ERRCODE_ZODAN_BUSY)
 	{
 		zodan_wait_turn(zodan_backoff_ms(1), message);
@@ -368,10 +371,7 @@ run_request(ZodanJob *job)
 		/* our own sessions may be in the middle of anything: another process undoes it */
 		if (error->sqlerrcode == ERRCODE_ZODAN_CANCEL || error->sqlerrcode == ERRCODE_ZODAN_RESTART)
 		{
-			const char *what = error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart";
-
-			zodan_event("info", NULL, psprintf("%s: what the request has made is undone", what));
-			zodan_undo_for(what, NULL);
+			zodan_undo_for(error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart", NULL);
 			proc_exit(0);
 		}
 		record_error(job, error, forward);
@@ -432,8 +432,7 @@ look(int64 request_id)
 		if (strcmp(job->req->state, "paused") == 0 || strcmp(job->req->state, "failed") == 0)
 		{
 			zodan_cluster_open(job);
-			if (job->engine && job->new_dbname)
-				zodan_watch_idle(job);
+			zodan_watch_idle(job);
 		}
 		else
 			found = find_missing(job);

@@ -31,6 +31,9 @@
 
 #define WORK_DIR	"zodan"
 
+/* how many sequences are read in one statement */
+#define SEQUENCES_AT_ONCE	500
+
 /* ---------- the programs' version ---------- */
 
 /*
@@ -435,7 +438,7 @@ zodan_schema_restore_last(ZodanJob *job, bool again)
 
 	if (list_is_empty(job, "last.list"))
 		return;
-	/* each by itself: to hold several tables could stop the apply workers, see below */
+	/* each by itself: to hold several tables could stop the apply workers */
 	zodan_program_arg(command, work_path(job, "schema.dump"));
 	zodan_program_run(command);
 }
@@ -502,6 +505,30 @@ zodan_schema_analyze(ZodanJob *job)
 /* ---------- sequences ---------- */
 
 /*
+ * Sets the sequences whose names are in the rows from first to end - 1: so many
+ * that neither the statement's depth nor its locks are too many for a server.
+ */
+static void
+copy_sequences(ZodanJob *job, PGresult *names, int first, int end)
+{
+	StringInfoData query;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "SELECT pg_catalog.json_agg(s) FROM (");
+	for (int i = first; i < end; i++)
+		appendStringInfo(&query, "%sSELECT %s AS seq, last_value, is_called FROM %s",
+						 i > first ? " UNION ALL " : "", zodan_literal(PQgetvalue(names, i, 0)),
+						 PQgetvalue(names, i, 0));
+	appendStringInfoString(&query, ") AS s");
+	PQclear(zodan_query(&job->new_conn,
+						"SELECT pg_catalog.setval(s.seq::pg_catalog.regclass, s.last_value, s.is_called)"
+						"  FROM pg_catalog.json_to_recordset($1::json)"
+						"         AS s(seq text, last_value bigint, is_called bool)", 1,
+						zodan_value(&ZODAN_SOURCE(job)->conn, query.data, 0)));
+	pfree(query.data);
+}
+
+/*
  * Sets all of the new node's sequences to where the source's stand; returns
  * how many. Positions are not transactional, so this is done again before the
  * node is opened.
@@ -511,8 +538,6 @@ zodan_copy_sequences(ZodanJob *job, const char *skipped_schemas)
 {
 	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
 	PGresult   *result;
-	StringInfoData query;
-	char	   *positions;
 	int			n;
 
 	result = zodan_query(source,
@@ -525,21 +550,8 @@ zodan_copy_sequences(ZodanJob *job, const char *skipped_schemas)
 						 "                      AND d.objid = c.oid AND d.deptype = 'e')"
 						 " ORDER BY 1", 2, skipped_schemas, job->engine->foreign_schemas);
 	n = PQntuples(result);
-	if (n > 0)
-	{
-		initStringInfo(&query);
-		appendStringInfoString(&query, "SELECT pg_catalog.json_agg(s) FROM (");
-		for (int i = 0; i < n; i++)
-			appendStringInfo(&query, "%sSELECT %s AS seq, last_value, is_called FROM %s",
-							 i ? " UNION ALL " : "", zodan_literal(PQgetvalue(result, i, 0)),
-							 PQgetvalue(result, i, 0));
-		appendStringInfoString(&query, ") AS s");
-		positions = zodan_value(source, query.data, 0);
-		PQclear(zodan_query(&job->new_conn,
-							"SELECT pg_catalog.setval(s.seq::pg_catalog.regclass, s.last_value, s.is_called)"
-							"  FROM pg_catalog.json_to_recordset($1::json)"
-							"         AS s(seq text, last_value bigint, is_called bool)", 1, positions));
-	}
+	for (int i = 0; i < n; i += SEQUENCES_AT_ONCE)
+		copy_sequences(job, result, i, Min(i + SEQUENCES_AT_ONCE, n));
 	PQclear(result);
 	return n;
 }

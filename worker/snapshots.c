@@ -66,7 +66,7 @@ begin(ZodanJob *job)
 	opening->snapshot.conn.pg = NULL;
 	zodan_snapshot_begin(&opening->snapshot,
 						 first ? source->slot_first :
-						 zodan_passing_slot(job, &source->conn, psprintf("copy%d", opening->number)),
+						 zodan_passing_slot(source, &source->conn, psprintf("copy%d", opening->number)),
 						 !first, job->engine->plugin);
 }
 

@@ -65,8 +65,7 @@ run(const char *statement, int nargs, va_list args)
 	{
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 
-		rows->ncols = desc->natts;
-		rows->value = MemoryContextAlloc(caller, sizeof(char **) * Max(rows->nrows, 1));
+			rows->value = MemoryContextAlloc(caller, sizeof(char **) * Max(rows->nrows, 1));
 		for (int r = 0; r < rows->nrows; r++)
 		{
 			rows->value[r] = MemoryContextAlloc(caller, sizeof(char *) * desc->natts);
@@ -133,22 +132,4 @@ int64
 zodan_to_int64(const char *text)
 {
 	return text ? strtoll(text, NULL, 10) : 0;
-}
-
-/*
- * Runs work(arg) inside a transaction with a snapshot, for the few lookups in
- * system caches that are made outside of SPI.
- */
-void
-zodan_catalog_transaction(void (*work) (void *), void *arg)
-{
-	MemoryContext caller = CurrentMemoryContext;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	MemoryContextSwitchTo(caller);
-	work(arg);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
 }

@@ -14,7 +14,6 @@
 typedef struct ZodanRows
 {
 	int			nrows;
-	int			ncols;
 	char	 ***value;			/* [row][column] */
 } ZodanRows;
 
@@ -25,6 +24,5 @@ extern ZodanRows *zodan_sql(const char *statement, int nargs,...);
 extern ZodanRows *zodan_one(const char *statement, int nargs,...);
 extern bool zodan_is_true(const char *text);
 extern int64 zodan_to_int64(const char *text);
-extern void zodan_catalog_transaction(void (*work) (void *), void *arg);
 
 #endif							/* ZODAN_SPI_H */

@@ -49,9 +49,7 @@ make_group(List *tables, int64 bytes, int64 part_bytes)
 	group->nbuilds = group->builds == NIL ? 0 : 1;
 	if (list_length(tables) == 1)
 	{
-		/* what a row filter lets through is a function's result, which can't be read in parts */
-		if (!first->filtered)
-			group->nparts = (int) Max(Min((bytes + part_bytes - 1) / part_bytes, first->pages), 1);
+		group->nparts = (int) Max(Min((bytes + part_bytes - 1) / part_bytes, first->pages), 1);
 		group->nbuilds = list_length(group->builds);
 	}
 	if (first->copied)

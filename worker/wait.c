@@ -10,7 +10,6 @@
 
 #include "pgstat.h"
 #include "storage/proc.h"
-#include "utils/memutils.h"
 #include "utils/wait_event.h"
 
 #define TICK_MS		1000

@@ -1,7 +1,7 @@
 /*
  * watch.c
- *		What a request's slots cost the nodes while it runs: the WAL that they
- *		make them keep. And whether the nodes have kept it.
+ *		What a request's slots cost the nodes until it has ended: the WAL that
+ *		they make them keep. And whether the nodes have kept it.
  *
  * Past zodan.max_retained_wal the request says so, once, and is cancelled if
  * zodan.on_max_retained_wal says that: a join can be filed again, a full disk
@@ -32,12 +32,13 @@ typedef struct Watched
 static Watched *watched = NULL;
 static int	nwatched = 0;
 
+/* $1: slots of the request; that of stream.c has a name of its own kind */
 static const char *const watch_query =
 "SELECT pg_catalog.string_agg(slot_name, ', ') FILTER (WHERE wal_status = 'lost'),"
 "       coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)), 0)::bigint,"
 "       (SELECT pg_catalog.pg_logical_emit_message(true, m.slot_name::text, '')"
 "          FROM pg_catalog.pg_replication_slots m"
-"         WHERE m.slot_name = $2::pg_catalog.name AND m.database = pg_catalog.current_database())"
+"         WHERE m.slot_name = ANY ($1::text[]) AND m.slot_name LIKE 'zodan\\_start\\_%' AND m.database = pg_catalog.current_database())"
 "  FROM pg_catalog.pg_replication_slots WHERE slot_name = ANY ($1::text[])";
 
 /*
@@ -116,9 +117,8 @@ ask_nodes(ZodanJob *job)
 	{
 		calls[i].conn = &watched[i].conn;
 		calls[i].sql = watch_query;
-		calls[i].nparams = 2;
+		calls[i].nparams = 1;
 		calls[i].params[0] = watched[i].slots.data;
-		calls[i].params[1] = zodan_start_slot(job);
 		calls[i].sent = calls[i].finished = watched[i].slots.len == 0;
 	}
 	zodan_call_all(calls, nwatched, ANSWER_MS);
@@ -188,8 +188,15 @@ judge_retained(ZodanJob *job, const ZodanCall *calls)
 static bool
 is_answerable(ZodanJob *job)
 {
-	return strcmp(job->req->operation, "add_node") == 0 &&
-		!zodan_find_effect(job->req->new_node_name, EFFECT_OPEN, job->new_dbname)->state;
+	List	   *effects = zodan_live_effects();
+	ListCell   *cell;
+
+	if (strcmp(job->req->operation, "add_node") != 0)
+		return false;
+	foreach(cell, effects)
+		if (strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) == 0)
+			return false;
+	return true;
 }
 
 static void
@@ -219,7 +226,10 @@ zodan_watch_slots(ZodanJob *job)
 	calls = ask_nodes(job);
 	lost = describe_lost(calls, &node);
 	if (lost)
-		zodan_ask("restart", lost);
+	{
+		if (zodan_ask("restart", lost))
+			zodan_event("error", node, lost);
+	}
 	else if ((over = judge_retained(job, calls)) != NULL)
 		zodan_ask("cancel", over);
 	forget_answers(calls);

@@ -1,6 +1,6 @@
 /*
  * watch.h
- *		What a request's slots cost the nodes while it runs.
+ *		What a request's slots cost the nodes until it has ended.
  */
 #ifndef ZODAN_WATCH_H
 #define ZODAN_WATCH_H

@@ -5,7 +5,6 @@
 #include "compat.h"
 
 #include "catalog.h"
-#include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -14,7 +13,6 @@
 #include "launcher.h"
 #include "phases.h"
 #include "settings.h"
-#include "storage/ipc.h"
 #include "upkeep.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"

@@ -240,11 +240,11 @@ sub psql
 	return $self->server($name)->safe_psql($self->{dbname}, $sql);
 }
 
-# psql where the queue is, on a node's server
+# psql where the queue is, on a node's server: database "postgres", unless queue_db is set
 sub queue
 {
 	my ($self, $name, $sql) = @_;
-	return $self->server($name)->safe_psql('postgres', $sql);
+	return $self->server($name)->safe_psql($self->{queue_db} || 'postgres', $sql);
 }
 
 # files a request: new (name), src (default: the first node), on (whose server
@@ -375,7 +375,7 @@ sub wait_queue
 	$on ||= $self->{coordinator};
 	for (;;)
 	{
-		my $reached = eval { $self->server($on)->poll_query_until('postgres', $sql) };
+		my $reached = eval { $self->server($on)->poll_query_until($self->{queue_db} || 'postgres', $sql) };
 		return $reached unless $@;
 		# psql may have ended, its server being down, before it was told the statement
 		die $@ unless $@ =~ /Broken pipe/;

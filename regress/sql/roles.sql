@@ -25,7 +25,7 @@ SELECT zodan.add_node('n1', 'host=h', 'n4', 'host=h');
 SELECT zodan.phases();
 SELECT zodan.redact_dsn('host=h');
 RESET ROLE;
--- the schema alone gives nothing
+-- the schema alone gives nothing but the list of phases
 GRANT USAGE ON SCHEMA zodan TO regress_zodan_stranger;
 SET ROLE regress_zodan_stranger;
 SELECT * FROM zodan.status;
@@ -33,7 +33,7 @@ SELECT * FROM zodan.events;
 INSERT INTO zodan.requests (src_node_name, src_dsn, new_node_name, new_node_dsn) VALUES ('n1', 'host=h', 'n4', 'host=h');
 SELECT zodan.add_node('n1', 'host=h', 'n4', 'host=h');
 SELECT zodan.cancel(1);
-SELECT zodan.phases();
+SELECT count(*) > 10 AS phases FROM zodan.phases();
 SELECT zodan.start();
 SELECT zodan.wake();
 RESET ROLE;
@@ -104,6 +104,7 @@ BEGIN;
 INSERT INTO zodan.requests (src_node_name, src_dsn, new_node_name, new_node_dsn)
     VALUES ('n1', 'host=h1 password=geheim', 'n4', 'host=h4 password=geheim') RETURNING id > 0 AS id;
 ROLLBACK;
+SELECT node, state, phases FROM zodan.status WHERE request_id = :first;
 SELECT zodan.cancel(:first);
 RESET ROLE;
 

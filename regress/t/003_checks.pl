@@ -126,6 +126,8 @@ $c->psql('bad', "SELECT pg_create_physical_replication_slot('$slot_out')");
 $bad->append_conf('postgresql.conf', "wal_level = replica\n"
 	  . ($has_plugin_list ? "output_plugin_libraries = 'pgoutput'\n" : '')
 	  . ($spock ? '' : "track_commit_timestamp = off\npglogical.conflict_resolution = 'apply_remote'\n"));
+my $has_idle_timeout = ZodanCluster::system_knows($bad, 'idle_replication_slot_timeout');
+$bad->append_conf('postgresql.conf', "idle_replication_slot_timeout = 1h\n") if $has_idle_timeout;
 $bad->restart;
 
 # the existing ones
@@ -222,6 +224,7 @@ failed($f, 'capacity', 'bad', qr/max_wal_senders = 1,/, qr/3 more/);
 failed($f, 'capacity', 'bad', qr/max_worker_processes = 5,/, qr/more/);
 ok(grep({ $_->[0] =~ /max_replication_slots = 3,/ } @{ $f->{'capacity bad'} || [] }), 'capacity on bad: slots and origins');
 $seen{'capacity bad'}++;
+failed($f, 'idle_slots', 'bad', qr/idle_replication_slot_timeout = 1h/, qr/^0$/, qr/reload/) if $has_idle_timeout;
 failed($f, 'output_plugin_libraries', 'bad', qr/pgoutput/, qr/${e}_output/, qr/reload/) if $has_plugin_list;
 if ($spock)
 {

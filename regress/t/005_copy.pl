@@ -20,6 +20,12 @@ my $roles = q{
 # a server may have been built without it
 my $xml = `$ENV{PG_CONFIG} --configure` =~ /--with-libxml/ ? 'xml' : 'text';
 
+# an extension that makes a table, and puts a row into it
+chomp(my $share = `$ENV{PG_CONFIG} --sharedir`);
+PostgreSQL::Test::Utils::append_to_file("$share/extension/lolor.control", "default_version = '1.0'\nrelocatable = false\nschema = lolor\n");
+PostgreSQL::Test::Utils::append_to_file("$share/extension/lolor--1.0.sql",
+	"CREATE TABLE lolor.pg_largeobject (loid oid, pageno int, data bytea, PRIMARY KEY (loid, pageno)); INSERT INTO lolor.pg_largeobject VALUES (1, 0, 'made')");
+
 my $c = ZodanCluster->new(nodes => 1, sets => 'SELECT 1', setup => $roles . q{
 	-- schemas, roles' rights, extensions
 	CREATE SCHEMA app AUTHORIZATION app_owner;
@@ -99,8 +105,9 @@ my $c = ZodanCluster->new(nodes => 1, sets => 'SELECT 1', setup => $roles . q{
 	ALTER TABLE app.by_index REPLICA IDENTITY USING INDEX by_index_a; INSERT INTO app.by_index VALUES (1, 'x');
 	CREATE UNLOGGED TABLE app.unlogged (id int PRIMARY KEY); INSERT INTO app.unlogged VALUES (1);
 	CREATE TABLE app.not_sent (id int PRIMARY KEY); INSERT INTO app.not_sent VALUES (1);
-	CREATE TABLE app.filtered (id int PRIMARY KEY, keep bool, t text);
+	CREATE TABLE app.filtered (gone int, id int PRIMARY KEY, keep bool, t text); ALTER TABLE app.filtered DROP gone;
 	INSERT INTO app.filtered SELECT i, i % 3 = 0, 'row ' || i FROM generate_series(1, 30) i;
+	CREATE TABLE app.heir_of_filtered (PRIMARY KEY (id)) INHERITS (app.filtered); INSERT INTO app.heir_of_filtered VALUES (33, true, 'of the heir');
 	CREATE TABLE app.few_columns (id int PRIMARY KEY, open text, secret text DEFAULT 'none', later int NOT NULL DEFAULT 5);
 	INSERT INTO app.few_columns SELECT i, 'open ' || i, 'secret ' || i, i FROM generate_series(1, 30) i;
 	CREATE TABLE app.halved (id int PRIMARY KEY, a text, b text);
@@ -179,11 +186,18 @@ my $c = ZodanCluster->new(nodes => 1, sets => 'SELECT 1', setup => $roles . q{
 	CREATE SEQUENCE app.at_value; SELECT setval('app.at_value', 42, false);
 	CREATE SEQUENCE app.small AS smallint MAXVALUE 99; SELECT setval('app.small', 99);
 	ALTER TABLE app.item OWNER TO app_owner; GRANT UPDATE (code) ON app.item TO "Odd Röle";
+	DO $$ BEGIN FOR i IN 1 .. 520 LOOP EXECUTE format('CREATE SEQUENCE app.many_%s START %1$s', i); END LOOP; END $$;
 	SELECT lo_from_bytea(0, 'a large object');
+
+	-- an extension that has a table, with rows
+	CREATE EXTENSION lolor;
+	UPDATE lolor.pg_largeobject SET data = 'of n1'; INSERT INTO lolor.pg_largeobject VALUES (2, 0, 'of n1');
 });
 
 # what is replicated: rows by a filter, columns by a list, each other table whole
 $c->psql('n1', sprintf 'SELECT ' . $c->e('add_table') . '(%s)', q{'default', 'app.filtered', false, NULL, 'keep AND id > 3'});
+$c->psql('n1', sprintf 'SELECT ' . $c->e('add_table') . '(%s)', q{'default_insert_only', 'app.filtered', false, NULL, 'id <> 9'});
+$c->psql('n1', sprintf 'SELECT ' . $c->e('add_table') . '(%s)', q{'default', 'lolor.pg_largeobject'});
 $c->psql('n1', sprintf 'SELECT ' . $c->e('add_table') . '(%s)', q{'default', 'app.few_columns', false, '{id,open,later}'});
 $c->psql('n1', sprintf 'SELECT ' . $c->e('add_table') . '(%s)', q{'default', 'app.halved', false, '{id,a}', $$id % 2 = 0 AND a <> 'a 4'$$});
 $c->psql('n1', sprintf q{
@@ -223,7 +237,9 @@ my @whole = grep { !/^app\.(filtered|few_columns|halved|not_sent|unlogged|log) /
 my @got = grep { !/^app\.(filtered|few_columns|halved|not_sent|unlogged|log) / && !/^left_out/ } split /\n/, $c->checksums('n2');
 cmp_ok(scalar @whole, '>', 15, 'there is something to compare');
 is_deeply(\@got, \@whole, 'all rows of all tables that are replicated whole');
-is($c->psql('n2', "SELECT string_agg(id::text, ' ' ORDER BY id) FROM app.filtered"), '6 9 12 15 18 21 24 27 30', 'the rows that the filter lets through');
+is($c->psql('n2', "SELECT string_agg(id::text, ' ' ORDER BY id), bool_and(keep AND t IS NOT NULL) FROM app.filtered"), '6 12 15 18 21 24 27 30 33|t',
+	'the rows that both filters let through, those of the heir once');
+is($c->psql('n2', 'SELECT loid, data FROM lolor.pg_largeobject ORDER BY loid'), "1|\\x6f66206e31\n2|\\x6f66206e31", 'the table of an extension has the source\'s rows');
 is($c->psql('n2', "SELECT count(*), bool_and(open = 'open ' || id AND later = id AND secret = 'none') FROM app.few_columns"), '30|t',
 	'the columns of the list, the others by their default');
 is($c->psql('n2', "SELECT count(*), bool_and(a = 'a ' || id), count(b) FROM app.halved"), '14|t|0', 'rows by a filter and columns by a list');

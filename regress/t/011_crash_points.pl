@@ -49,6 +49,7 @@ for my $phase (split /\n/, $c->queue('c', 'SELECT phase FROM zodan.phases()'))
 	my @places = qw(begin end checkpoint);
 	is(join(' ', grep { !$hit{"$phase:$_"} } @places), '', "killed at the beginning and the end of $phase");
 }
+ok($hit{'copy_schema:dump:planned'}, 'killed when the plan was stored, and the dump did not count yet');
 for my $kind (split /\n/, $c->queue('c', "SELECT DISTINCT kind FROM zodan.effects WHERE request_id = $id"))
 {
 	for my $place (qw(before_intent after_intent))

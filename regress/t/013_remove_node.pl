@@ -44,7 +44,7 @@ sub knows
 {
 	my ($name) = @_;
 	return $c->psql($name, "SELECT (SELECT string_agg(node_name, ' ' ORDER BY node_name) FROM $e.node),"
-		  . " (SELECT count(*) FROM $e.subscription), (SELECT count(*) FROM pg_replication_slots WHERE plugin = '" . $c->e('plugin') . "'),"
+		  . " (SELECT count(*) FROM $e.subscription), (SELECT count(*) FROM pg_replication_slots),"
 		  . " (SELECT count(*) FROM pg_replication_origin)");
 }
 
@@ -64,12 +64,17 @@ sub said
 
 my @writers = map { writer($_) } qw(n1 n2 n3);
 $c->wait_writing(@writers);
+# somebody else's, who isn't there at the moment
+my $other = $c->psql('n1', ($e eq 'spock' ? q{SELECT spock.spock_gen_slot_name('inventory', 'n1', 'of_n2')}
+	: q{SELECT pglogical.pglogical_gen_slot_name('inventory', 'n1', 'of_n2')}));
+$c->psql('n1', "SELECT pg_create_logical_replication_slot('$other', '" . $c->e('plugin') . "')");
 my $id = remove('n2', new_node_dsn => undef);
 is($c->wait_for($id), 'done', 'a node in good health is removed, its DSN being known to the source');
 eval { $c->stop_writer($writers[1]) };
 is($c->psql('n2', "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"), '0', 'nobody writes it any more');
 isnt($c->server('n2')->psql('inventory', 'SELECT 1', extra_params => [ '--username=app' ]), 0, 'nor can anybody');
 like($c->queue('n1', "SELECT string_agg(message, ' ') FROM zodan.events WHERE request_id = $id"), qr/ALTER DATABASE "inventory" CONNECTION LIMIT -1 opens it/, 'and an event says how to open it');
+is($c->psql('n1', "SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE slot_name = '$other'"), '1', 'a slot that only has its name in it stays');
 is(knows($_), 'n1 n3|1|1|1', "$_ knows nothing of it") for qw(n1 n3);
 is(knows('n2'), '|0|0|0', 'nor it of them');
 my $rows = q{SELECT md5(string_agg(id::text, ',' ORDER BY id)), count(*) > 0 FROM item WHERE node = 'n2'};
@@ -142,6 +147,21 @@ $c->wait_queue("SELECT count(*) = 2 FROM pg_replication_slots WHERE active AND d
 $c->wait_queue("SELECT count(*) = 1 FROM pg_replication_slots WHERE active AND database = 'inventory'", 'n4');
 $id = remove('n4', src => 'n2');
 is($c->wait_for($id), 'done', 'half a node is removed, asked of another than it was added by');
+is(knows($_), ($_ eq 'n4' ? '|0|0|0' : 'n1 n2|1|1|1'), "$_ is clean") for qw(n1 n2 n4);
+
+# ---------- one that a join has left in the middle of the cut ----------
+
+fresh('n4');
+$c->failpoints('n1', 'wait advance_slots:after_effect:slot');
+$id = $c->request(new => 'n4', on => 'n1');
+$c->wait_failpoint('n1', 'advance_slots:after_effect:slot')->();
+$c->wait_failpoint('n1', 'advance_slots:after_effect:slot');
+$c->failpoints('n1', '');
+is($c->psql($_, q{SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'zodan\_wal\_%'}), '1', "a join holds WAL of $_") for qw(n1 n4);
+$c->queue('n1', "SELECT zodan.cancel($id, keep => true)");
+is($c->wait_for($id), 'cancelled', 'it is cancelled, and has left that');
+$id = remove('n4', src => 'n2');
+is($c->wait_for($id), 'done', 'its node is removed');
 is(knows($_), ($_ eq 'n4' ? '|0|0|0' : 'n1 n2|1|1|1'), "$_ is clean") for qw(n1 n2 n4);
 
 # ---------- what is refused ----------

@@ -26,6 +26,7 @@ my $c = ZodanCluster->new(
 		CREATE TABLE item (id int PRIMARY KEY, name text);
 		CREATE TABLE held (id int PRIMARY KEY, g gated);                  -- the second largest
 		CREATE TABLE small (id int PRIMARY KEY);
+		CREATE TABLE connections (id int PRIMARY KEY);
 		INSERT INTO item SELECT i, repeat('x', 100) FROM generate_series(1, 5000) i;
 		INSERT INTO held SELECT i, i FROM generate_series(1, 1000) i;
 		INSERT INTO small VALUES (1);
@@ -118,6 +119,38 @@ sub outage
 	return;
 }
 
+# the peer comes back as a standby, which isn't the node yet, and is promoted
+sub fail_over
+{
+	my $server = $c->server('n2');
+	$server->set_standby_mode;
+	$server->start;
+	$server->poll_query_until('postgres', 'SELECT pg_is_in_recovery()') or die 'n2 is no standby';
+	for (1, 2)
+	{
+		my $look = $c->queue('c', 'SELECT max(look_at) FROM zodan.request_state');
+		$c->wait_queue("SELECT max(look_at) > '$look' FROM zodan.request_state");
+	}
+	is($c->queue('c', 'SELECT state FROM zodan.status LIMIT 1'), 'retrying', 'a standby is not taken for the node');
+	$server->promote;
+	$server->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'n2 is not promoted';
+	return;
+}
+
+# how the source lets others in over TCP from now on
+sub let_in
+{
+	my ($method) = @_;
+	my $server = $c->server('n1');
+	my $before = $server->safe_psql('postgres', 'SELECT clock_timestamp()');
+	open my $hba, '>', $server->data_dir . '/pg_hba.conf' or die $!;
+	print $hba "local all,replication all trust\nhost all,replication all 127.0.0.1/32 $method\n";
+	close $hba;
+	$server->reload;
+	$server->poll_query_until('postgres', "SELECT pg_conf_load_time() > '$before'") or die 'no reload';
+	return;
+}
+
 # where the request stands still when the rows are copied
 $c->failpoints('c', 'wait mirror_replication_sets:begin');
 
@@ -136,10 +169,11 @@ $lock->quit;
 # ---------- copying: the source, a peer ----------
 
 my $gate = $c->hold_gate('n3');
+my %up = (n2 => \&fail_over);
 for my $node (qw(n1 n2))
 {
 	$c->wait_gate('n3');
-	outage($id, $node);
+	outage($id, $node, up => $up{$node});
 	$c->psql($_, "INSERT INTO item VALUES ((SELECT max(id) + 1 FROM item WHERE id % 2 = " . substr($_, 1) . " % 2) + 1, 'after $node')") for qw(n1 n2);
 }
 
@@ -189,14 +223,27 @@ $c->queue('c', "SELECT zodan.retry($id)");
 $go = $c->wait_failpoint('c', 'copy_schema:begin');
 ok(1, 'zodan.retry lets it go on at once');
 $c->failpoints('c', '');
-$c->psql('n4', 'CREATE TABLE public.item ()');
+$c->psql('n4', 'CREATE TABLE public.connections ()');
 $go->();
 is($c->wait_for($id), 'failed', 'what is in the way makes it fail');
-is(status($id, "attempt, last_error ~ 'node \"n4\": pg_restore failed: .*relation \"item\" already exists', hint ~ 'zodan.retry\\($id\\)'"), '1|t|t',
+is(status($id, "attempt, last_error ~ 'node \"n4\": pg_restore failed: .*relation \"connections\" already exists', hint ~ 'zodan.retry\\($id\\)'"), '1|t|t',
 	'at once, with a hint');
-$c->psql('n4', 'DROP TABLE public.item');
+$c->psql('n4', 'DROP TABLE public.connections');
+$c->failpoints('c', 'wait advance_slots:begin');
 $c->queue('c', "SELECT zodan.retry($id)");
-is($c->wait_for($id), 'done', 'when it is gone, retry ends it');
+$go = $c->wait_failpoint('c', 'advance_slots:begin');
+ok(1, 'when it is gone, retry lets it go on');
+
+# ---------- nodes that can't reach each other, while we reach all ----------
+
+$c->failpoints('c', '');
+let_in('reject');
+$go->();
+put_off($id, "state = 'retrying' AND last_error ~ 'could not connect'");
+like(status($id, 'last_error'), qr/^node "n4": .*could not connect/, 'the new node can\'t reach the source: that passes');
+let_in('scram-sha-256');
+$c->queue('c', "SELECT zodan.retry($id)");
+is($c->wait_for($id), 'done', 'when it can, the request ends');
 push @{ $c->{order} }, 'n4';
 
 # ---------- a proxy before the source that stalls: while pg_dump runs, and in the middle of the copy ----------

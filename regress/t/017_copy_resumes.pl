@@ -26,6 +26,8 @@ my $c = ZodanCluster->new(
 		CREATE TABLE held1 (id int PRIMARY KEY, g gated, filler text);
 		CREATE TABLE held2 (id int PRIMARY KEY, g gated, filler text);
 		CREATE TABLE child (id int PRIMARY KEY, parent int NOT NULL REFERENCES t1, late int NOT NULL REFERENCES t40);
+		CREATE TABLE emptied (id int PRIMARY KEY, filler text);
+		CREATE TABLE with_it (id int PRIMARY KEY REFERENCES emptied);
 	});
 
 # tables are copied from the largest to the smallest, two at a time: the copy can be stopped where it gets to the held ones
@@ -34,6 +36,8 @@ $c->psql('n1', $rows . q{
 	INSERT INTO held1 SELECT i, i, repeat('x', 400) FROM generate_series(1, 1000) i;
 	INSERT INTO held2 SELECT * FROM held1;
 	INSERT INTO child SELECT i, i, i FROM generate_series(1, 500) i;
+	INSERT INTO emptied SELECT i, repeat('x', 400) FROM generate_series(1, 1500) i;
+	INSERT INTO with_it SELECT i FROM generate_series(1, 10) i;
 });
 $c->settle;
 $c->add_server('c', conf => "zodan.copy_part_size = 1MB\n");
@@ -87,6 +91,9 @@ sub broken_copy
 	my $at = $c->psql($new, "SELECT $filenodes");
 	my $attempt = $c->queue('c', "SELECT attempt FROM zodan.status WHERE request_id = $id");
 
+	# both at once, one copied before that and one after; pglogical empties one after the other, which their key refuses
+	$c->psql('n1', 'TRUNCATE emptied, with_it; INSERT INTO emptied VALUES (1), (2); INSERT INTO with_it VALUES (2)')
+	  if $new eq 'n3' && $ZodanCluster::engine eq 'spock';
 	my $crashed = $c->queue('c', 'SELECT clock_timestamp()');
 	$crash->($id, $gate);
 	ok($c->wait_queue("SELECT attempt > $attempt FROM zodan.status WHERE request_id = $id"), 'another attempt');
@@ -100,14 +107,14 @@ sub broken_copy
 		  . " FROM zodan.copy_tables WHERE request_id = $id");
 	diag("$ZodanCluster::engine: $how: $percent% of the rows were copied afterwards");
 	cmp_ok($percent, '<', 55, 'less than 55% of the rows were copied afterwards');
-	is($c->queue('c', "SELECT count(*) = " . (TABLES + 3) . ", bool_and(state = 'copied'), count(DISTINCT snapshot) > 1 FROM zodan.copy_tables WHERE request_id = $id"),
+	is($c->queue('c', "SELECT count(*) = " . (TABLES + 5) . ", bool_and(state = 'copied'), count(DISTINCT snapshot) > 1 FROM zodan.copy_tables WHERE request_id = $id"),
 		't|t|t', 'all are there, under more than one snapshot');
 	eval { $c->stop_writer($_) } for @writers;
 	$c->settle;
 	is($c->differences, '', 'rows are the same');
 	is($c->psql($new, 'SELECT count(*) FROM child c WHERE NOT EXISTS (SELECT FROM t1 WHERE id = c.parent) OR NOT EXISTS (SELECT FROM t40 WHERE id = c.late)'),
 		'0', 'foreign keys hold');
-	is($c->psql($new, "SELECT count(*), bool_and(convalidated) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'child'::regclass"), '2|t', 'and are checked');
+	is($c->psql($new, "SELECT count(*), bool_and(convalidated) FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('child'::regclass, 'with_it'::regclass)"), '3|t', 'and are checked');
 	is($c->leftovers($id), '', 'nothing is left over');
 	return;
 }

@@ -118,6 +118,11 @@ is($c->text_difference($c->dump('n1'), $c->dump('n4')), '', 'and the structure')
 # ---------- a table that is rewritten between two of its parts ----------
 
 $c->add_server('n5');
+# the queue being in a database of another encoding
+$c->queue('c', q{CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0});
+$c->{queue_db} = 'latin';
+$c->queue('c', 'CREATE EXTENSION zodan_bgw; SELECT zodan.start()');
+$c->psql('n1', qq{UPDATE held SET filler = 'no Latin: \x{20ac} \x{2603}' WHERE id = 1});
 # in the same join, what pg_restore makes is made twice
 $c->failpoints('c', 'error build_indexes:end');
 $id = $c->request(new => 'n5', on => 'c', copy_jobs => 1, copy_rate => 1000000);
@@ -134,14 +139,22 @@ is($c->differences, '', 'rows are the same');
 like($c->queue('c', "SELECT string_agg(message, ', ') FROM zodan.events WHERE request_id = $id AND level = 'error'"), qr/failpoint build_indexes:end/,
 	'a second attempt was made to restore what comes after the rows');
 is($c->text_difference($c->dump('n1'), $c->dump('n5')), '', 'the structure is the same');
+is($c->queue('c', "SELECT count(*) FROM zodan.copy_tables WHERE request_id = $id AND relname = 'held' AND binary_copy"), '1', 'also of text that the coordinator has no characters for');
+$c->{queue_db} = undef;
 
-# ---------- a snapshot that is gone when it's to be used ----------
+# ---------- a table that is younger than the snapshot, which is gone when it's to be used ----------
 
 $c->add_server('n6');
-$c->failpoints('c', 'wait copy_data:reading:snapshot');
+$c->failpoints('c', 'wait copy_%:snapshot');
 $id = $c->request(new => 'n6', on => 'c', copy_jobs => 1);
-my $go_on = $c->wait_failpoint('c', 'copy_data:reading:snapshot');
+my $go_on = $c->wait_failpoint('c', 'copy_schema:dump:snapshot');
+$c->psql('n1', 'CREATE TABLE late (id int PRIMARY KEY); SELECT ' . $c->e('add_table') . "('default', 'late')");
+$go_on->();
+$go_on = $c->wait_failpoint('c', 'copy_data:reading:snapshot');
 $c->failpoints('c', '');
+is($c->queue('c', "SELECT count(*), count(*) FILTER (WHERE relname = 'late') FROM zodan.copy_tables WHERE request_id = $id"),
+	$c->queue('c', "SELECT count(*), 0 FROM zodan.copy_tables WHERE request_id = 1"), 'what is copied is what the snapshot shows, as the structure is');
+$c->psql('n1', 'DROP TABLE late');
 is($c->psql('n1', "SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'walsender' AND application_name LIKE 'zodan_bgw: request $id%'"),
 	't', 'its session is ended');
 $go_on->();

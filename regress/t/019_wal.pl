@@ -69,7 +69,7 @@ sub is_cancelled
 	$c->{quiet} = 0;
 	like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $request"), qr/^$why\|.*file the request again/, 'the status says why');
 	is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") for @nodes;
-	$held->quit;
+	$held->quit if $held;
 	set('c', 'zodan.max_retained_wal', '0');
 	return;
 }
@@ -140,6 +140,23 @@ is($c->queue('c', "SELECT state, attempt FROM zodan.status WHERE request_id = $i
 set('c', 'zodan.on_max_retained_wal', 'cancel');
 look($id, '2MB');
 is_cancelled($id, $problem, $gate);
+
+# ---------- also while it waits for a node that is down ----------
+
+$gate = $c->hold_gate('n3');
+$id = $c->request(new => 'n3', on => 'c');
+$c->wait_gate('n3');
+$c->server('n3')->stop('immediate');
+$gate->{run}->kill_kill;
+ok($c->wait_queue("SELECT state = 'retrying' FROM zodan.status WHERE request_id = $id"), 'the new node is down');
+write_wal(4);
+set('c', 'zodan.max_retained_wal', '2MB');
+$c->queue('c', "SELECT zodan.retry($id)");
+ok($c->server('n1')->poll_query_until('inventory', 'SELECT count(*) = 1 FROM pg_replication_slots'), 'too much WAL is let go without it');
+$problem = too_much($id);
+like(said($id), qr/^warning n1 $problem$/m, 'as the log tells');
+$c->server('n3')->start;
+is_cancelled($id, $problem);
 
 # ---------- WAL that is needed is removed ----------
 
