@@ -154,7 +154,7 @@ $go_on = $c->wait_failpoint('c', 'copy_data:reading:snapshot');
 $c->failpoints('c', '');
 is($c->queue('c', "SELECT count(*), count(*) FILTER (WHERE relname = 'late') FROM zodan.copy_tables WHERE request_id = $id"),
 	$c->queue('c', "SELECT count(*), 0 FROM zodan.copy_tables WHERE request_id = 1"), 'what is copied is what the snapshot shows, as the structure is');
-$c->psql('n1', 'DROP TABLE late');
+$c->psql('n1', 'DROP TABLE late CASCADE');
 is($c->psql('n1', "SELECT bool_and(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'walsender' AND application_name LIKE 'zodan_bgw: request $id%'"),
 	't', 'its session is ended');
 $go_on->();
