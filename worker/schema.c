@@ -248,11 +248,17 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	zodan_program_arg(command, psprintf("--lock-wait-timeout=" INT64_FORMAT, zodan_statement_timeout()));
 	zodan_program_arg(command, psprintf("--file=%s", unfinished));
 
-	/* only what exists, for a pattern that matches nothing is an error to some versions */
+	/*
+	 * Only what exists, for a pattern that matches nothing is an error to some
+	 * versions. Where an extension is to be created, its schema must be there.
+	 */
 	result = zodan_query(&source->conn,
-						 "SELECT pg_catalog.replace(nspname, '\"', '\"\"') FROM pg_catalog.pg_namespace"
-						 " WHERE nspname = ANY ($1::text[] || $2::text[] || '{zodan}'::text[])", 2,
-						 skipped_schemas, job->engine->foreign_schemas);
+						 "SELECT pg_catalog.replace(n.nspname, '\"', '\"\"') FROM pg_catalog.pg_namespace n"
+						 " WHERE n.nspname = ANY ($1::text[] || '{zodan}'::text[]) OR n.nspname = ANY ($2::text[])"
+						 "   AND (n.nspname = ANY ($3::text[]) OR NOT EXISTS"
+						 "        (SELECT FROM pg_catalog.pg_extension x WHERE x.extnamespace = n.oid))", 3,
+						 skipped_schemas, job->engine->foreign_schemas,
+						 zodan_value(&job->new_conn, "SELECT pg_catalog.array_agg(nspname) FROM pg_catalog.pg_namespace", 0));
 	for (int i = 0; i < PQntuples(result); i++)
 		zodan_program_arg(command, psprintf("--exclude-schema=\"%s\"", PQgetvalue(result, i, 0)));
 	PQclear(result);

@@ -32,7 +32,7 @@ SELECT pg_describe_object(classid, objid, 0) AS without_comment
  WHERE obj_description(objid, classid::regclass::name) IS NULL
  ORDER BY 1;
 
--- what anybody may do: nothing
+-- what anybody may do who can use the schema: see the phases
 SELECT p.oid::regprocedure AS executable_by_public
   FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
  WHERE p.pronamespace = 'zodan'::regnamespace AND a.grantee = 0
