@@ -154,7 +154,7 @@ is(knows($_), ($_ eq 'n4' ? '|0|0|0' : 'n1 n2|1|1|1'), "$_ is clean") for qw(n1 
 fresh('n4');
 $c->failpoints('n1', 'wait advance_slots:after_effect:slot');
 $id = $c->request(new => 'n4', on => 'n1');
-$c->wait_failpoint('n1', 'advance_slots:after_effect:slot')->();
+$c->wait_failpoint('n1', 'advance_slots:after_effect:slot')->() for 1, 2;
 $c->wait_failpoint('n1', 'advance_slots:after_effect:slot');
 $c->failpoints('n1', '');
 is($c->psql($_, q{SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'zodan\_wal\_%'}), '1', "a join holds WAL of $_") for qw(n1 n4);
