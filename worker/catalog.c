@@ -340,6 +340,10 @@ zodan_ask(const char *what, const char *reason)
 					 zodan_request_id, what, reason)->nrows > 0;
 }
 
+/*
+ * Moves the request from one state to another, and forgets what was asked of it;
+ * raises an error if it is not in the first any more.
+ */
 void
 zodan_set_state(const char *from, const char *to)
 {
@@ -349,6 +353,9 @@ zodan_set_state(const char *from, const char *to)
 	notify_progress();
 }
 
+/*
+ * Stores the name of the engine that the request has found.
+ */
 void
 zodan_set_engine(const char *engine)
 {
@@ -356,6 +363,9 @@ zodan_set_engine(const char *engine)
 			  zodan_request_id, engine);
 }
 
+/*
+ * Stores what is shown as the last error, and the hint to it; NULL: none.
+ */
 void
 zodan_set_error(const char *message, const char *hint)
 {

@@ -2,8 +2,8 @@
  * catalog.h
  *		The queue and the state of each request.
  *
- * A function is a transaction of its own and raises an error when it doesn't
- * find exactly the row that it is about.
+ * A function is a transaction of its own. One that changes a request's state
+ * raises an error when that isn't what it was.
  */
 #ifndef ZODAN_CATALOG_H
 #define ZODAN_CATALOG_H

@@ -129,6 +129,7 @@ zodan_start_slot(ZodanJob *job)
 	return zodan_passing_slot(ZODAN_SOURCE(job), &ZODAN_SOURCE(job)->conn, "start");
 }
 
+/* Has it been made, and not dropped since? */
 bool
 zodan_has_start_slot(ZodanJob *job)
 {

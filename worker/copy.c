@@ -49,6 +49,9 @@ zodan_copy_origin(ZodanJob *job, int lane)
 	return psprintf("zodan_copy_" INT64_FORMAT "_%d", job->req->id, lane);
 }
 
+/*
+ * How many tables, parts of tables or indexes the request may work at at a time.
+ */
 int
 zodan_copy_lanes(ZodanJob *job)
 {

@@ -13,6 +13,9 @@
 
 static const ZodanEngine *const engines[] = {&zodan_engine_spock, &zodan_engine_pglogical};
 
+/*
+ * The engine of that name; NULL: there is none.
+ */
 const ZodanEngine *
 zodan_engine_named(const char *name)
 {
@@ -65,6 +68,9 @@ zodan_engine_sql(const ZodanEngine *engine, const char *text)
 	return buf.data;
 }
 
+/*
+ * Does a node know a node of that name?
+ */
 bool
 zodan_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
@@ -122,6 +128,9 @@ zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 	}
 }
 
+/*
+ * Has a node a subscription of that name?
+ */
 bool
 zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
@@ -129,6 +138,9 @@ zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 					   1, name) != NULL;
 }
 
+/*
+ * Has it one that is enabled?
+ */
 bool
 zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
@@ -326,6 +338,9 @@ zodan_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, c
 						" WHERE sub_name = $1 AND sub_slot_name = '" ZODAN_SEALED "'"), 2, name, slot));
 }
 
+/*
+ * Is the subscription sealed? See zodan_sub_seal().
+ */
 bool
 zodan_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {

@@ -50,6 +50,9 @@
 static char *failpoints = NULL;
 static const char *current_phase = "none";
 
+/*
+ * Makes the setting; once, when the library is loaded.
+ */
 void
 zodan_define_failpoints(void)
 {

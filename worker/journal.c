@@ -32,6 +32,9 @@ zodan_checkpoint_begin(const char *phase)
 					 "  WHERE c.state = 'running'", 2, zodan_request_id, phase)->nrows == 1;
 }
 
+/*
+ * Stores that the phase, which is running, is done.
+ */
 void
 zodan_checkpoint_done(const char *phase)
 {
@@ -51,6 +54,9 @@ zodan_checkpoint_attempts(const char *phase)
 							  zodan_request_id, phase)->value[0][0]);
 }
 
+/*
+ * Stores the error by which the phase has ended.
+ */
 void
 zodan_checkpoint_error(const char *phase, const char *error)
 {
@@ -212,6 +218,9 @@ zodan_next_snapshot(void)
 							  " WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0][0]);
 }
 
+/*
+ * Forgets what an earlier attempt of the phase has found.
+ */
 void
 zodan_forget_check_failures(const char *phase)
 {
@@ -219,6 +228,10 @@ zodan_forget_check_failures(const char *phase)
 			  zodan_request_id, phase);
 }
 
+/*
+ * Stores one thing that a check has found, and an event. passing: it may pass by
+ * itself.
+ */
 void
 zodan_check_failure(const char *phase, const char *check, const char *node,
 					const char *found, const char *expected, const char *todo, bool passing)

@@ -43,6 +43,9 @@ zodan_node_left(const char *node, const char *dsn)
 			zodan_sql("DELETE FROM zodan.nodes WHERE id = $1::bigint", 1, rows->value[i][0]);
 }
 
+/*
+ * How many nodes are looked at.
+ */
 int
 zodan_nodes_count(void)
 {

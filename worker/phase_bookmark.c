@@ -52,6 +52,9 @@ zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
 	zodan_effect_result(conn->node, EFFECT_SLOT, slot, "done", NULL);
 }
 
+/*
+ * Ends what zodan_hold_wal() has begun; nothing if that is so.
+ */
 void
 zodan_release_wal(ZodanJob *job, ZodanConn *conn)
 {

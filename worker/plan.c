@@ -310,6 +310,10 @@ zodan_plan_emptied(List *tables)
 				  "  FROM " TABLES " WHERE x.state IN ('copying', 'pending') AND", tables, NULL, NULL);
 }
 
+/*
+ * Rows of the tables, of which none is there, are about to be copied under the
+ * snapshot of that number.
+ */
 void
 zodan_plan_begin(List *tables, int snapshot)
 {

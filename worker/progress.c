@@ -95,6 +95,9 @@ zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
 	}
 }
 
+/*
+ * Is it time to show it again?
+ */
 bool
 zodan_progress_due(void)
 {

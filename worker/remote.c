@@ -207,6 +207,9 @@ zodan_connect(ZodanConn *conn)
 				 errmsg("could not connect to node \"%s\": %s", conn->node, conn->error)));
 }
 
+/*
+ * Ends a session; nothing if there is none.
+ */
 void
 zodan_disconnect(ZodanConn *conn)
 {
@@ -268,6 +271,9 @@ zodan_node_answers(const ZodanConn *conn)
 
 /* ---------- statements ---------- */
 
+/*
+ * The packed SQLSTATE of a result; that of a lost connection, if it has none.
+ */
 int
 zodan_sqlstate(const PGresult *result)
 {

@@ -12,6 +12,9 @@
 #define POLL_FIRST_MS	2
 #define POLL_LAST_MS	50
 
+/*
+ * Reads a position in its text form; raises an error if it is NULL, or none.
+ */
 XLogRecPtr
 zodan_parse_lsn(const char *text)
 {
@@ -23,6 +26,9 @@ zodan_parse_lsn(const char *text)
 	return (uint64) high << 32 | low;
 }
 
+/*
+ * A position in its text form, palloc'd.
+ */
 char *
 zodan_format_lsn(XLogRecPtr lsn)
 {
@@ -154,6 +160,9 @@ zodan_wal_slot_create(ZodanConn *conn, const char *slot)
 
 /* ---------- origins ---------- */
 
+/*
+ * Makes a replication origin on the node; nothing if it is there.
+ */
 void
 zodan_origin_create(ZodanConn *conn, const char *origin)
 {
@@ -161,6 +170,9 @@ zodan_origin_create(ZodanConn *conn, const char *origin)
 						" WHERE pg_catalog.pg_replication_origin_oid($1) IS NULL", 1, origin));
 }
 
+/*
+ * Drops a replication origin on the node; nothing if it is gone.
+ */
 void
 zodan_origin_drop(ZodanConn *conn, const char *origin)
 {

@@ -12,10 +12,10 @@
  *		  |          |  `------> retrying    (transient error) ---> running
  *		  |<---------+           (another request changes the cluster)
  *		  |          |---------> paused      (asked) ---> queued
- *		  |          `---------> rolling_back (asked) ---> cancelled
+ *		  |          `---------> cancelling  (asked) ---> rolling_back ---> cancelled
  *
- * A request that is cancelled while nobody runs it is "cancelling" until a
- * runner has it.
+ * A request that is cancelled is "cancelling" until another runner has it, which
+ * undoes it.
  *
  * While a request waits to be tried again because a node can't be reached, a
  * runner is started every few seconds that only looks for the node. It leaves

@@ -122,6 +122,9 @@ zodan_schema_own_schemas(ZodanJob *job)
 					   1, job->engine->foreign_schemas);
 }
 
+/*
+ * Is there a dump that counts?
+ */
 bool
 zodan_schema_dumped(ZodanJob *job)
 {

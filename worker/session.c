@@ -93,6 +93,9 @@ zodan_session_child(void)
 	return child;
 }
 
+/*
+ * What tells the request's sessions from those of others: a number, as text.
+ */
 const char *
 zodan_session_token(void)
 {
@@ -109,6 +112,9 @@ zodan_session_process(void)
 	return process;
 }
 
+/*
+ * How long a statement on a node, or a single wait, may take: milliseconds.
+ */
 int64
 zodan_statement_timeout(void)
 {

@@ -72,13 +72,13 @@ zodan_define_settings(void)
 							&zodan_copy_lag_limit, 1024, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomIntVariable("zodan.snapshot_max_age",
-							"No table is begun to be copied under a snapshot of the source that is older than this.",
+							"The copy of no table begins under a snapshot of the source that is older than this.",
 							"As long as one is open, vacuum can't remove what has died since on the source.",
 							&zodan_snapshot_max_age, 300, 1, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("zodan.maintenance_work_mem",
 							"maintenance_work_mem for each index that is built on the new node.",
-							"0: what shared_buffers lets expect of its memory, and no less than its own setting.",
+							"0: half of its shared_buffers divided by copy_jobs, at most 1 GB, and no less than its own setting.",
 							&zodan_maintenance_work_mem, 0, 0, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("zodan.max_lag",
@@ -87,7 +87,7 @@ zodan_define_settings(void)
 							&zodan_max_lag, 59000, 100, INT_MAX / 2,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("zodan.max_retained_wal",
-							"WAL that a slot may make a node keep before that is told.",
+							"WAL that a slot may make a node keep before a warning is given.",
 							"0: any amount.",
 							&zodan_max_retained_wal, 10240, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);

@@ -90,6 +90,11 @@ run(const char *statement, int nargs, va_list args)
 	return rows;
 }
 
+/*
+ * Runs one statement, in a transaction of its own unless there is one, with nargs
+ * arguments of type text (char *, NULL for NULL). Returns its rows in the
+ * caller's memory context; raises what goes wrong.
+ */
 ZodanRows *
 zodan_sql(const char *statement, int nargs,...)
 {
@@ -122,12 +127,18 @@ zodan_one(const char *statement, int nargs,...)
 	return rows;
 }
 
+/*
+ * The value of a boolean in its text form; NULL is false.
+ */
 bool
 zodan_is_true(const char *text)
 {
 	return text && text[0] == 't';
 }
 
+/*
+ * The value of a bigint in its text form; NULL is 0.
+ */
 int64
 zodan_to_int64(const char *text)
 {

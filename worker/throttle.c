@@ -98,6 +98,9 @@ zodan_throttle_budget(void)
 	return bucket > 0 ? (int64) Min(Max(bucket, 1), 1e15) : 0;
 }
 
+/*
+ * So many bytes have been moved.
+ */
 void
 zodan_throttle_spend(int64 bytes)
 {

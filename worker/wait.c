@@ -43,6 +43,9 @@ zodan_deadline_left(ZodanDeadline deadline)
 	return left <= 0 ? 0 : (left + 999) / 1000;
 }
 
+/*
+ * Has the time come?
+ */
 bool
 zodan_deadline_passed(ZodanDeadline deadline)
 {
