@@ -76,13 +76,12 @@ sub wait_retrying
 	return;
 }
 
-# puts off the next attempt of a request that waits for it
+# puts off the next attempt of a request that waits for it; false: it doesn't, in all that time
 sub put_off
 {
 	my ($id, $condition) = @_;
-	$c->wait_queue("WITH u AS (UPDATE zodan.request_state SET next_attempt_at = now() + interval '1 hour'"
+	return $c->wait_queue("WITH u AS (UPDATE zodan.request_state SET next_attempt_at = now() + interval '1 hour'"
 		  . " WHERE request_id = $id AND $condition RETURNING 1) SELECT count(*) = 1 FROM u");
-	return;
 }
 
 # A node goes; the request waits. Its next attempt is put off, as it is after a
@@ -239,8 +238,11 @@ ok(1, 'when it is gone, retry lets it go on');
 $c->failpoints('c', '');
 let_in('reject');
 $go->();
-put_off($id, "state = 'retrying' AND last_error ~ 'could not connect'");
+ok(put_off($id, "state = 'retrying' AND last_error ~ 'could not connect'"), 'the request waits');
 like(status($id, 'last_error'), qr/^node "n4": .*could not connect/, 'the new node can\'t reach the source: that passes');
+# the engine's message has the whole DSN
+is($c->queue('c', "SELECT (SELECT count(*) FROM zodan.events e WHERE e::text LIKE '%a word%'), (SELECT count(*) FROM zodan.status s WHERE s::text LIKE '%a word%')"),
+	'0|0', 'and no password is told');
 let_in('scram-sha-256');
 $c->queue('c', "SELECT zodan.retry($id)");
 is($c->wait_for($id), 'done', 'when it can, the request ends');
