@@ -37,6 +37,7 @@ typedef struct Lane
 	ZodanPipe	pipe;			/* of a unit of rows */
 	ZodanPipeCount *counts;
 	ZodanCall	call;			/* of other units */
+	double		fraction;		/* of an index, how much was built when that was looked at */
 	ZodanDeadline answer;
 } Lane;
 
@@ -295,6 +296,7 @@ start_call(Lane *lane, bool lanes_have_work)
 static void
 start_unit(Lane *lane, bool lanes_have_work)
 {
+	lane->fraction = 0;
 	if (lane->unit->kind == UNIT_ROWS)
 		start_rows(lane);
 	else
@@ -387,26 +389,27 @@ lane_sockets(const Lane *lane, ZodanSocket *sockets)
 /* ---------- the loop ---------- */
 
 /*
- * How far the lane's index is: scanning takes about half of the time, sorting
- * and writing the other.
+ * Looks how far the lane's index is: scanning takes about half of the time,
+ * sorting and writing the other. Nothing is shown of one that is about to end.
  */
-static double
-index_fraction(ZodanJob *job, const Lane *lane)
+static void
+look_at_index(ZodanJob *job, Lane *lane)
 {
 	char	   *fraction;
 
 	/* several of small tables: whichever it is at */
 	if (list_length(lane->unit->indexes) > 1)
-		return 0;
+		return;
 	fraction = zodan_value(&job->new_conn,
 						   "SELECT CASE WHEN phase LIKE '%scanning table' THEN 0.5 * blocks_done / greatest(blocks_total, 1)"
-						   "            WHEN phase LIKE '%sorting%' THEN 0.5"
+						   "            WHEN phase LIKE '%sorting%' THEN 0.6"
 						   "            WHEN phase LIKE '%loading%' THEN 0.7 + 0.3 * tuples_done / greatest(tuples_total, 1)"
 						   "            ELSE 0 END"
 						   "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = $1::int", 1,
 						   psprintf("%d", PQbackendPID(lane->to.pg)));
 
-	return fraction ? atof(fraction) : 0;
+	if (fraction)
+		lane->fraction = Max(lane->fraction, atof(fraction));
 }
 
 /*
@@ -426,12 +429,16 @@ tick(ZodanJob *job, Lane *lanes, int nlanes)
 	under_way = palloc(sizeof(ZodanUnderWay) * nlanes);
 
 	for (int i = 0; i < nlanes; i++)
-		if (lanes[i].unit)
-			under_way[n++] = (ZodanUnderWay)
+	{
+		if (!lanes[i].unit)
+			continue;
+		if (lanes[i].unit->kind == UNIT_INDEX)
+			look_at_index(job, &lanes[i]);
+		under_way[n++] = (ZodanUnderWay)
 		{
-			lanes[i].unit, lanes[i].unit->kind == UNIT_ROWS ? lanes[i].pipe.bytes : 0,
-				lanes[i].unit->kind == UNIT_INDEX ? index_fraction(job, &lanes[i]) : 0
+			lanes[i].unit, lanes[i].unit->kind == UNIT_ROWS ? lanes[i].pipe.bytes : 0, lanes[i].fraction
 		};
+	}
 	zodan_throttle_set(zodan_progress_show(job, under_way, n, nlanes));
 	zodan_throttle_watch(job, zodan_progress_rate());
 	MemoryContextSwitchTo(caller);

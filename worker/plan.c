@@ -87,7 +87,7 @@ static const char *const plan_query =
 "    CROSS JOIN LATERAL ("
 "      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('index_name', x.relname, 'index_oid', x.oid,"
 "               'constraint_oid', q.oid, 'key', CASE q.contype WHEN 'p' THEN 'PRIMARY KEY' WHEN 'u' THEN 'UNIQUE' END,"
-"               'bytes', pg_catalog.pg_relation_size(x.oid),"
+"               'work', pg_catalog.pg_relation_size(x.oid) + pg_catalog.pg_relation_size(k.oid) / 6,"
 "               'collated', EXISTS (SELECT FROM pg_catalog.unnest(i.indcollation) AS u(c) WHERE u.c <> 0 AND u.c <> '\"C\"'::regcollation),"
 "               'mark', pg_catalog.concat_ws(', ', CASE WHEN i.indisclustered THEN pg_catalog.format('CLUSTER ON %%I', x.relname) END,"
 "                                CASE WHEN i.indisreplident THEN pg_catalog.format('REPLICA IDENTITY USING INDEX %%I', x.relname) END),"
@@ -146,10 +146,10 @@ zodan_plan_store(ZodanCall *call)
 			  "       (request_id, nspname, relname, columns, row_filter, binary_copy, seeded, bytes_total, pages, family)"
 			  "   SELECT $1::bigint, nspname, relname, columns, row_filter, binary_copy, seeded, bytes_total, pages, family FROM plan)"
 			  " INSERT INTO zodan.copy_indexes"
-			  "       (request_id, nspname, relname, index_name, index_oid, constraint_oid, key, mark, definition, bytes, collated)"
-			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.bytes, x.collated"
+			  "       (request_id, nspname, relname, index_name, index_oid, constraint_oid, key, mark, definition, work, collated)"
+			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.work, x.collated"
 			  "     FROM plan p CROSS JOIN LATERAL jsonb_to_recordset(p.indexes) AS"
-			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, bytes bigint, collated boolean)", 2,
+			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, work bigint, collated boolean)", 2,
 			  zodan_request_id, PQgetvalue(call->result, 0, 0));
 	PQclear(call->result);
 	zodan_disconnect(call->conn);
@@ -162,10 +162,10 @@ zodan_plan_store(ZodanCall *call)
 static void
 load_indexes(List *tables)
 {
-	ZodanRows  *rows = zodan_sql("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.bytes, x.built_at IS NOT NULL, x.collated"
+	ZodanRows  *rows = zodan_sql("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.work, x.built_at IS NOT NULL, x.collated"
 								 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
 								 " WHERE x.request_id = $1::bigint AND t.built_at IS NULL"
-								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.bytes DESC", 1, zodan_request_id);
+								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.work DESC", 1, zodan_request_id);
 	int			next = 0;
 	ListCell   *cell;
 
@@ -183,7 +183,7 @@ load_indexes(List *tables)
 			index->key = rows->value[next][3];
 			index->mark = rows->value[next][4];
 			index->definition = rows->value[next][5];
-			index->bytes = zodan_to_int64(rows->value[next][6]);
+			index->work = zodan_to_int64(rows->value[next][6]);
 			index->built = zodan_is_true(rows->value[next][7]);
 			index->collated = zodan_is_true(rows->value[next][8]);
 			table->indexes = lappend(table->indexes, index);
@@ -243,10 +243,10 @@ zodan_plan_totals(ZodanTotals *totals)
 							  "       coalesce(sum(bytes_total), 0), coalesce(sum(bytes_total) FILTER (WHERE state = 'copied'), 0),"
 							  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0)"
 							  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0];
-	char	  **x = zodan_one("SELECT coalesce(sum(bytes) FILTER (WHERE NOT collated), 0),"
-							  "       coalesce(sum(bytes) FILTER (WHERE collated), 0),"
-							  "       coalesce(sum(bytes) FILTER (WHERE NOT collated AND built_at IS NOT NULL), 0),"
-							  "       coalesce(sum(bytes) FILTER (WHERE collated AND built_at IS NOT NULL), 0)"
+	char	  **x = zodan_one("SELECT coalesce(sum(work) FILTER (WHERE NOT collated), 0),"
+							  "       coalesce(sum(work) FILTER (WHERE collated), 0),"
+							  "       coalesce(sum(work) FILTER (WHERE NOT collated AND built_at IS NOT NULL), 0),"
+							  "       coalesce(sum(work) FILTER (WHERE collated AND built_at IS NOT NULL), 0)"
 							  "  FROM zodan.copy_indexes WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0];
 
 	totals->tables = (int) zodan_to_int64(t[0]);
@@ -257,7 +257,7 @@ zodan_plan_totals(ZodanTotals *totals)
 	totals->rows = zodan_to_int64(t[5]);
 	for (int collated = 0; collated < 2; collated++)
 	{
-		totals->index_size[collated] = zodan_to_int64(x[collated]);
+		totals->index_work[collated] = zodan_to_int64(x[collated]);
 		totals->index_built[collated] = zodan_to_int64(x[2 + collated]);
 	}
 }

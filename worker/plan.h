@@ -32,7 +32,7 @@ typedef struct ZodanIndex
 	char	   *key;			/* PRIMARY KEY or UNIQUE, if a key of this name rests on it; or NULL */
 	char	   *mark;			/* what the table uses it for besides, as ALTER TABLE says it; or NULL */
 	char	   *definition;		/* does nothing where the index is there */
-	int64		bytes;			/* on the source */
+	int64		work;			/* what building it takes, as bytes: of it and of the table's pages */
 	bool		built;
 	bool		collated;		/* sorted by a collation, which takes longer */
 } ZodanIndex;
@@ -45,7 +45,7 @@ typedef struct ZodanTotals
 	int64		size_copied;
 	int64		bytes;			/* that went through COPY */
 	int64		rows;
-	int64		index_size[2];	/* of plain indexes, of collated ones */
+	int64		index_work[2];	/* of plain indexes, of collated ones */
 	int64		index_built[2];
 } ZodanTotals;
 

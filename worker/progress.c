@@ -84,7 +84,7 @@ zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
 		{
 			ZodanIndex *index = lfirst(cell);
 
-			totals.index_built[index->collated] += index->bytes;
+			totals.index_built[index->collated] += index->work;
 		}
 	}
 	else
@@ -177,8 +177,8 @@ find_speeds(const int64 *us, const int64 *size, double *speed)
 
 	speed[KIND_ROWS] = us[KIND_ROWS] > 0 ? (double) size[KIND_ROWS] / us[KIND_ROWS] : 0;
 	if (speed[KIND_ROWS] == 0)
-		speed[KIND_ROWS] = indexes_us > 0 ? indexes / indexes_us * ZODAN_INDEX_WEIGHT : 0;
-	indexes = (indexes + PRIOR_US * speed[KIND_ROWS] / ZODAN_INDEX_WEIGHT) / (indexes_us + PRIOR_US);
+		speed[KIND_ROWS] = indexes_us > 0 ? indexes / indexes_us : 0;
+	indexes = (indexes + PRIOR_US * speed[KIND_ROWS]) / (indexes_us + PRIOR_US);
 	speed[KIND_INDEX] = (size[KIND_INDEX] + PRIOR_US * indexes) / (us[KIND_INDEX] + PRIOR_US);
 	speed[KIND_COLLATED] = (size[KIND_COLLATED] + PRIOR_US * indexes / COLLATED_WEIGHT) / (us[KIND_COLLATED] + PRIOR_US);
 }
@@ -205,9 +205,9 @@ zodan_progress_show(ZodanJob *job, const ZodanUnderWay *under_way, int n, int nl
 {
 	int64		us[KINDS];
 	int64		size[KINDS];
-	int64		all[KINDS] = {totals.size, totals.index_size[0], totals.index_size[1]};
-	int64		left[KINDS] = {totals.size - totals.size_copied, totals.index_size[0] - totals.index_built[0],
-	totals.index_size[1] - totals.index_built[1]};
+	int64		all[KINDS] = {totals.size, totals.index_work[0], totals.index_work[1]};
+	int64		left[KINDS] = {totals.size - totals.size_copied, totals.index_work[0] - totals.index_built[0],
+	totals.index_work[1] - totals.index_built[1]};
 	ZodanCopyStatus status = {.bytes = totals.bytes,.bytes_total = totals.size,.rows = totals.rows,
 	.tables = totals.tables_copied,.tables_total = totals.tables,.snapshot_age = zodan_snapshot_age()};
 	double		speed[KINDS];

@@ -208,7 +208,7 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 				list_make1(list_nth(group->builds, group->builds_begun));
 			group->builds_begun++;
 			foreach(cell, unit->indexes)
-				unit->size += ((ZodanIndex *) lfirst(cell))->bytes;
+				unit->size += ((ZodanIndex *) lfirst(cell))->work;
 			break;
 		case UNIT_FINISH:
 			group->finish_begun = true;
@@ -230,10 +230,10 @@ goes_before(const ZodanGroup *group, const ZodanGroup *other)
 	return group->bytes > other->bytes;
 }
 
-static double
-next_index_weight(const ZodanGroup *group)
+static int64
+next_index_work(const ZodanGroup *group)
 {
-	return ((ZodanIndex *) list_nth(group->builds, group->builds_begun))->bytes * ZODAN_INDEX_WEIGHT;
+	return ((ZodanIndex *) list_nth(group->builds, group->builds_begun))->work;
 }
 
 /*
@@ -280,7 +280,7 @@ zodan_units_next(List *groups, ZodanView *view)
 		}
 		else if (group->parts_done == group->nparts)
 		{
-			if (group->builds_begun < group->nbuilds && (!build || next_index_weight(group) > next_index_weight(build)))
+			if (group->builds_begun < group->nbuilds && (!build || next_index_work(group) > next_index_work(build)))
 				build = group;
 		}
 		else if (group->parts_begun > 0 && group->parts_begun < group->nparts)
@@ -290,7 +290,7 @@ zodan_units_next(List *groups, ZodanView *view)
 	}
 	if (begin && begin->view)
 		return make_unit(UNIT_ROWS, begin);
-	if (build && (!begin || next_index_weight(build) >= begin->bytes))
+	if (build && (!begin || next_index_work(build) >= begin->bytes))
 		return make_unit(UNIT_INDEX, build);
 	if (!begin)
 		return NULL;

@@ -8,9 +8,6 @@
 #include "plan.h"
 #include "snapshots.h"
 
-/* how much longer it takes to build an index than to copy as many bytes, roughly */
-#define ZODAN_INDEX_WEIGHT	3.0
-
 /* One table, or several small ones that are handled together */
 typedef struct ZodanGroup
 {
