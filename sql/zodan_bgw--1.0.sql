@@ -387,6 +387,28 @@ SELECT r.id AS request_id,
         AND s.state NOT IN ('done', 'failed', 'cancelled')
  ORDER BY r.id DESC;
 COMMENT ON VIEW zodan.status IS 'one row per request, newest first: where it stands, how far, how long still, what went wrong';
+COMMENT ON COLUMN zodan.status.node IS 'new_node_name of the request: the node that is added or removed';
+COMMENT ON COLUMN zodan.status.source IS 'src_node_name of the request: the node that rows are copied from, or that tells who the others are';
+COMMENT ON COLUMN zodan.status.engine IS 'spock or pglogical; NULL until the source has been asked';
+COMMENT ON COLUMN zodan.status.state IS 'queued, running, retrying, paused, cancelling, done, failed or cancelled';
+COMMENT ON COLUMN zodan.status.phase IS 'the phase that was begun last';
+COMMENT ON COLUMN zodan.status.phase_no IS 'its number';
+COMMENT ON COLUMN zodan.status.phases IS 'how many the operation has';
+COMMENT ON COLUMN zodan.status.percent IS '0.0 to 100.0, roughly: by phases, within the copy by bytes';
+COMMENT ON COLUMN zodan.status.detail IS 'what is being done or waited for';
+COMMENT ON COLUMN zodan.status.bytes_copied IS 'bytes that went through COPY so far';
+COMMENT ON COLUMN zodan.status.bytes_total IS 'size in bytes of the tables to copy, on the source; as a rule less goes through COPY';
+COMMENT ON COLUMN zodan.status.eta IS 'when the copy will probably end, its indexes being built; NULL: it isn''t running';
+COMMENT ON COLUMN zodan.status.attempt IS 'how often a runner was started for the request';
+COMMENT ON COLUMN zodan.status.next_attempt_at IS 'retrying: when it is tried again at the latest';
+COMMENT ON COLUMN zodan.status.last_error IS 'what went wrong last, and on which node; NULL once the request is done';
+COMMENT ON COLUMN zodan.status.hint IS 'what to do about last_error';
+COMMENT ON COLUMN zodan.status.elapsed IS 'since started_at, until now or finished_at';
+COMMENT ON COLUMN zodan.status.worker_pid IS 'the process on this server that works on the request now; NULL: none does';
+COMMENT ON COLUMN zodan.status.wal_retained IS 'bytes of WAL that the request''s slots made a node keep when that was looked at last; of the node where it is most';
+COMMENT ON COLUMN zodan.status.bytes_per_second IS 'what was copied a second, over the last ten; NULL unless the request is running';
+COMMENT ON COLUMN zodan.status.copy_rate IS 'what the copy is held to, in bytes a second; NULL: nothing';
+COMMENT ON COLUMN zodan.status.snapshot_age IS 'in copy_data: for how long a snapshot has held back vacuum on the source; NULL: none does';
 
 /*
  * The functions below file and steer requests. They run with their owner's
