@@ -151,6 +151,8 @@ zodan_plan_store(ZodanCall *call)
 			  "     FROM plan p CROSS JOIN LATERAL jsonb_to_recordset(p.indexes) AS"
 			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, work bigint, collated boolean)", 2,
 			  zodan_request_id, PQgetvalue(call->result, 0, 0));
+	/* or the planner takes them for few, and goes through all for each that is copied */
+	zodan_sql("ANALYZE zodan.copy_tables, zodan.copy_indexes", 0);
 	PQclear(call->result);
 	zodan_disconnect(call->conn);
 }
