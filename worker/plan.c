@@ -195,6 +195,12 @@ load_indexes(List *tables)
 }
 
 /*
+ * What finishing a table takes: as long as looking at some pages, and at those
+ * that its statistics are made of, which are as many as rows by default.
+ */
+#define FINISH_WORK "(100 + least(pages, 30000))"
+
+/*
  * Returns the tables (ZodanTable) that aren't all done, the largest first, each
  * with its indexes (ZodanIndex). Those that an earlier process has copied are
  * among them as begun if it didn't come to others that need the same snapshot.
@@ -209,7 +215,7 @@ zodan_plan_tables(void)
 			  " WHERE request_id = $1::bigint AND state = 'copied' AND family IN"
 			  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, zodan_request_id);
 	rows = zodan_sql("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
-					 "       row_filter, binary_copy, bytes_total, pages, coalesce(family, 0), seeded AND state = 'pending'"
+					 "       row_filter, binary_copy, bytes_total, pages, coalesce(family, 0), seeded AND state = 'pending', " FINISH_WORK
 					 "  FROM zodan.copy_tables"
 					 " WHERE request_id = $1::bigint AND built_at IS NULL"
 					 " ORDER BY bytes_total DESC, nspname, relname", 1, zodan_request_id);
@@ -229,6 +235,7 @@ zodan_plan_tables(void)
 		table->pages = zodan_to_int64(rows->value[i][8]);
 		table->family = (Oid) zodan_to_int64(rows->value[i][9]);
 		table->seeded = zodan_is_true(rows->value[i][10]);
+		table->finish_work = zodan_to_int64(rows->value[i][11]);
 		tables = lappend(tables, table);
 	}
 	load_indexes(tables);
@@ -243,7 +250,8 @@ zodan_plan_totals(ZodanTotals *totals)
 {
 	char	  **t = zodan_one("SELECT count(*), count(*) FILTER (WHERE state = 'copied'),"
 							  "       coalesce(sum(bytes_total), 0), coalesce(sum(bytes_total) FILTER (WHERE state = 'copied'), 0),"
-							  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0)"
+							  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0),"
+							  "       coalesce(sum(" FINISH_WORK "), 0), coalesce(sum(" FINISH_WORK ") FILTER (WHERE built_at IS NOT NULL), 0)"
 							  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0];
 	char	  **x = zodan_one("SELECT coalesce(sum(work) FILTER (WHERE NOT collated), 0),"
 							  "       coalesce(sum(work) FILTER (WHERE collated), 0),"
@@ -257,6 +265,8 @@ zodan_plan_totals(ZodanTotals *totals)
 	totals->size_copied = zodan_to_int64(t[3]);
 	totals->bytes = zodan_to_int64(t[4]);
 	totals->rows = zodan_to_int64(t[5]);
+	totals->finish_work = zodan_to_int64(t[6]);
+	totals->finished = zodan_to_int64(t[7]);
 	for (int collated = 0; collated < 2; collated++)
 	{
 		totals->index_work[collated] = zodan_to_int64(x[collated]);

@@ -21,6 +21,7 @@ typedef struct ZodanTable
 	bool		binary;
 	int64		bytes;			/* on the source, of the table */
 	int64		pages;			/* of these, without what is stored out of line */
+	int64		finish_work;	/* what its keys and statistics take, as pages that are read for them */
 	Oid			family;			/* those of the same need the same snapshot; 0: any does */
 	List	   *indexes;		/* ZodanIndex */
 } ZodanTable;
@@ -47,6 +48,8 @@ typedef struct ZodanTotals
 	int64		rows;
 	int64		index_work[2];	/* of plain indexes, of collated ones */
 	int64		index_built[2];
+	int64		finish_work;
+	int64		finished;
 } ZodanTotals;
 
 extern ZodanCall *zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas);

@@ -2,11 +2,11 @@
  * progress.c
  *		How far a copy is, and how long it will take.
  *
- * There are three kinds of work: rows, indexes, and indexes that are sorted by
- * a collation. How long a byte of each takes a lane is learnt from what has
- * been done and is under way; the time that is left is what that makes of the
- * bytes that are left, divided by the lanes. The size of things is that on the
- * source.
+ * There are four kinds of work: rows, indexes, indexes that are sorted by a
+ * collation, and keys with statistics. How long a byte of the first three takes
+ * a lane, and a page of the last, is learnt from what has been done and is under
+ * way; the time that is left is what that makes of those that are left, divided
+ * by the lanes. The size of things is that on the source.
  */
 #include "progress.h"
 
@@ -21,11 +21,15 @@
 /* how much longer a byte takes that is sorted by a collation, roughly */
 #define COLLATED_WEIGHT	2.0
 
+/* how long it takes to look at a page of a table for its statistics, roughly */
+#define PAGE_US			15.0
+
 typedef enum Kind
 {
 	KIND_ROWS,
 	KIND_INDEX,
 	KIND_COLLATED,
+	KIND_FINISH,
 	KINDS
 } Kind;
 
@@ -59,8 +63,8 @@ zodan_progress_start(void)
 static Kind
 kind_of(const ZodanUnit *unit)
 {
-	if (unit->kind == UNIT_ROWS)
-		return KIND_ROWS;
+	if (unit->kind != UNIT_INDEX)
+		return unit->kind == UNIT_ROWS ? KIND_ROWS : KIND_FINISH;
 	return ((ZodanIndex *) linitial(unit->indexes))->collated ? KIND_COLLATED : KIND_INDEX;
 }
 
@@ -70,8 +74,6 @@ kind_of(const ZodanUnit *unit)
 void
 zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
 {
-	if (unit->kind == UNIT_FINISH)
-		return;
 	work_us[kind_of(unit)] += GetCurrentTimestamp() - unit->since;
 	work_size[kind_of(unit)] += unit->size;
 	totals.bytes += bytes;
@@ -87,6 +89,8 @@ zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
 			totals.index_built[index->collated] += index->work;
 		}
 	}
+	else if (unit->kind == UNIT_FINISH)
+		totals.finished += unit->size;
 	else
 	{
 		totals.size_copied += unit->size;
@@ -155,8 +159,6 @@ append_name(StringInfo buf, const ZodanUnit *unit)
 static void
 add_done(const ZodanUnit *unit, int64 done, int64 *us, int64 *size, int64 *left)
 {
-	if (unit->kind == UNIT_FINISH)
-		return;
 	done = Min(done, unit->size);
 	us[kind_of(unit)] += GetCurrentTimestamp() - unit->since;
 	size[kind_of(unit)] += done;
@@ -164,8 +166,8 @@ add_done(const ZodanUnit *unit, int64 done, int64 *us, int64 *size, int64 *left)
 }
 
 /*
- * The bytes of each kind that a lane does in a microsecond, by what it has
- * done in which time; 0: nothing is known of any. What is known of rows goes
+ * How much of each kind a lane does in a microsecond, by what it has done in
+ * which time; 0: nothing is known of rows and indexes. What is known of rows goes
  * for indexes, and what is known of either kind of indexes goes for the other,
  * until more is.
  */
@@ -180,11 +182,12 @@ find_speeds(const int64 *us, const int64 *size, double *speed)
 		speed[KIND_ROWS] = indexes_us > 0 ? indexes / indexes_us : 0;
 	indexes = (indexes + PRIOR_US * speed[KIND_ROWS]) / (indexes_us + PRIOR_US);
 	speed[KIND_INDEX] = (size[KIND_INDEX] + PRIOR_US * indexes) / (us[KIND_INDEX] + PRIOR_US);
+	speed[KIND_FINISH] = (size[KIND_FINISH] + PRIOR_US / PAGE_US) / (us[KIND_FINISH] + PRIOR_US);
 	speed[KIND_COLLATED] = (size[KIND_COLLATED] + PRIOR_US * indexes / COLLATED_WEIGHT) / (us[KIND_COLLATED] + PRIOR_US);
 }
 
 /*
- * The microseconds that a lane takes for so many bytes of each kind.
+ * The microseconds that a lane takes for so much of each kind.
  */
 static double
 time_for(const int64 *size, const double *speed)
@@ -205,9 +208,9 @@ zodan_progress_show(ZodanJob *job, const ZodanUnderWay *under_way, int n, int nl
 {
 	int64		us[KINDS];
 	int64		size[KINDS];
-	int64		all[KINDS] = {totals.size, totals.index_work[0], totals.index_work[1]};
+	int64		all[KINDS] = {totals.size, totals.index_work[0], totals.index_work[1], totals.finish_work};
 	int64		left[KINDS] = {totals.size - totals.size_copied, totals.index_work[0] - totals.index_built[0],
-	totals.index_work[1] - totals.index_built[1]};
+	totals.index_work[1] - totals.index_built[1], totals.finish_work - totals.finished};
 	ZodanCopyStatus status = {.bytes = totals.bytes,.bytes_total = totals.size,.rows = totals.rows,
 	.tables = totals.tables_copied,.tables_total = totals.tables,.snapshot_age = zodan_snapshot_age()};
 	double		speed[KINDS];

@@ -212,6 +212,8 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 			break;
 		case UNIT_FINISH:
 			group->finish_begun = true;
+			foreach(cell, group->tables)
+				unit->size += ((ZodanTable *) lfirst(cell))->finish_work;
 			break;
 	}
 	return unit;

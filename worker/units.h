@@ -41,7 +41,7 @@ typedef struct ZodanUnit
 	ZodanGroup *group;
 	int			part;
 	List	   *indexes;		/* ZodanIndex */
-	int64		size;			/* of the rows or indexes, on the source */
+	int64		size;			/* bytes of rows, or the work of indexes or of finishing */
 	TimestampTz since;
 } ZodanUnit;
 
