@@ -18,11 +18,12 @@ my $gigabytes = $ENV{BENCH_GB} || 2;
 sub end_of_copy
 {
 	my ($row) = @_;
-	my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1, ReuseAddr => 1) or die $!;
+	my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1, ReuseAddr => 1, Timeout => 60) or die $!;
 	my $pid = fork() // die $!;
 	return $listen->sockport if $pid;
 
-	my $c = $listen->accept;
+	# nobody comes where the other end could not be reached
+	my $c = $listen->accept // POSIX::_exit(1);
 	my $message = sub { my ($type, $body) = @_; return $type . pack('N', 4 + length $body) . $body; };
 	my $read = sub {
 		my ($n) = @_;
@@ -37,7 +38,9 @@ sub end_of_copy
 	my $copied = $message->('C', 'COPY ' . $per_block * $blocks . "\0") . $ready;
 
 	$read->(unpack('N', $read->(4)) - 4);
-	$send->($message->('R', pack 'N', 0) . $message->('S', "server_version\0" . "15.0\0") . $message->('S', "server_encoding\0UTF8\0") . $message->('S', "client_encoding\0UTF8\0") . $ready);
+	my %says = (server_version => '15.0', server_encoding => 'UTF8', client_encoding => 'UTF8', in_hot_standby => 'off',
+		default_transaction_read_only => 'off');
+	$send->($message->('R', pack 'N', 0) . join('', map { $message->('S', "$_\0$says{$_}\0") } sort keys %says) . $ready);
 	while (1)
 	{
 		my $type = $read->(1);
