@@ -101,7 +101,10 @@ open_lanes(ZodanJob *job, Lane *lanes, int nlanes)
 					(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 					 errmsg("could not connect to node \"%s\": %s", conns[i]->node, conns[i]->error)));
 	for (int i = 0; i < nlanes; i++)
+	{
+		zodan_pipe_widen(&lanes[i].from, nlanes);
 		set_up_receiver(job, &lanes[i], i);
+	}
 	pfree(conns);
 }
 

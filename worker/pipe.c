@@ -99,6 +99,21 @@ await_end(ZodanConn *conn)
 }
 
 /*
+ * Lets libpq take in much at a time from a sender, one of npipes. It asks the
+ * socket for what its buffer has room for, which is 16 kB, unless a larger
+ * message was there before: with less, most of a pipe's time goes into calls of
+ * the kernel. That isn't documented; where it's not so, pipes are slower.
+ */
+void
+zodan_pipe_widen(ZodanConn *from, int npipes)
+{
+	int			size = Min(ZODAN_PIPE_INPUT, ZODAN_PIPE_INPUTS / npipes);
+
+	/* a little less, since the buffer's size is the next power of 2 */
+	PQclear(zodan_query(from, psprintf("SELECT pg_catalog.repeat(' ', %d)", size - size / 16), 0));
+}
+
+/*
  * Starts to copy. copy_out holds ncopies COPY TO STDOUT for the sender;
  * copy_in as many COPY FROM STDIN for the receiver, and before them what
  * begins the transaction that the pipe will commit. What went through each is

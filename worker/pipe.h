@@ -22,6 +22,10 @@ typedef enum ZodanPipeState
 /* bytes that a step moves before others have their turn */
 #define ZODAN_PIPE_TURN		(2 * ZODAN_PIPE_CHUNK)
 
+/* what libpq takes in at once from a sender at most, and from all of them together; powers of 2 */
+#define ZODAN_PIPE_INPUT	(2 * 1024 * 1024)
+#define ZODAN_PIPE_INPUTS	(16 * 1024 * 1024)
+
 /* What went through one COPY */
 typedef struct ZodanPipeCount
 {
@@ -50,6 +54,7 @@ typedef struct ZodanPipe
 	int			used;
 } ZodanPipe;
 
+extern void zodan_pipe_widen(ZodanConn *from, int npipes);
 extern void zodan_pipe_start(ZodanPipe *pipe, const char *copy_out, const char *copy_in,
 							 ZodanPipeCount *counts, int ncopies);
 extern bool zodan_pipe_step(ZodanPipe *pipe);

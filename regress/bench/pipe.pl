@@ -64,6 +64,11 @@ sub end_of_copy
 			until ($end eq "c\0\0\0\x04") { sysread($c, $buf, 1_048_576) or POSIX::_exit(0); $end = substr($end . substr($buf, -5), -5) }
 			$send->($copied);
 		}
+		elsif ($sql =~ /repeat\(' ', (\d+)\)/)
+		{
+			$send->($message->('T', pack 'nZ*NnNnNn', 1, 'repeat', 0, 0, 25, -1, -1, 0)
+				  . $message->('D', pack 'nN/a*', 1, ' ' x $1) . $message->('C', "SELECT 1\0") . $ready);
+		}
 		else { $send->($message->('C', "SELECT 1\0") . $ready) }
 	}
 }
