@@ -167,9 +167,9 @@ add_done(const ZodanUnit *unit, int64 done, int64 *us, int64 *size, int64 *left)
 
 /*
  * How much of each kind a lane does in a microsecond, by what it has done in
- * which time; 0: nothing is known of rows and indexes. What is known of rows goes
- * for indexes, and what is known of either kind of indexes goes for the other,
- * until more is.
+ * which time; 0: nothing is known of rows and indexes. What is known of rows
+ * goes for indexes, and what is known of either kind of indexes goes for the
+ * other, until more is.
  */
 static void
 find_speeds(const int64 *us, const int64 *size, double *speed)
@@ -182,8 +182,8 @@ find_speeds(const int64 *us, const int64 *size, double *speed)
 		speed[KIND_ROWS] = indexes_us > 0 ? indexes / indexes_us : 0;
 	indexes = (indexes + PRIOR_US * speed[KIND_ROWS]) / (indexes_us + PRIOR_US);
 	speed[KIND_INDEX] = (size[KIND_INDEX] + PRIOR_US * indexes) / (us[KIND_INDEX] + PRIOR_US);
-	speed[KIND_FINISH] = (size[KIND_FINISH] + PRIOR_US / PAGE_US) / (us[KIND_FINISH] + PRIOR_US);
 	speed[KIND_COLLATED] = (size[KIND_COLLATED] + PRIOR_US * indexes / COLLATED_WEIGHT) / (us[KIND_COLLATED] + PRIOR_US);
+	speed[KIND_FINISH] = (size[KIND_FINISH] + PRIOR_US / PAGE_US) / (us[KIND_FINISH] + PRIOR_US);
 }
 
 /*
