@@ -151,7 +151,6 @@ $gate->{run}->kill_kill;
 ok($c->wait_queue("SELECT state = 'retrying' FROM zodan.status WHERE request_id = $id"), 'the new node is down');
 write_wal(4);
 set('c', 'zodan.max_retained_wal', '2MB');
-$c->queue('c', "SELECT zodan.retry($id)");
 ok($c->server('n1')->poll_query_until('inventory', 'SELECT count(*) = 1 FROM pg_replication_slots'), 'too much WAL is let go without it');
 $problem = too_much($id);
 like(said($id), qr/^warning n1 $problem$/m, 'as the log tells');
