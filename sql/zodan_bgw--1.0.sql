@@ -394,11 +394,11 @@ COMMENT ON COLUMN zodan.status.state IS 'queued, running, retrying, paused, canc
 COMMENT ON COLUMN zodan.status.phase IS 'the phase that was begun last';
 COMMENT ON COLUMN zodan.status.phase_no IS 'its number';
 COMMENT ON COLUMN zodan.status.phases IS 'how many the operation has';
-COMMENT ON COLUMN zodan.status.percent IS '0.0 to 100.0, roughly: by phases, within the copy by bytes';
+COMMENT ON COLUMN zodan.status.percent IS '0.0 to 100.0, roughly: by phases, within the copy by the time that its work takes';
 COMMENT ON COLUMN zodan.status.detail IS 'what is being done or waited for';
 COMMENT ON COLUMN zodan.status.bytes_copied IS 'bytes that went through COPY so far';
 COMMENT ON COLUMN zodan.status.bytes_total IS 'size in bytes of the tables to copy, on the source; as a rule less goes through COPY';
-COMMENT ON COLUMN zodan.status.eta IS 'when the copy will probably end, its indexes being built; NULL: it isn''t running';
+COMMENT ON COLUMN zodan.status.eta IS 'when the copy will probably end, its indexes being built; NULL: it isn''t running, or that isn''t known yet';
 COMMENT ON COLUMN zodan.status.attempt IS 'how often a runner was started for the request';
 COMMENT ON COLUMN zodan.status.next_attempt_at IS 'retrying: when it is tried again at the latest';
 COMMENT ON COLUMN zodan.status.last_error IS 'what went wrong last, and on which node; NULL once the request is done';

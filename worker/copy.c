@@ -82,9 +82,14 @@ set_up_receiver(ZodanJob *job, Lane *lane, int i)
 }
 
 static void
-open_lanes(ZodanJob *job, Lane *lanes, int nlanes)
+open_lanes(ZodanJob *job, Lane *lanes, int nlanes, const List *tables)
 {
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * nlanes * 2);
+	int64		bytes = 0;
+	ListCell   *cell;
+
+	foreach(cell, tables)
+		bytes += ((ZodanTable *) lfirst(cell))->copied ? 0 : ((ZodanTable *) lfirst(cell))->bytes;
 
 	for (int i = 0; i < nlanes; i++)
 	{
@@ -102,7 +107,7 @@ open_lanes(ZodanJob *job, Lane *lanes, int nlanes)
 					 errmsg("could not connect to node \"%s\": %s", conns[i]->node, conns[i]->error)));
 	for (int i = 0; i < nlanes; i++)
 	{
-		zodan_pipe_widen(&lanes[i].from, nlanes);
+		zodan_pipe_widen(&lanes[i].from, nlanes, bytes);
 		set_up_receiver(job, &lanes[i], i);
 	}
 	pfree(conns);
@@ -514,7 +519,7 @@ zodan_copy_run(ZodanJob *job, List *tables)
 	empty_begun(job, tables);
 	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024);
 	zodan_progress_start();
-	open_lanes(job, lanes, nlanes);
+	open_lanes(job, lanes, nlanes, tables);
 	for (;;)
 	{
 		bool		waiting = zodan_units_waiting(groups);

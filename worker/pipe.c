@@ -99,16 +99,19 @@ await_end(ZodanConn *conn)
 }
 
 /*
- * Lets libpq take in much at a time from a sender, one of npipes. It asks the
- * socket for what its buffer has room for, which is 16 kB, unless a larger
- * message was there before: with less, most of a pipe's time goes into calls of
- * the kernel. That isn't documented; where it's not so, pipes are slower.
+ * Lets libpq take in much at a time from a sender, one of npipes that move some
+ * bytes together. It asks the socket for what its buffer has room for, which is
+ * 16 kB, unless a larger message was there before: with less, most of a pipe's
+ * time goes into calls of the kernel. That isn't documented; where it's not so,
+ * pipes are slower. The message is a small part of what is moved then.
  */
 void
-zodan_pipe_widen(ZodanConn *from, int npipes)
+zodan_pipe_widen(ZodanConn *from, int npipes, int64 bytes)
 {
-	int			size = Min(ZODAN_PIPE_INPUT, ZODAN_PIPE_INPUTS / npipes);
+	int			size = (int) Min(Min(ZODAN_PIPE_INPUT, ZODAN_PIPE_INPUTS / npipes), bytes / npipes / ZODAN_PIPE_WIDEN_FRACTION);
 
+	if (size <= ZODAN_PIPE_LIBPQ_INPUT)
+		return;
 	/* a little less, since the buffer's size is the next power of 2 */
 	PQclear(zodan_query(from, psprintf("SELECT pg_catalog.repeat(' ', %d)", size - size / 16), 0));
 }

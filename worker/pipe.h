@@ -26,6 +26,10 @@ typedef enum ZodanPipeState
 #define ZODAN_PIPE_INPUT	(2 * 1024 * 1024)
 #define ZODAN_PIPE_INPUTS	(16 * 1024 * 1024)
 
+/* what it takes in by itself, and which fraction of the rows may be spent on having it take in more */
+#define ZODAN_PIPE_LIBPQ_INPUT	(16 * 1024)
+#define ZODAN_PIPE_WIDEN_FRACTION	64
+
 /* What went through one COPY */
 typedef struct ZodanPipeCount
 {
@@ -54,7 +58,7 @@ typedef struct ZodanPipe
 	int			used;
 } ZodanPipe;
 
-extern void zodan_pipe_widen(ZodanConn *from, int npipes);
+extern void zodan_pipe_widen(ZodanConn *from, int npipes, int64 bytes);
 extern void zodan_pipe_start(ZodanPipe *pipe, const char *copy_out, const char *copy_in,
 							 ZodanPipeCount *counts, int ncopies);
 extern bool zodan_pipe_step(ZodanPipe *pipe);

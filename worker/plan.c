@@ -196,7 +196,7 @@ load_indexes(List *tables)
 
 /*
  * What finishing a table takes: as long as looking at some pages, and at those
- * that its statistics are made of, which are as many as rows by default.
+ * that its statistics are made of: as many as ANALYZE takes rows, by default.
  */
 #define FINISH_WORK "(100 + least(pages, 30000))"
 

@@ -47,7 +47,7 @@ pipe_bench(PG_FUNCTION_ARGS)
 	zodan_session_init("bench", 0, 60000);
 	zodan_connect(&from);
 	zodan_connect(&to);
-	zodan_pipe_widen(&from, 1);
+	zodan_pipe_widen(&from, 1, PG_INT64_MAX);
 	started = GetCurrentTimestamp();
 	cpu = cpu_seconds();
 	zodan_pipe_start(&pipe, "COPY OUT", "COPY IN", &count, 1);
