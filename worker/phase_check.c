@@ -437,18 +437,24 @@ run_checks(ZodanJob *job, const Check *checks, int nchecks)
 	pfree(whose);
 }
 
+/*
+ * A server that isn't there, or isn't ready yet, may come back; what one says
+ * of the database or the password stays as it is.
+ */
 static void
 check_connection(ZodanJob *job, ZodanConn *conn, const char *field)
 {
 	if (!conn->pg)
 		zodan_check_failure(job->phase, "connection", conn->node, conn->error, "a connection",
-							psprintf("Start the server or correct %s; its database must exist.", field), false);
+							psprintf("Start the server or correct %s; its database must exist.", field),
+							zodan_error_is_transient(conn->sqlstate));
 }
 
 /*
- * Ends the request if anything was found so far. What may pass by itself is
- * looked at some times more, unless only the checks were asked for: a node that
- * was restarted a moment ago needs a while to get its subscriptions going.
+ * Ends the request if anything was found so far. Unless only the checks were
+ * asked for, a node that isn't there is waited for, as everywhere; what else may
+ * pass by itself is looked at some times more: a node that was restarted a
+ * moment ago needs a while to get its subscriptions going.
  * last: nothing else is looked at later; else what doesn't pass waits for that.
  */
 static void
@@ -458,14 +464,14 @@ raise_failures(ZodanJob *job, bool last)
 	int			passing;
 	char	   *summary = zodan_check_summary(&count, &passing);
 	bool		again = count == passing && strcmp(job->req->operation, "check") != 0 &&
-		zodan_checkpoint_attempts(job->phase) <= CHECKED_AGAIN;
+		(!zodan_cluster_complete(job) || zodan_checkpoint_attempts(job->phase) <= CHECKED_AGAIN);
 
 	if (count > 0 && (last || again))
 		ereport(ERROR,
 				(errcode(again ? ERRCODE_OBJECT_IN_USE : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%d %s failed:\n%s", count, count == 1 ? "check has" : "checks have", summary),
 				 errhint("SELECT node, check_name, found, expected, what_to_do FROM zodan.check_failures WHERE request_id = " INT64_FORMAT "; %s.",
-						 job->req->id, again ? "they may pass by themselves, and are checked again" : "correct them and file the request again")));
+						 job->req->id, again ? "they may pass by themselves, and are checked again; else cancel the request" : "correct them and file the request again")));
 }
 
 /*

@@ -43,11 +43,47 @@ trimmed(const char *message)
 }
 
 static void
-fail_connection(ZodanConn *conn, const char *message)
+fail_connection(ZodanConn *conn, int sqlstate, const char *message)
 {
 	conn->error = trimmed(message);
+	conn->sqlstate = sqlstate;
 	conn->lacks_password = conn->pg && PQconnectionNeedsPassword(conn->pg);
 	zodan_disconnect(conn);
+}
+
+/*
+ * Fails a connection with what libpq says. That is verbose until the session is
+ * there, since libpq has no other way to tell the SQLSTATE of a server that
+ * refuses: "FATAL:  57P03: ..." and a line "LOCATION:  function, file:line",
+ * whose label may be in any language. Both are taken out of the message. None
+ * in it: no server has answered.
+ */
+static void
+fail_unconnected(ZodanConn *conn)
+{
+	char	   *lines = pstrdup(PQerrorMessage(conn->pg));
+	char	   *line;
+	int			sqlstate = ERRCODE_CONNECTION_FAILURE;
+	StringInfoData message;
+
+	if (PQconnectionNeedsPassword(conn->pg))
+		sqlstate = ERRCODE_INVALID_PASSWORD;	/* libpq itself gives up */
+	initStringInfo(&message);
+	while ((line = strsep(&lines, "\n")) != NULL)
+	{
+		char	   *value = strstr(line, ":  ");
+		int			end = 0;
+
+		if (value && strspn(value + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && value[8] == ':')
+		{
+			sqlstate = MAKE_SQLSTATE(value[3], value[4], value[5], value[6], value[7]);
+			memmove(value + 3, value + 10, strlen(value + 10) + 1);
+		}
+		else if (value && sscanf(value, ":  %*[^, ], %*[^: ]:%*d%n", &end) == 0 && end > 0 && !value[end])
+			continue;
+		appendStringInfo(&message, "%s\n", line);
+	}
+	fail_connection(conn, sqlstate, message.data);
 }
 
 /*
@@ -61,6 +97,7 @@ start_connection(ZodanConn *conn)
 	int			n = 0;
 
 	conn->error = NULL;
+	conn->sqlstate = 0;
 	conn->lacks_password = false;
 	zodan_dsn_remember(conn->dsn);
 
@@ -80,14 +117,18 @@ start_connection(ZodanConn *conn)
 	if (!AcquireExternalFD())
 	{
 		conn->error = psprintf("out of file descriptors: %m");
+		conn->sqlstate = ERRCODE_INSUFFICIENT_RESOURCES;
 		return;
 	}
 	conn->pg = PQconnectStartParams(keywords, values, 1);
-	if (!conn->pg || PQstatus(conn->pg) == CONNECTION_BAD)
-		fail_connection(conn, conn->pg ? PQerrorMessage(conn->pg) : "out of memory");
+	if (!conn->pg)
+		fail_connection(conn, ERRCODE_OUT_OF_MEMORY, "out of memory");
+	else if (PQstatus(conn->pg) == CONNECTION_BAD)
+		fail_unconnected(conn);
 	else
 	{
 		PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+		PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
 	}
 }
 
@@ -96,9 +137,10 @@ finish_connection(ZodanConn *conn)
 {
 	if (conn->need_password && !PQconnectionUsedPassword(conn->pg))
 	{
-		fail_connection(conn, "the server did not ask for the password, which a request by a role that is not a superuser needs");
+		fail_connection(conn, ERRCODE_INVALID_PASSWORD, "the server did not ask for the password, which a request by a role that is not a superuser needs");
 		return;
 	}
+	PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
 	PQsetnonblocking(conn->pg, 1);
 	conn->version = PQserverVersion(conn->pg);
 }
@@ -121,7 +163,7 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 	zodan_call_all(calls, n, timeout_ms);
 	for (int i = 0; i < n; i++)
 		if (calls[i].error)
-			fail_connection(calls[i].conn, calls[i].error);
+			fail_connection(calls[i].conn, calls[i].sqlstate, calls[i].error);
 	pfree(calls);
 }
 
@@ -165,7 +207,7 @@ zodan_connect_all(ZodanConn **conns, int nconns)
 		{
 			for (int i = 0; i < nconns; i++)
 				if (pending[i])
-					fail_connection(conns[i], psprintf("no connection within " INT64_FORMAT " ms", timeout_ms));
+					fail_connection(conns[i], ERRCODE_CONNECTION_FAILURE, psprintf("no connection within " INT64_FORMAT " ms", timeout_ms));
 			break;
 		}
 		zodan_wait_sockets(sockets, n, deadline);
@@ -183,7 +225,7 @@ zodan_connect_all(ZodanConn **conns, int nconns)
 				if (poll[i] == PGRES_POLLING_OK)
 					finish_connection(conns[i]);
 				else
-					fail_connection(conns[i], PQerrorMessage(conns[i]->pg));
+					fail_unconnected(conns[i]);
 			}
 		}
 	}

@@ -26,6 +26,7 @@ typedef struct ZodanConn
 	PGconn	   *pg;				/* NULL unless connected */
 	int			version;		/* as server_version_num */
 	char	   *error;			/* why it isn't connected; no password in it */
+	int			sqlstate;		/* of the error, packed; of class 08 if no server answered */
 	bool		lacks_password; /* because the server asked for one, and there was none */
 } ZodanConn;
 

@@ -73,7 +73,7 @@ sub wait_retrying
 	ok($c->wait_queue("SELECT s.state = '$state' AND r.missing = '{$node}' AND s.next_attempt_at > s.updated_at"
 			  . " FROM zodan.status s JOIN zodan.request_state r USING (request_id) WHERE request_id = $id"),
 		"$node is gone: $state, and it is known when it's tried again");
-	like(status($id, "concat_ws(' ', last_error, hint)"), qr/node "$node"/i, 'the status says which node');
+	like(status($id, "concat_ws(' ', last_error, hint)"), qr/node "$node"|^$node: connection:/im, 'the status says which node');
 	return;
 }
 
@@ -151,6 +151,34 @@ sub let_in
 	return;
 }
 
+# ---------- checking: the new node isn't ready for connections ----------
+
+my $server = $c->server('n3');
+$server->stop;
+$server->append_conf('postgresql.conf', 'hot_standby = off');
+$server->set_standby_mode;
+$server->start;
+$c->failpoints('c', 'wait check_prerequisites:begin');
+my $id = $c->request(new => 'n3', on => 'c');
+outage($id, 'n3', down => sub { }, up => sub {
+	like(status($id, 'last_error'), qr/n3: connection: found [^\n]*not accepting connections[^\n]*\n?(DETAIL[^\n]*)?, expected a connection/, 'the status says what the server does');
+	unlike(status($id, 'last_error'), qr/57P03|\.c:/, 'and no more');
+	$server->promote;
+	$server->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'n3 is not promoted';
+});
+my $go = $c->wait_failpoint('c', 'check_prerequisites:begin');
+$c->queue('c', "SELECT zodan.cancel($id)");
+$c->failpoints('c', '');
+$go->();
+is($c->wait_for($id), 'cancelled', 'which is where it is cancelled');
+
+# one that answers, and will not answer otherwise
+$c->{quiet} = 1;
+$id = $c->request(new => 'n3', on => 'c', new_node_dsn => $c->dsn('n3') =~ s/dbname='\w+'/dbname=nowhere/r);
+is($c->wait_for($id), 'failed', 'a database that does not exist');
+is(status($id, 'attempt'), '1', 'is not waited for');
+$c->{quiet} = 0;
+
 # where the request stands still when the rows are copied
 $c->failpoints('c', 'wait mirror_replication_sets:begin');
 
@@ -158,7 +186,7 @@ $c->failpoints('c', 'wait mirror_replication_sets:begin');
 
 my $lock = $c->session('n2', 'BEGIN', "LOCK TABLE $e.local_node IN SHARE UPDATE EXCLUSIVE MODE");
 my $busy = $c->session('n3', 'BEGIN', "LOCK TABLE $e.subscription IN SHARE MODE");
-my $id = $c->request(new => 'n3', on => 'c');
+$id = $c->request(new => 'n3', on => 'c');
 $c->wait_phase($id, 'register_node');
 $c->server($_)->poll_query_until('inventory', "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
 	  . " WHERE NOT l.granted AND a.application_name = 'zodan_bgw: request $id'")
@@ -181,7 +209,7 @@ for my $node (qw(n1 n2))
 
 $c->wait_gate('n3');
 $gate->quit;
-my $go = $c->wait_failpoint('c', 'mirror_replication_sets:begin');
+$go = $c->wait_failpoint('c', 'mirror_replication_sets:begin');
 $gate = $c->hold_gate('n3');
 $c->psql('n1', 'INSERT INTO held VALUES (1001, 1)');
 $go->();
