@@ -16,6 +16,8 @@
  */
 #include "copy.h"
 
+#include <math.h>
+
 #include "failpoint.h"
 #include "mb/pg_wchar.h"
 #include "pipe.h"
@@ -28,6 +30,10 @@
 
 #define TICK_MS			1000
 #define THROTTLED_MS	10
+
+/* what sorting an index gets at least, and what a sorted run takes while it's merged (tuplesort.c), in kB */
+#define MIN_SORT_KB		8192
+#define MERGE_KB		264
 
 typedef struct Lane
 {
@@ -276,6 +282,20 @@ finish_statements(const ZodanGroup *group)
 }
 
 /*
+ * The memory, in kB, with which an index of so many bytes is sorted the fastest.
+ * Sorting short runs, which the processor's caches and a process's memory hold,
+ * and merging them takes less time than sorting all at once; less than this, and
+ * there would be more of them than can be merged at a time: each takes
+ * MERGE_KB of the same memory. Twice that, since what is sorted is larger than
+ * the index.
+ */
+static int
+sort_memory(int64 bytes)
+{
+	return (int) Max(MIN_SORT_KB, 2 * sqrt(bytes / 1024.0 * MERGE_KB));
+}
+
+/*
  * Begins a unit that is statements on the new node. Parallel workers of an index
  * would only be in the way of others where the lanes have enough to do.
  */
@@ -288,6 +308,11 @@ start_call(Lane *lane, bool lanes_have_work)
 	initStringInfo(&sql);
 	if (lanes_have_work)
 		appendStringInfoString(&sql, "SET LOCAL max_parallel_maintenance_workers = 0;");
+	/* workers that share the memory would need more */
+	if (lanes_have_work && zodan_maintenance_work_mem == 0 && list_length(lane->unit->indexes) == 1)
+		appendStringInfo(&sql, "SELECT pg_catalog.set_config('maintenance_work_mem', least(setting::int, %d)::text, true)"
+						 "  FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem';",
+						 sort_memory(((ZodanIndex *) linitial(lane->unit->indexes))->work));
 	foreach(cell, lane->unit->indexes)
 		appendStringInfo(&sql, "%s;", ((ZodanIndex *) lfirst(cell))->definition);
 	lane->call = (ZodanCall)

@@ -16,13 +16,16 @@
 #define RATE_S			10
 
 /* what time of a lane an assumption is worth, as if it had been measured */
-#define PRIOR_US		1.5e6
+#define PRIOR_US		0.5e6
 
-/* how much longer a byte takes that is sorted by a collation, roughly */
-#define COLLATED_WEIGHT	2.0
+/* how long a byte of an index takes, to one of the rows: roughly */
+#define INDEX_WEIGHT	0.75
+
+/* how much longer one takes that is sorted by a collation, roughly */
+#define COLLATED_WEIGHT	2.2
 
 /* how long it takes to look at a page of a table for its statistics, roughly */
-#define PAGE_US			15.0
+#define PAGE_US			10.0
 
 typedef enum Kind
 {
@@ -168,7 +171,7 @@ add_done(const ZodanUnit *unit, int64 done, int64 *us, int64 *size, int64 *left)
 /*
  * How much of each kind a lane does in a microsecond, by what it has done in
  * which time; 0: nothing is known of rows and indexes. What is known of rows
- * goes for indexes, and what is known of either kind of indexes goes for the
+ * tells of indexes, and what is known of either kind of indexes tells of the
  * other, until more is.
  */
 static void
@@ -179,8 +182,8 @@ find_speeds(const int64 *us, const int64 *size, double *speed)
 
 	speed[KIND_ROWS] = us[KIND_ROWS] > 0 ? (double) size[KIND_ROWS] / us[KIND_ROWS] : 0;
 	if (speed[KIND_ROWS] == 0)
-		speed[KIND_ROWS] = indexes_us > 0 ? indexes / indexes_us : 0;
-	indexes = (indexes + PRIOR_US * speed[KIND_ROWS]) / (indexes_us + PRIOR_US);
+		speed[KIND_ROWS] = indexes_us > 0 ? indexes / indexes_us * INDEX_WEIGHT : 0;
+	indexes = (indexes + PRIOR_US * speed[KIND_ROWS] / INDEX_WEIGHT) / (indexes_us + PRIOR_US);
 	speed[KIND_INDEX] = (size[KIND_INDEX] + PRIOR_US * indexes) / (us[KIND_INDEX] + PRIOR_US);
 	speed[KIND_COLLATED] = (size[KIND_COLLATED] + PRIOR_US * indexes / COLLATED_WEIGHT) / (us[KIND_COLLATED] + PRIOR_US);
 	speed[KIND_FINISH] = (size[KIND_FINISH] + PRIOR_US / PAGE_US) / (us[KIND_FINISH] + PRIOR_US);

@@ -78,7 +78,7 @@ zodan_define_settings(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("zodan.maintenance_work_mem",
 							"maintenance_work_mem for each index that is built on the new node.",
-							"0: half of its shared_buffers divided by copy_jobs, at most 1 GB, and no less than its own setting.",
+							"0: as its size needs, at most half of shared_buffers divided by copy_jobs, or the node's own setting.",
 							&zodan_maintenance_work_mem, 0, 0, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("zodan.max_lag",

@@ -92,6 +92,8 @@ my ($first) = grep { /CREATE UNIQUE INDEX IF NOT EXISTS "Large / } @said;
 like($first, $alone, 'an index is built by one process where the other lanes have work');
 my ($last) = grep { /CREATE UNIQUE INDEX IF NOT EXISTS held_pkey / } @said;
 unlike($last, $alone, 'and by as many as the server wants where they have none');
+my $memory = qr/set_config\('maintenance_work_mem', least\(setting::int, 8192\)::text, true\)/;
+unlike($first, $memory, 'with the memory that was set');
 ok((grep { /ADD CONSTRAINT large_pkey PRIMARY KEY USING INDEX large_pkey/ } @said) > 0, 'the key was made from its index');
 is($c->queue('c', "SELECT count(*) FILTER (WHERE built_at IS NULL), count(*) > 70 FROM zodan.copy_tables WHERE request_id = $id"), '0|t', 'every table is known to be ready');
 is($c->queue('c', "SELECT count(*) FILTER (WHERE built_at IS NULL), count(*) > 140 FROM zodan.copy_indexes WHERE request_id = $id"), '0|t', 'every index too');
@@ -106,6 +108,8 @@ is($c->leftovers($id), '', 'nothing is left over');
 
 $c->add_server('n4');
 $c->failpoints('c', 'kill copy_data:built:key');
+$c->server('c')->append_conf('postgresql.conf', 'zodan.maintenance_work_mem = 0');
+$c->server('c')->reload;
 $id = $c->request(new => 'n4', on => 'c', copy_jobs => 1);
 ok($c->wait_queue("SELECT attempt > 1 FROM zodan.status WHERE request_id = $id"), 'killed when an index was built, the join goes on');
 is($c->wait_for($id), 'done', 'and ends done');
@@ -114,6 +118,8 @@ $c->failpoints('c', '');
 $c->settle;
 is($c->differences, '', 'rows are the same');
 is($c->text_difference($c->dump('n1'), $c->dump('n4')), '', 'and the structure');
+like($c->queue('c', "SELECT message FROM zodan.events WHERE request_id = $id AND level = 'debug' AND message LIKE '%CREATE UNIQUE INDEX IF NOT EXISTS \"Large %' LIMIT 1"),
+	$memory, 'an index gets the memory that its size needs, where none was set');
 
 # ---------- a table that is rewritten between two of its parts ----------
 
