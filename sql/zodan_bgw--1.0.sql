@@ -178,6 +178,7 @@ CREATE TABLE zodan.copy_indexes (
     key            text CHECK (key IN ('PRIMARY KEY', 'UNIQUE')),
     mark           text,
     definition     text NOT NULL,
+    access_method  name NOT NULL,
     work           bigint NOT NULL,
     collated       boolean NOT NULL,
     built_at       timestamptz,

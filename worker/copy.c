@@ -282,7 +282,7 @@ finish_statements(const ZodanGroup *group)
 }
 
 /*
- * The memory, in kB, with which an index of so many bytes is sorted the fastest.
+ * The memory, in kB, with which a B-tree of so many bytes is sorted the fastest.
  * Sorting short runs, which the processor's caches and a process's memory hold,
  * and merging them takes less time than sorting all at once; less than this, and
  * there would be more of them than can be merged at a time: each takes
@@ -308,8 +308,9 @@ start_call(Lane *lane, bool lanes_have_work)
 	initStringInfo(&sql);
 	if (lanes_have_work)
 		appendStringInfoString(&sql, "SET LOCAL max_parallel_maintenance_workers = 0;");
-	/* workers that share the memory would need more */
-	if (lanes_have_work && zodan_maintenance_work_mem == 0 && list_length(lane->unit->indexes) == 1)
+	/* workers that share the memory would need more, and so would what isn't sorted */
+	if (lanes_have_work && zodan_maintenance_work_mem == 0 && list_length(lane->unit->indexes) == 1 &&
+		((ZodanIndex *) linitial(lane->unit->indexes))->btree)
 		appendStringInfo(&sql, "SELECT pg_catalog.set_config('maintenance_work_mem', least(setting::int, %d)::text, true)"
 						 "  FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem';",
 						 sort_memory(((ZodanIndex *) linitial(lane->unit->indexes))->work));

@@ -87,6 +87,7 @@ static const char *const plan_query =
 "    CROSS JOIN LATERAL ("
 "      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('index_name', x.relname, 'index_oid', x.oid,"
 "               'constraint_oid', q.oid, 'key', CASE q.contype WHEN 'p' THEN 'PRIMARY KEY' WHEN 'u' THEN 'UNIQUE' END,"
+"               'access_method', (SELECT amname FROM pg_catalog.pg_am WHERE oid = x.relam),"
 "               'work', pg_catalog.pg_relation_size(x.oid) + pg_catalog.pg_relation_size(k.oid) / 6,"
 "               'collated', EXISTS (SELECT FROM pg_catalog.unnest(i.indcollation) AS u(c) WHERE u.c <> 0 AND u.c <> '\"C\"'::regcollation),"
 "               'mark', pg_catalog.concat_ws(', ', CASE WHEN i.indisclustered THEN pg_catalog.format('CLUSTER ON %%I', x.relname) END,"
@@ -146,10 +147,10 @@ zodan_plan_store(ZodanCall *call)
 			  "       (request_id, nspname, relname, columns, row_filter, binary_copy, seeded, bytes_total, pages, family)"
 			  "   SELECT $1::bigint, nspname, relname, columns, row_filter, binary_copy, seeded, bytes_total, pages, family FROM plan)"
 			  " INSERT INTO zodan.copy_indexes"
-			  "       (request_id, nspname, relname, index_name, index_oid, constraint_oid, key, mark, definition, work, collated)"
-			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.work, x.collated"
+			  "       (request_id, nspname, relname, index_name, index_oid, constraint_oid, key, mark, definition, access_method, work, collated)"
+			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.access_method, x.work, x.collated"
 			  "     FROM plan p CROSS JOIN LATERAL jsonb_to_recordset(p.indexes) AS"
-			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, work bigint, collated boolean)", 2,
+			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, access_method name, work bigint, collated boolean)", 2,
 			  zodan_request_id, PQgetvalue(call->result, 0, 0));
 	/* or the planner takes them for few, and goes through all for each that is copied */
 	zodan_sql("ANALYZE zodan.copy_tables, zodan.copy_indexes", 0);
@@ -164,7 +165,7 @@ zodan_plan_store(ZodanCall *call)
 static void
 load_indexes(List *tables)
 {
-	ZodanRows  *rows = zodan_sql("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.work, x.built_at IS NOT NULL, x.collated"
+	ZodanRows  *rows = zodan_sql("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.work, x.built_at IS NOT NULL, x.collated, x.access_method = 'btree'"
 								 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
 								 " WHERE x.request_id = $1::bigint AND t.built_at IS NULL"
 								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.work DESC", 1, zodan_request_id);
@@ -188,6 +189,7 @@ load_indexes(List *tables)
 			index->work = zodan_to_int64(rows->value[next][6]);
 			index->built = zodan_is_true(rows->value[next][7]);
 			index->collated = zodan_is_true(rows->value[next][8]);
+			index->btree = zodan_is_true(rows->value[next][9]);
 			table->indexes = lappend(table->indexes, index);
 		}
 	}

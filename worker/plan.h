@@ -35,6 +35,7 @@ typedef struct ZodanIndex
 	char	   *definition;		/* does nothing where the index is there */
 	int64		work;			/* what building it takes, as bytes: of it and of the table's pages */
 	bool		built;
+	bool		btree;
 	bool		collated;		/* sorted by a collation, which takes longer */
 } ZodanIndex;
 
