@@ -166,6 +166,7 @@ outage($id, 'n3', down => sub { }, up => sub {
 	$server->promote;
 	$server->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'n3 is not promoted';
 });
+$c->{quiet} = 1;
 my $go = $c->wait_failpoint('c', 'check_prerequisites:begin');
 $c->queue('c', "SELECT zodan.cancel($id)");
 $c->failpoints('c', '');
@@ -173,7 +174,6 @@ $go->();
 is($c->wait_for($id), 'cancelled', 'which is where it is cancelled');
 
 # one that answers, and will not answer otherwise
-$c->{quiet} = 1;
 $id = $c->request(new => 'n3', on => 'c', new_node_dsn => $c->dsn('n3') =~ s/dbname='\w+'/dbname=nowhere/r);
 is($c->wait_for($id), 'failed', 'a database that does not exist');
 is(status($id, 'attempt'), '1', 'is not waited for');
