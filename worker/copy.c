@@ -26,6 +26,7 @@
 #include "snapshots.h"
 #include "throttle.h"
 #include "units.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #define TICK_MS			1000
@@ -200,7 +201,7 @@ copy_options(const ZodanTable *table, const char *encoding)
 	bool		binary = table->binary && (strcmp(encoding, GetDatabaseEncodingName()) == 0 ||
 										   strcmp(encoding, "SQL_ASCII") == 0 || GetDatabaseEncoding() == PG_SQL_ASCII);
 
-	return psprintf("(FORMAT %s, ENCODING %s)", binary ? "binary" : "text", zodan_literal(encoding));
+	return psprintf("(FORMAT %s, ENCODING %s)", binary ? "binary" : "text", quote_literal_cstr(encoding));
 }
 
 /*
@@ -224,7 +225,7 @@ start_rows(Lane *lane)
 	initStringInfo(&out);
 	initStringInfo(&in);
 	appendStringInfo(&out, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s;",
-					 zodan_literal(group->view->snapshot.name));
+					 quote_literal_cstr(group->view->snapshot.name));
 	appendStringInfoString(&in, "BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch');");
 	foreach(cell, group->tables)
 	{
@@ -234,12 +235,12 @@ start_rows(Lane *lane)
 		appendStringInfo(&out, "COPY %s TO STDOUT %s;", rows_of(table, lane->unit), options);
 		/* of a table that was rewritten meanwhile the pages would be others */
 		if (group->nparts > 1)
-			appendStringInfo(&out, "DO %s;", zodan_literal(psprintf(
+			appendStringInfo(&out, "DO %s;", quote_literal_cstr(psprintf(
 							 "BEGIN IF (SELECT relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(oid)"
 							 " FROM pg_catalog.pg_class WHERE oid = %s::pg_catalog.regclass) IS NOT FALSE THEN"
 							 " RAISE object_in_use USING MESSAGE = %s; END IF; END",
-							 zodan_literal(table->name),
-							 zodan_literal(psprintf("table %s was rewritten while it was copied", table->name)))));
+							 quote_literal_cstr(table->name),
+							 quote_literal_cstr(psprintf("table %s was rewritten while it was copied", table->name)))));
 		appendStringInfo(&in, "COPY %s%s FROM STDIN %s;", table->name,
 						 table->columns ? psprintf(" (%s)", table->columns) : "", options);
 	}

@@ -259,7 +259,7 @@ zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *n
 	appendStringInfoString(&sql, "BEGIN;");
 	for (int i = 0; i < lengthof(engine->sub_touch); i++)
 		appendStringInfo(&sql, "SELECT %s FROM %s.subscription WHERE sub_name = %s AND NOT sub_enabled;",
-						 engine->sub_touch[i], engine->name, zodan_literal(name));
+						 engine->sub_touch[i], engine->name, quote_literal_cstr(name));
 	appendStringInfoString(&sql, "COMMIT");
 	PQclear(zodan_query(conn, sql.data, 0));
 }

@@ -13,6 +13,7 @@
 #include "copy.h"
 #include "retry.h"
 #include "schema.h"
+#include "utils/builtins.h"
 
 /* how often what may pass by itself is checked again: that takes some minutes */
 #define CHECKED_AGAIN	10
@@ -299,7 +300,7 @@ expand(ZodanJob *job, const char *text)
 	const char *const values[] = {engine->name, engine->sub_status, engine->node_id, engine->ddl_setting,
 		engine->trapped_slots, engine->commit_label, role_attributes,
 		psprintf(published, engine->name, engine->name, engine->name),
-		psprintf("%s::text[]", zodan_literal(sets ? sets : "{}")), engine->uncopied_schemas};
+		psprintf("%s::text[]", quote_literal_cstr(sets ? sets : "{}")), engine->uncopied_schemas};
 	StringInfoData buf;
 
 	initStringInfo(&buf);

@@ -119,7 +119,7 @@ zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 	conn->pg = NULL;
 	zodan_connect(conn);
 	PQclear(zodan_query(conn, psprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
-									   zodan_literal(snapshot)), 0));
+									   quote_literal_cstr(snapshot)), 0));
 	*call = (ZodanCall)
 	{
 		.conn = conn,.sql = zodan_engine_sql(job->engine, psprintf(plan_query, job->engine->table_info)),
@@ -399,10 +399,10 @@ zodan_plan_key(const char *table, const char *name, const char *key, bool guarde
 
 	if (!guarded)
 		return statement;
-	return psprintf("DO %s;", zodan_literal(psprintf(
+	return psprintf("DO %s;", quote_literal_cstr(psprintf(
 					"BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::pg_catalog.regclass"
 					" AND pg_catalog.quote_ident(conname) = %s) THEN %s END IF; END",
-					zodan_literal(table), zodan_literal(name), statement)));
+					quote_literal_cstr(table), quote_literal_cstr(name), statement)));
 }
 
 /*

@@ -13,7 +13,6 @@
 #include "mb/pg_wchar.h"
 #include "settings.h"
 #include "storage/fd.h"
-#include "utils/builtins.h"
 
 void		(*zodan_statement_hook) (const char *node, const char *sql) = NULL;
 
@@ -74,7 +73,8 @@ fail_unconnected(ZodanConn *conn)
 		char	   *value = strstr(line, ":  ");
 		int			end = 0;
 
-		if (value && strspn(value + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && value[8] == ':')
+		if (value && strspn(value + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 &&
+			strcspn(value + 3, "0123456789") < 5 && strncmp(value + 8, ": ", 2) == 0)
 		{
 			sqlstate = MAKE_SQLSTATE(value[3], value[4], value[5], value[6], value[7]);
 			memmove(value + 3, value + 10, strlen(value + 10) + 1);
@@ -603,14 +603,4 @@ zodan_quote(const char *identifier)
 	}
 	appendStringInfoChar(&buf, '"');
 	return buf.data;
-}
-
-/*
- * A string as a literal, for where a parameter can't stand: in utility
- * statements and replication commands.
- */
-char *
-zodan_literal(const char *text)
-{
-	return quote_literal_cstr(text);
 }

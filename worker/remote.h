@@ -66,7 +66,6 @@ extern PGresult *zodan_query(ZodanConn *conn, const char *sql, int nparams,...);
 extern char *zodan_value(ZodanConn *conn, const char *sql, int nparams,...);
 extern char *zodan_field(const PGresult *result, int row, int column);
 extern char *zodan_quote(const char *identifier);
-extern char *zodan_literal(const char *text);
 
 extern int	zodan_sqlstate(const PGresult *result);
 

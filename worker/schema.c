@@ -28,6 +28,7 @@
 #include "port.h"
 #include "program.h"
 #include "storage/fd.h"
+#include "utils/builtins.h"
 
 #define WORK_DIR	"zodan"
 
@@ -405,7 +406,7 @@ drop_list(ZodanJob *job, const char *list)
 	}
 	/* of what the script sets only the encoding matters to us */
 	PQclear(zodan_query(&job->new_conn, psprintf("BEGIN; %s\n; COMMIT; SET client_encoding = %s", script,
-												 zodan_literal(GetDatabaseEncodingName())), 0));
+												 quote_literal_cstr(GetDatabaseEncodingName())), 0));
 }
 
 /*
@@ -526,7 +527,7 @@ copy_sequences(ZodanJob *job, PGresult *names, int first, int end)
 	appendStringInfoString(&query, "SELECT pg_catalog.json_agg(s) FROM (");
 	for (int i = first; i < end; i++)
 		appendStringInfo(&query, "%sSELECT %s AS seq, last_value, is_called FROM %s",
-						 i > first ? " UNION ALL " : "", zodan_literal(PQgetvalue(names, i, 0)),
+						 i > first ? " UNION ALL " : "", quote_literal_cstr(PQgetvalue(names, i, 0)),
 						 PQgetvalue(names, i, 0));
 	appendStringInfoString(&query, ") AS s");
 	PQclear(zodan_query(&job->new_conn,
