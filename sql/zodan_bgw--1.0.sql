@@ -100,12 +100,14 @@ CREATE TABLE zodan.checkpoints (
     phase       text NOT NULL,
     state       text NOT NULL CHECK (state IN ('running', 'done')),
     attempts    integer NOT NULL DEFAULT 1,
+    passing     integer NOT NULL DEFAULT 0,
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
     error       text,
     PRIMARY KEY (request_id, phase)
 );
 COMMENT ON TABLE zodan.checkpoints IS 'which phases a request has done';
+COMMENT ON COLUMN zodan.checkpoints.passing IS 'attempts with all nodes there, in which only such checks failed as may pass by themselves';
 
 CREATE TABLE zodan.effects (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

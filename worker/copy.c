@@ -32,9 +32,10 @@
 #define TICK_MS			1000
 #define THROTTLED_MS	10
 
-/* what sorting an index gets at least, and what a sorted run takes while it's merged (tuplesort.c), in kB */
+/* what sorting an index gets at least, and what a sorted run takes while it's merged, in kB; how many are: see tuplesort.c */
 #define MIN_SORT_KB		8192
 #define MERGE_KB		264
+#define MERGE_RUNS		500
 
 typedef struct Lane
 {
@@ -287,13 +288,15 @@ finish_statements(const ZodanGroup *group)
  * Sorting short runs, which the processor's caches and a process's memory hold,
  * and merging them takes less time than sorting all at once; less than this, and
  * there would be more of them than can be merged at a time: each takes
- * MERGE_KB of the same memory. Twice that, since what is sorted is larger than
- * the index.
+ * MERGE_KB of the same memory, and no more than MERGE_RUNS ever are. What is
+ * sorted is taken for twice the index.
  */
 static int
 sort_memory(int64 bytes)
 {
-	return (int) Max(MIN_SORT_KB, 2 * sqrt(bytes / 1024.0 * MERGE_KB));
+	double		kb = 2 * bytes / 1024.0;
+
+	return (int) Max(Max(MIN_SORT_KB, sqrt(2 * kb * MERGE_KB)), kb / MERGE_RUNS);
 }
 
 /*

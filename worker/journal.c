@@ -55,6 +55,18 @@ zodan_checkpoint_attempts(const char *phase)
 }
 
 /*
+ * Counts an attempt in which checks have failed that may pass by themselves,
+ * though no node was missing; returns how many there have been.
+ */
+int
+zodan_checkpoint_passing(const char *phase)
+{
+	return (int) zodan_to_int64(zodan_sql("UPDATE zodan.checkpoints SET passing = passing + 1"
+							  " WHERE request_id = $1::bigint AND phase = $2 RETURNING passing", 2,
+							  zodan_request_id, phase)->value[0][0]);
+}
+
+/*
  * Stores the error by which the phase has ended.
  */
 void

@@ -42,6 +42,7 @@ extern void zodan_event(const char *level, const char *node, const char *message
 extern bool zodan_checkpoint_begin(const char *phase);
 extern void zodan_checkpoint_done(const char *phase);
 extern int	zodan_checkpoint_attempts(const char *phase);
+extern int	zodan_checkpoint_passing(const char *phase);
 extern void zodan_checkpoint_error(const char *phase, const char *error);
 
 extern ZodanEffect *zodan_find_effect(const char *node, const char *kind, const char *name);

@@ -451,6 +451,16 @@ check_connection(ZodanJob *job, ZodanConn *conn, const char *field)
 							zodan_error_is_transient(conn->sqlstate));
 }
 
+static void
+check_connections(ZodanJob *job)
+{
+	check_connection(job, &ZODAN_SOURCE(job)->conn, "src_dsn");
+	for (int i = 0; i < ZODAN_NPEERS(job); i++)
+		check_connection(job, &ZODAN_PEERS(job)[i].conn,
+						 psprintf("the DSN in the source's catalog, or give one in options.peer_dsns.\"%s\"", ZODAN_PEERS(job)[i].name));
+	check_connection(job, &job->new_conn, "new_node_dsn");
+}
+
 /*
  * Ends the request if anything was found so far. Unless only the checks were
  * asked for, a node that isn't there is waited for, as everywhere; what else may
@@ -464,10 +474,10 @@ raise_failures(ZodanJob *job, bool last)
 	int			count;
 	int			passing;
 	char	   *summary = zodan_check_summary(&count, &passing);
-	bool		again = count == passing && strcmp(job->req->operation, "check") != 0 &&
-		(!zodan_cluster_complete(job) || zodan_checkpoint_attempts(job->phase) <= CHECKED_AGAIN);
+	bool		again = count > 0 && count == passing && strcmp(job->req->operation, "check") != 0 &&
+		(!zodan_cluster_complete(job) || zodan_checkpoint_passing(job->phase) <= CHECKED_AGAIN);
 
-	if (count > 0 && (last || again))
+	if (again || (last && count > 0))
 		ereport(ERROR,
 				(errcode(again ? ERRCODE_OBJECT_IN_USE : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%d %s failed:\n%s", count, count == 1 ? "check has" : "checks have", summary),
@@ -484,11 +494,7 @@ zodan_check_versions(ZodanJob *job)
 	char	   *tools;
 
 	zodan_forget_check_failures(job->phase);
-	check_connection(job, &ZODAN_SOURCE(job)->conn, "src_dsn");
-	for (int i = 0; i < ZODAN_NPEERS(job); i++)
-		check_connection(job, &ZODAN_PEERS(job)[i].conn,
-						 psprintf("the DSN in the source's catalog, or give one in options.peer_dsns.\"%s\"", ZODAN_PEERS(job)[i].name));
-	check_connection(job, &job->new_conn, "new_node_dsn");
+	check_connections(job);
 	if (!job->engine)
 	{
 		if (ZODAN_SOURCE(job)->conn.pg)
@@ -519,6 +525,9 @@ zodan_check_prerequisites(ZodanJob *job)
 	ZodanConn  *conns[] = {&ZODAN_SOURCE(job)->conn, &job->new_conn};
 
 	zodan_forget_check_failures(job->phase);
+	/* in the first attempt check_versions has listed them */
+	if (zodan_checkpoint_attempts(job->phase) > 1)
+		check_connections(job);
 	run_checks(job, prerequisite_checks, lengthof(prerequisite_checks));
 	for (int i = 0; i < lengthof(conns); i++)
 	{
