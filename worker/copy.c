@@ -32,7 +32,10 @@
 #define TICK_MS			1000
 #define THROTTLED_MS	10
 
-/* what sorting an index gets at least, and what a sorted run takes while it's merged, in kB; how many are: see tuplesort.c */
+/*
+ * In kB: what sorting an index gets at least, and what each sorted run takes
+ * while it's merged; and how many are at a time, at most. See tuplesort.c.
+ */
 #define MIN_SORT_KB		8192
 #define MERGE_KB		264
 #define MERGE_RUNS		500

@@ -486,6 +486,31 @@ raise_failures(ZodanJob *job, bool last)
 }
 
 /*
+ * Everything that a join needs besides versions that go together, on the nodes
+ * that can be reached.
+ */
+static void
+look_at_prerequisites(ZodanJob *job)
+{
+	ZodanConn  *conns[] = {&ZODAN_SOURCE(job)->conn, &job->new_conn};
+
+	run_checks(job, prerequisite_checks, lengthof(prerequisite_checks));
+	for (int i = 0; i < lengthof(conns); i++)
+	{
+		ZodanCall	call = {.conn = conns[i],.sql = walinspect};
+
+		if (!call.conn->pg)
+			continue;
+		zodan_call_all(&call, 1, zodan_statement_timeout());
+		if (call.error)
+			zodan_check_failure(job->phase, "pg_walinspect", call.conn->node, call.error,
+								"the library of pg_walinspect", "Install the server's contrib modules on this node.",
+								zodan_error_is_transient(call.sqlstate));
+		PQclear(call.result);
+	}
+}
+
+/*
  * All nodes answer, and their versions go together.
  */
 void
@@ -511,39 +536,23 @@ zodan_check_versions(ZodanJob *job)
 								psprintf("pg_dump and pg_restore of PostgreSQL %d, as the new node is", job->new_conn.version / 10000),
 								"Install them and set zodan.bindir to their directory.", false);
 	}
-	/* this phase isn't run again once it is done */
-	raise_failures(job, false);
+	/* it isn't run again once it is done; without all nodes it isn't done, and what else is wrong is told now */
+	if (!zodan_cluster_complete(job))
+		look_at_prerequisites(job);
+	raise_failures(job, !zodan_cluster_complete(job));
 	zodan_job_detail(job, 1, psprintf("%s; existing nodes: %s", job->engine->name, zodan_cluster_names(job)));
 }
 
 /*
- * Everything else that a join needs.
+ * Phase: everything else that a join needs.
  */
 void
 zodan_check_prerequisites(ZodanJob *job)
 {
-	ZodanConn  *conns[] = {&ZODAN_SOURCE(job)->conn, &job->new_conn};
-
 	zodan_forget_check_failures(job->phase);
-	/* in the first attempt check_versions has listed them */
-	if (zodan_checkpoint_attempts(job->phase) > 1)
-		check_connections(job);
-	run_checks(job, prerequisite_checks, lengthof(prerequisite_checks));
-	for (int i = 0; i < lengthof(conns); i++)
-	{
-		ZodanCall	call = {.conn = conns[i],.sql = walinspect};
-
-		if (!call.conn->pg)
-			continue;
-		zodan_call_all(&call, 1, zodan_statement_timeout());
-		if (call.error)
-			zodan_check_failure(job->phase, "pg_walinspect", call.conn->node, call.error,
-								"the library of pg_walinspect", "Install the server's contrib modules on this node.",
-								zodan_error_is_transient(call.sqlstate));
-		PQclear(call.result);
-	}
+	/* one that was there for check_versions may not be now */
+	check_connections(job);
+	look_at_prerequisites(job);
 	raise_failures(job, true);
-	/* one that was there for check_versions, and isn't now, has not been looked at */
-	zodan_cluster_require(job, true);
 	zodan_job_detail(job, 1, "all checks passed");
 }

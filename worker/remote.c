@@ -60,13 +60,12 @@ fail_connection(ZodanConn *conn, int sqlstate, const char *message)
 static void
 fail_unconnected(ZodanConn *conn)
 {
-	char	   *lines = pstrdup(PQerrorMessage(conn->pg));
+	char	   *lines = zodan_redact(PQerrorMessage(conn->pg)); /* while a password in it is whole */
 	char	   *line;
-	int			sqlstate = ERRCODE_CONNECTION_FAILURE;
+	/* without a password libpq itself gives up */
+	int			sqlstate = PQconnectionNeedsPassword(conn->pg) ? ERRCODE_INVALID_PASSWORD : ERRCODE_CONNECTION_FAILURE;
 	StringInfoData message;
 
-	if (PQconnectionNeedsPassword(conn->pg))
-		sqlstate = ERRCODE_INVALID_PASSWORD;	/* libpq itself gives up */
 	initStringInfo(&message);
 	while ((line = strsep(&lines, "\n")) != NULL)
 	{
@@ -121,15 +120,10 @@ start_connection(ZodanConn *conn)
 		return;
 	}
 	conn->pg = PQconnectStartParams(keywords, values, 1);
-	if (!conn->pg)
-		fail_connection(conn, ERRCODE_OUT_OF_MEMORY, "out of memory");
-	else if (PQstatus(conn->pg) == CONNECTION_BAD)
+	PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+	PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
+	if (PQstatus(conn->pg) == CONNECTION_BAD)
 		fail_unconnected(conn);
-	else
-	{
-		PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
-		PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
-	}
 }
 
 static void

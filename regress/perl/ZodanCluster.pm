@@ -122,6 +122,7 @@ sub new
 			$self->subscribe($from, $to, $arg{subscribe_sets} ? ", replication_sets := $arg{subscribe_sets}" : '');
 		}
 	}
+	$self->end_lost_workers(@names) if $engine eq 'pglogical';
 	$self->wait_replicating(@names);
 	return $self;
 }
@@ -294,29 +295,41 @@ sub join_node
 	return $state;
 }
 
-# Waits until all of them follow each other. When pglogical starts several
-# workers at the same time it may lose one: another has taken its place in
-# shared memory, so that it's thought to have died, and goes on; those that
-# follow it can't have its origin. Then all of that node are ended.
+# waits until the subscriptions of a node are replicating; false: they don't
+sub replicating
+{
+	my ($self, $name, $others) = @_;
+	return $self->server($name)->poll_query_until($self->{dbname},
+		'SELECT count(*) = ' . $others . ' FROM ' . $self->e('status') . " WHERE status = 'replicating'");
+}
+
+# When pglogical starts several workers at the same time it may lose one:
+# another has taken its place in shared memory, so that it's thought to have
+# died, and goes on; those that follow it can't have its origin. Then all
+# workers of that node are ended.
+sub end_lost_workers
+{
+	my ($self, @names) = @_;
+	for my $name (@names)
+	{
+		local $PostgreSQL::Test::Utils::timeout_default = 60;
+		next if $self->replicating($name, @names - 1);
+		diag("$name has lost a worker: " . $self->psql($name, 'SELECT string_agg(concat_ws($$ $$, subscription_name, status), $$, $$) FROM ' . $self->e('status')));
+		my @subscriptions = map { q_($_) } split /\n/, $self->psql($name, "SELECT sub_name FROM $engine.subscription");
+		$self->psql($name, sprintf 'SELECT ' . $self->e('unsubscribed'), $_) for @subscriptions;
+		$self->psql($name, "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE backend_type LIKE 'pglogical apply %'");
+		$self->psql($name, sprintf 'SELECT ' . $self->e('enable'), $_) for @subscriptions;
+	}
+	return;
+}
+
 sub wait_replicating
 {
 	my ($self, @names) = @_;
 	my $others = @names - 1;
 	for my $name (@names)
 	{
-		my $server = $self->server($name);
-		my $replicating = 'SELECT count(*) = ' . $others . ' FROM ' . $self->e('status') . " WHERE status = 'replicating'";
-		my $ready = do { local $PostgreSQL::Test::Utils::timeout_default = 60; $server->poll_query_until($self->{dbname}, $replicating) };
-		if (!$ready && $engine eq 'pglogical')
-		{
-			diag("$name has lost a worker: " . $self->psql($name, 'SELECT string_agg(concat_ws($$ $$, subscription_name, status), $$, $$) FROM ' . $self->e('status')));
-			my @subscriptions = map { q_($_) } split /\n/, $self->psql($name, "SELECT sub_name FROM $engine.subscription");
-			$self->psql($name, sprintf 'SELECT ' . $self->e('unsubscribed'), $_) for @subscriptions;
-			$self->psql($name, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'pglogical apply %'");
-			$self->psql($name, sprintf 'SELECT ' . $self->e('enable'), $_) for @subscriptions;
-		}
-		$ready || $server->poll_query_until($self->{dbname}, $replicating)
-		  or die "subscriptions of $name don't replicate";
+		$self->replicating($name, $others) or die "subscriptions of $name don't replicate";
 		$self->server($name)->poll_query_until($self->{dbname},
 			"SELECT count(*) = $others FROM pg_replication_slots WHERE active AND plugin = '" . $self->e('plugin') . "'")
 		  or die "slots of $name aren't in use";

@@ -257,6 +257,17 @@ if ($spock)
 	failed(failures($id), 'name_in_use', 'n1', qr/node n2 \(id \d+\)/, qr/no node $same, and none with its id/, qr/another name/);
 }
 
+# ---------- a peer that is down hides nothing ----------
+
+$c->psql('n4', 'CREATE TABLE public.in_the_way ()');
+$id = $c->request(new => 'n4', on => 'n1',
+	options => '{"peer_dsns": {"n2": "host=' . $c->server('n2')->host . " port=$dead dbname=inventory\"}}");
+is($c->wait_for($id), 'failed', 'what does not pass fails at once, though the peer may come back');
+$f = failures($id);
+failed($f, 'connection', 'n2', qr/$dead/, qr/a connection/);
+failed($f, 'new_node_tables', 'n4', qr/in_the_way/, qr/empty/);
+$c->psql('n4', 'DROP TABLE public.in_the_way');
+
 # ---------- a good one ----------
 
 $c->psql('n2', "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_type = 'physical'");

@@ -174,8 +174,15 @@ outage($id, 'n2', down => sub {
 	$c->server('n2')->stop('immediate');
 	$go->();
 }, up => sub {
+	my $attempt = status($id, 'attempt');
+	$c->queue('c', "SELECT zodan.retry($id)");
+	ok($c->wait_queue("SELECT attempt > $attempt AND state IN ('retrying', 'failed') FROM zodan.status WHERE request_id = $id"), 'an attempt without it');
+	is(status($id, "state, last_error ~ '(^|\n)n2: connection: '"), 'retrying|t', 'says that it is missing');
 	$c->queue('c', "UPDATE zodan.checkpoints SET attempts = 50 WHERE request_id = $id AND phase = 'check_prerequisites'");
 	$c->server('n2')->start;
+	# pglogical's subscriptions to it are still down then
+	$c->wait_queue("SELECT max(passing) > 0 OR bool_or(phase = 'register_node') OR (SELECT state = 'failed' FROM zodan.status WHERE request_id = $id)"
+		  . " FROM zodan.checkpoints WHERE request_id = $id");
 });
 $go = $c->wait_failpoint('c', 'register_node:begin');
 $c->{quiet} = 1;
