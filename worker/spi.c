@@ -65,7 +65,7 @@ run(const char *statement, int nargs, va_list args)
 	{
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 
-			rows->value = MemoryContextAlloc(caller, sizeof(char **) * Max(rows->nrows, 1));
+		rows->value = MemoryContextAlloc(caller, sizeof(char **) * Max(rows->nrows, 1));
 		for (int r = 0; r < rows->nrows; r++)
 		{
 			rows->value[r] = MemoryContextAlloc(caller, sizeof(char *) * desc->natts);

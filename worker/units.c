@@ -10,11 +10,14 @@
  *
  *		rows (parts) -> indexes -> finish
  *
- * What is under way goes first, then the largest piece: so no lane is left
+ * What is under way goes first: the indexes of a table go before the rows of
+ * the next one, while its pages are still in memory; so lanes also read from
+ * the source and sort on the new node at the same time, and how long indexes
+ * take is known early. Then comes the largest piece, so that no lane is left
  * alone at the end with something that takes long. But where there are very
- * many tables, all but the largest of them go before that, under the first
- * snapshot if possible: each table of a later one slows down every transaction
- * that the new node applies until it has passed that snapshot.
+ * many tables, the rows of all but the largest of them go before that, under
+ * the first snapshot if possible: each table of a later one slows down every
+ * transaction that the new node applies until it has passed that snapshot.
  *
  * Tables of a family need the same snapshot: when one is begun all are given
  * it, and come next.
@@ -290,13 +293,12 @@ zodan_units_next(List *groups, ZodanView *view)
 		else if (group->parts_begun == 0 && (group->view || view) && (!begin || goes_before(group, begin)))
 			begin = group;
 	}
-	if (begin && begin->view)
-		return make_unit(UNIT_ROWS, begin);
-	if (build && (!begin || next_index_work(build) >= begin->bytes))
+	if (build && !(begin && (begin->view || begin->early)))
 		return make_unit(UNIT_INDEX, build);
 	if (!begin)
 		return NULL;
-	give_view(groups, begin, view);
+	if (!begin->view)
+		give_view(groups, begin, view);
 	return make_unit(UNIT_ROWS, begin);
 }
 

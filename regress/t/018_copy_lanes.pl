@@ -119,6 +119,9 @@ $c->failpoints('c', '');
 $c->settle;
 is($c->differences, '', 'rows are the same');
 is($c->text_difference($c->dump('n1'), $c->dump('n4')), '', 'and the structure');
+is($c->queue('c', qq{SELECT count(*) FROM zodan.copy_tables t JOIN zodan.copy_indexes x USING (request_id, nspname, relname)
+	JOIN zodan.copy_tables next USING (request_id) WHERE request_id = $id AND next.started_at BETWEEN t.finished_at AND x.built_at}), '0',
+	'no table is begun by a lane that could build an index');
 @said = split /\n/, $c->queue('c', "SELECT replace(message, E'\\n', ' ') FROM zodan.events WHERE request_id = $id AND level = 'debug' AND message LIKE '%CREATE %INDEX%' ORDER BY id");
 like((grep { /EXISTS "Large / } @said)[0], $memory, 'an index gets the memory that its size needs, where none was set');
 my ($hash) = grep { /EXISTS large_hash / } @said;
