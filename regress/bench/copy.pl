@@ -5,9 +5,14 @@
 #
 # BENCH_MB (400) is the size of a set's rows, BENCH_JOBS (2) what works at a
 # time, BENCH_SETS names those to run, BENCH_ROUNDS (1) is how often.
+# BENCH_CONTENDERS names what zodan_bgw is compared with, divided by commas.
+#
+# zodan_bgw leaves tables with statistics, as pgcopydb does; what gathering them
+# afterwards takes is printed with the others' seconds, not counted in them.
 use strict;
 use warnings;
 
+use File::Path qw(rmtree);
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use List::Util qw(max min);
@@ -74,6 +79,15 @@ sub database
 	return ($name, $c->dsn('n2') =~ s/dbname=\S+/dbname=$name/r);
 }
 
+# what it takes to gather the statistics of a database, by as many sessions
+sub analyze
+{
+	my ($target) = @_;
+	my $started = time;
+	shell("'$bin/vacuumdb' --analyze-only --quiet -j $jobs -d '$target'");
+	return time - $started;
+}
+
 sub by_hand
 {
 	my ($source, $dir) = (source(), PostgreSQL::Test::Utils::tempdir());
@@ -85,7 +99,8 @@ sub by_hand
 		'$bin/psql' -XAtq -c \"SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY pg_table_size(oid) DESC\" '$source' > tables
 		xargs -P $jobs -I TABLE sh -c \"'$bin/psql' -Xq -c 'COPY TABLE TO STDOUT (FORMAT binary)' '$source' | '$bin/psql' -Xq -c 'COPY TABLE FROM STDIN (FORMAT binary)' '$target'\" < tables
 		'$bin/pg_restore' --section=post-data -j $jobs -d '$target' dump");
-	return { seconds => time - $started, database => $database };
+	my $seconds = time - $started;
+	return { seconds => $seconds, analyze => analyze($target), database => $database };
 }
 
 sub pgcopydb
@@ -109,7 +124,8 @@ sub own_sync
 	$sql->("SELECT pglogical.create_subscription('sub_own', '" . source() . "', synchronize_structure := true, synchronize_data := true)");
 	# the subscription's own row is ready when all tables are
 	until ($sql->("SELECT count(*) > 0 AND bool_and(sync_status = 'r') FROM pglogical.local_sync_status") eq 't') { usleep(50_000) }
-	return { seconds => time - $started, database => $database, end => sub {
+	my $seconds = time - $started;
+	return { seconds => $seconds, analyze => analyze($target), database => $database, end => sub {
 		$sql->("SELECT pglogical.drop_subscription('sub_own')");
 		$sql->("SELECT pglogical.drop_node('own')");
 	} };
@@ -170,13 +186,14 @@ sub rows
 }
 
 my %contenders = (zodan => \&zodan, 'by hand' => \&by_hand, pgcopydb => \&pgcopydb, 'own sync' => \&own_sync);
+my %chosen = map { $_ => 1 } $ENV{BENCH_CONTENDERS} ? split /,\s*/, $ENV{BENCH_CONTENDERS} : keys %contenders;
 my (%a, %snapshots);
 
 for my $name (@names)
 {
 	my ($title, $make, $more) = @{ $sets{$name} };
-	my @who = $name =~ /short|twice|tenfold/ ? ('zodan') : sort keys %contenders;
-	my (%seconds, $result);
+	my @who = $name =~ /short|twice|tenfold/ ? ('zodan') : grep { $chosen{$_} || $_ eq 'zodan' } sort keys %contenders;
+	my (%seconds, %analyze, $result);
 
 	$c = ZodanCluster->new(nodes => 1, conf => $conf . ($more || ''), setup => 'SELECT 1');
 	$c->add_server('n2');
@@ -192,19 +209,29 @@ for my $name (@names)
 			$c->queue($_, 'CHECKPOINT') for qw(n1 n2);
 			my $r = $contenders{$who}->();
 			push @{ $seconds{$who} }, $r->{seconds};
+			push @{ $analyze{$who} }, $r->{analyze} if $r->{analyze};
 			is(rows('n2', $r->{database}), $want, "($name) $who: the rows are there");
 			$r->{end}->() if $r->{end};
 			$result = $r if $who eq 'zodan';
 		}
 	}
 	my $mine = min(@{ $seconds{zodan} });
-	diag(sprintf '  %-8s %6.2f%s', $_, min(@{ $seconds{$_} }), $_ eq 'zodan' ? '' : sprintf '   zodan takes %.2f of it', $mine / min(@{ $seconds{$_} })) for @who;
+	for my $who (@who)
+	{
+		my $least = min(@{ $seconds{$who} });
+		my $analyze = $analyze{$who} ? min(@{ $analyze{$who} }) : 0;
+
+		diag(sprintf '  %-8s %6.2f%s%s', $who, $least, $who eq 'zodan' ? '' : sprintf('   zodan takes %.2f of it', $mine / $least),
+			$analyze ? sprintf(', %.2f with %.2f s for statistics', $mine / ($least + $analyze), $analyze) : '');
+	}
 	diag("  $result->{phases}; snapshots: $result->{snapshots}");
 	diag(sprintf '  the whole join %.2f, runner\'s own memory at most %.0f MB%s', $result->{all}, $result->{memory},
 		defined $result->{eta} ? sprintf(', ETA at half time %.2f of what was left', $result->{eta}) : '');
 	$a{$name} = $mine;
 	$snapshots{$name} = $result->{snapshots};
+	# so that the sets needn't all have room at once
 	$c->stop;
+	rmtree($c->server($_)->data_dir) for qw(n1 n2);
 }
 if ($a{short} && $a{a})
 {
