@@ -430,8 +430,9 @@ lane_sockets(const Lane *lane, ZodanSocket *sockets)
 /* ---------- the loop ---------- */
 
 /*
- * Looks how far the lane's index is: scanning takes about half of the time,
- * sorting and writing the other. Nothing is shown of one that is about to end.
+ * Looks how far the lane's index is: scanning takes about 70 % of the time, with
+ * the sorting that goes on meanwhile. Nothing is shown of one that is about to
+ * end.
  */
 static void
 look_at_index(ZodanJob *job, Lane *lane)
@@ -442,9 +443,9 @@ look_at_index(ZodanJob *job, Lane *lane)
 	if (list_length(lane->unit->indexes) > 1)
 		return;
 	fraction = zodan_value(&job->new_conn,
-						   "SELECT CASE WHEN phase LIKE '%scanning table' THEN 0.5 * blocks_done / greatest(blocks_total, 1)"
-						   "            WHEN phase LIKE '%sorting%' THEN 0.6"
-						   "            WHEN phase LIKE '%loading%' THEN 0.7 + 0.3 * tuples_done / greatest(tuples_total, 1)"
+						   "SELECT CASE WHEN phase LIKE '%scanning table' THEN 0.7 * blocks_done / greatest(blocks_total, 1)"
+						   "            WHEN phase LIKE '%sorting%' THEN 0.7"
+						   "            WHEN phase LIKE '%loading%' THEN 0.75 + 0.25 * tuples_done / greatest(tuples_total, 1)"
 						   "            ELSE 0 END"
 						   "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = $1::int", 1,
 						   psprintf("%d", PQbackendPID(lane->to.pg)));
@@ -457,7 +458,7 @@ look_at_index(ZodanJob *job, Lane *lane)
  * What is to be done about every second.
  */
 static void
-tick(ZodanJob *job, Lane *lanes, int nlanes)
+tick(ZodanJob *job, List *groups, Lane *lanes, int nlanes)
 {
 	static MemoryContext context = NULL;
 	MemoryContext caller;
@@ -480,7 +481,7 @@ tick(ZodanJob *job, Lane *lanes, int nlanes)
 			lanes[i].unit, lanes[i].unit->kind == UNIT_ROWS ? lanes[i].pipe.bytes : 0, lanes[i].fraction
 		};
 	}
-	zodan_throttle_set(zodan_progress_show(job, under_way, n, nlanes));
+	zodan_throttle_set(zodan_progress_show(job, groups, under_way, n, nlanes));
 	zodan_throttle_watch(job, zodan_progress_rate());
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(context);
@@ -568,7 +569,7 @@ zodan_copy_run(ZodanJob *job, List *tables)
 		if (idle && !zodan_units_waiting(groups))
 			break;
 		if (zodan_progress_due())
-			tick(job, lanes, nlanes);
+			tick(job, groups, lanes, nlanes);
 		n += zodan_snapshot_socket(&sockets[n]);
 		if (n > 0)
 			zodan_wait_sockets(sockets, n, zodan_deadline(starved ? THROTTLED_MS : TICK_MS));

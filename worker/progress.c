@@ -6,7 +6,8 @@
  * collation, and keys with statistics. How long a byte of the first three takes
  * a lane, and a page of the last, is learnt from what has been done and is under
  * way; the time that is left is what that makes of those that are left, divided
- * by the lanes. The size of things is that on the source.
+ * by the lanes, but no less than a lane takes for the largest index. The size of
+ * things is that on the source.
  */
 #include "progress.h"
 
@@ -17,6 +18,9 @@
 
 /* what time of a lane an assumption is worth, as if it had been measured */
 #define PRIOR_US		0.5e6
+
+/* what time of lanes must have been measured before an ETA is shown */
+#define KNOWN_US		0.5e6
 
 /* how long a byte of an index takes, to one of the rows: roughly */
 #define INDEX_WEIGHT	0.75
@@ -203,11 +207,27 @@ time_for(const int64 *size, const double *speed)
 }
 
 /*
+ * The microseconds that a lane takes for the index that will take it the
+ * longest, of those under way and those that haven't been begun.
+ */
+static double
+time_for_largest(List *groups, const ZodanUnderWay *under_way, int n, const double *speed)
+{
+	double		us = Max(zodan_units_largest_index(groups, false) / speed[KIND_INDEX],
+						 zodan_units_largest_index(groups, true) / speed[KIND_COLLATED]);
+
+	for (int i = 0; i < n; i++)
+		if (under_way[i].unit->kind == UNIT_INDEX)
+			us = Max(us, (1 - under_way[i].fraction) * under_way[i].unit->size / speed[kind_of(under_way[i].unit)]);
+	return us;
+}
+
+/*
  * Shows where the copy stands; returns the rate that the request is to be held
  * to, in bytes/s, which may have been changed meanwhile; 0: none.
  */
 int64
-zodan_progress_show(ZodanJob *job, const ZodanUnderWay *under_way, int n, int nlanes)
+zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way, int n, int nlanes)
 {
 	int64		us[KINDS];
 	int64		size[KINDS];
@@ -215,10 +235,8 @@ zodan_progress_show(ZodanJob *job, const ZodanUnderWay *under_way, int n, int nl
 	int64		left[KINDS] = {totals.size - totals.size_copied, totals.index_work[0] - totals.index_built[0],
 	totals.index_work[1] - totals.index_built[1], totals.finish_work - totals.finished};
 	ZodanCopyStatus status = {.bytes = totals.bytes,.bytes_total = totals.size,.rows = totals.rows,
-	.tables = totals.tables_copied,.tables_total = totals.tables,.snapshot_age = zodan_snapshot_age()};
+	.tables = totals.tables_copied,.tables_total = totals.tables,.snapshot_age = zodan_snapshot_age(),.eta = -1};
 	double		speed[KINDS];
-	double		seconds;
-	double		fraction;
 	StringInfoData now;
 	const char *waits_for = zodan_snapshot_waits_for();
 	char	   *held = zodan_throttle_reason();
@@ -240,16 +258,12 @@ zodan_progress_show(ZodanJob *job, const ZodanUnderWay *under_way, int n, int nl
 	find_speeds(us, size, speed);
 	if (speed[KIND_ROWS] > 0)
 	{
-		seconds = time_for(left, speed) / nlanes / 1000000;
-		fraction = 1 - time_for(left, speed) / time_for(all, speed);
+		double		time_left = time_for(left, speed);
+
+		shown = Max(shown, 1 - time_left / time_for(all, speed));
+		if (us[KIND_ROWS] + us[KIND_INDEX] + us[KIND_COLLATED] + us[KIND_FINISH] >= KNOWN_US)
+			status.eta = Min(Max(time_left / nlanes, time_for_largest(groups, under_way, n, speed)) / 1000000, 1e9);
 	}
-	else
-	{
-		seconds = -1;
-		fraction = 0;
-	}
-	status.eta = Min(seconds, 1e9);
-	shown = Max(shown, fraction);
 
 	status.copy_rate = zodan_copy_status(&status);
 	zodan_job_detail(job, shown,

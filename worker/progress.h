@@ -19,7 +19,7 @@ extern void zodan_progress_start(void);
 extern void zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows);
 extern bool zodan_progress_due(void);
 extern int64 zodan_progress_rate(void);
-extern int64 zodan_progress_show(ZodanJob *job, const ZodanUnderWay *under_way, int n, int nlanes);
+extern int64 zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way, int n, int nlanes);
 extern void zodan_progress_end(void);
 
 #endif							/* ZODAN_PROGRESS_H */

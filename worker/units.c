@@ -191,6 +191,34 @@ zodan_units_left(List *groups)
 	return n;
 }
 
+/*
+ * The most work that any index takes which hasn't been begun: of those that are
+ * sorted by a collation, or of the others. Those of several small tables, which
+ * one lane builds, don't count.
+ */
+int64
+zodan_units_largest_index(List *groups, bool collated)
+{
+	int64		largest = 0;
+	ListCell   *cell;
+
+	foreach(cell, groups)
+	{
+		ZodanGroup *group = lfirst(cell);
+
+		if (list_length(group->tables) > 1)
+			continue;
+		for (int i = group->builds_begun; i < group->nbuilds; i++)
+		{
+			ZodanIndex *index = list_nth(group->builds, i);
+
+			if (index->collated == collated)
+				largest = Max(largest, index->work);
+		}
+	}
+	return largest;
+}
+
 static ZodanUnit *
 make_unit(ZodanUnitKind kind, ZodanGroup *group)
 {

@@ -49,6 +49,7 @@ extern List *zodan_units_load(List *tables, int64 part_bytes);
 extern bool zodan_units_in_parts(List *groups);
 extern bool zodan_units_waiting(List *groups);
 extern int	zodan_units_left(List *groups);
+extern int64 zodan_units_largest_index(List *groups, bool collated);
 extern ZodanUnit *zodan_units_next(List *groups, ZodanView *view);
 extern bool zodan_units_end(ZodanUnit *unit);
 
