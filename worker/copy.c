@@ -32,6 +32,9 @@
 #define TICK_MS			1000
 #define THROTTLED_MS	10
 
+/* the bytes a second that a lane can be trusted to copy */
+#define LANE_BYTES_S	(20 * 1024 * 1024)
+
 /*
  * In kB: what sorting an index gets at least, and what each sorted run takes
  * while it's merged; and how many are at a time, at most. See tuplesort.c.
@@ -551,7 +554,8 @@ zodan_copy_run(ZodanJob *job, List *tables)
 	bool		idle = false;
 
 	empty_begun(job, tables);
-	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024);
+	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024,
+							  (int64) zodan_snapshot_max_age * LANE_BYTES_S);
 	zodan_progress_start();
 	open_lanes(job, lanes, nlanes, tables);
 	for (;;)
@@ -560,7 +564,7 @@ zodan_copy_run(ZodanJob *job, List *tables)
 		bool		starved;
 		int			n;
 
-		/* what is in parts goes first, and has its snapshot */
+		/* what is in parts has its snapshot, and is brought to its end before the next one */
 		if (waiting)
 			zodan_snapshot_prepare(job, !zodan_units_in_parts(groups), idle);
 		else

@@ -3,8 +3,8 @@
  *		The work of a copy, in pieces that a lane does at a time, and which of
  *		them comes next.
  *
- * A large table is read in parts, so that all lanes can work at one; tables so
- * small that beginning and ending would take most of their time are handled
+ * A large table is read in parts, so that several lanes can work at one; tables
+ * so small that beginning and ending would take most of their time are handled
  * together, in one transaction. When the rows of a table are there its indexes
  * are built, each by a lane; then it is finished.
  *
@@ -18,6 +18,11 @@
  * many tables, the rows of all but the largest of them go before that, under
  * the first snapshot if possible: each table of a later one slows down every
  * transaction that the new node applies until it has passed that snapshot.
+ *
+ * Lanes that add rows to the same table get into each other's way where it
+ * grows. So each has one of its own, and helps with another's parts when it
+ * can't begin one; but all of them read a table together that would take one
+ * lane longer than its snapshot is to last.
  *
  * Tables of a family need the same snapshot: when one is begun all are given
  * it, and come next.
@@ -33,7 +38,7 @@
 #define LATE_TABLES		100
 
 static ZodanGroup *
-make_group(List *tables, int64 bytes, int64 part_bytes)
+make_group(List *tables, int64 bytes, int64 part_bytes, int64 lane_bytes)
 {
 	ZodanGroup *group = palloc0(sizeof(ZodanGroup));
 	ZodanTable *first = linitial(tables);
@@ -41,6 +46,7 @@ make_group(List *tables, int64 bytes, int64 part_bytes)
 
 	group->tables = tables;
 	group->bytes = bytes;
+	group->shared = bytes > lane_bytes;
 	group->family = first->family;
 	group->counts = palloc0(sizeof(ZodanPipeCount) * list_length(tables));
 	foreach(cell, tables)
@@ -94,10 +100,11 @@ goes_with(const ZodanTable *table, const List *small, int64 bytes, int64 part_by
 
 /*
  * Groups the tables, those whose rows are there and those whose aren't. A part
- * of a table has about part_bytes.
+ * of a table has about part_bytes; the lanes share one that is larger than
+ * lane_bytes.
  */
 List *
-zodan_units_load(List *tables, int64 part_bytes)
+zodan_units_load(List *tables, int64 part_bytes, int64 lane_bytes)
 {
 	List	   *groups = NIL;
 	List	   *sorted = list_copy(tables);
@@ -113,7 +120,7 @@ zodan_units_load(List *tables, int64 part_bytes)
 
 		if (small != NIL && !goes_with(table, small, bytes, part_bytes))
 		{
-			groups = lappend(groups, make_group(small, bytes, part_bytes));
+			groups = lappend(groups, make_group(small, bytes, part_bytes, lane_bytes));
 			small = NIL;
 			bytes = 0;
 		}
@@ -121,7 +128,7 @@ zodan_units_load(List *tables, int64 part_bytes)
 		bytes += table->bytes;
 	}
 	if (small != NIL)
-		groups = lappend(groups, make_group(small, bytes, part_bytes));
+		groups = lappend(groups, make_group(small, bytes, part_bytes, lane_bytes));
 
 	/* those whose rows aren't there stand first, by family and size */
 	foreach(cell, groups)
@@ -300,6 +307,7 @@ zodan_units_next(List *groups, ZodanView *view)
 {
 	ZodanGroup *begin = NULL;
 	ZodanGroup *build = NULL;
+	ZodanGroup *help = NULL;
 	ListCell   *cell;
 
 	foreach(cell, groups)
@@ -317,14 +325,23 @@ zodan_units_next(List *groups, ZodanView *view)
 				build = group;
 		}
 		else if (group->parts_begun > 0 && group->parts_begun < group->nparts)
-			return make_unit(UNIT_ROWS, group);
+		{
+			/* shared, or nobody works at it */
+			if (group->shared || group->parts_begun == group->parts_done)
+				return make_unit(UNIT_ROWS, group);
+			if (!help || group->nparts - group->parts_begun > help->nparts - help->parts_begun)
+				help = group;
+		}
 		else if (group->parts_begun == 0 && (group->view || view) && (!begin || goes_before(group, begin)))
 			begin = group;
 	}
+	/* its snapshot is to end, too, where no others can be begun under it */
+	if (help && !view)
+		return make_unit(UNIT_ROWS, help);
 	if (build && !(begin && (begin->view || begin->early)))
 		return make_unit(UNIT_INDEX, build);
 	if (!begin)
-		return NULL;
+		return help ? make_unit(UNIT_ROWS, help) : NULL;
 	if (!begin->view)
 		give_view(groups, begin, view);
 	return make_unit(UNIT_ROWS, begin);

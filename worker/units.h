@@ -17,6 +17,7 @@ typedef struct ZodanGroup
 	int64		bytes;			/* of the tables on the source */
 	Oid			family;			/* of its tables */
 	bool		early;			/* goes before those that aren't */
+	bool		shared;			/* lanes read it together, even if they could begin others */
 	int			nparts;			/* the rows, each part by a lane */
 	int			parts_begun;
 	int			parts_done;
@@ -45,7 +46,7 @@ typedef struct ZodanUnit
 	TimestampTz since;
 } ZodanUnit;
 
-extern List *zodan_units_load(List *tables, int64 part_bytes);
+extern List *zodan_units_load(List *tables, int64 part_bytes, int64 lane_bytes);
 extern bool zodan_units_in_parts(List *groups);
 extern bool zodan_units_waiting(List *groups);
 extern int	zodan_units_left(List *groups);
