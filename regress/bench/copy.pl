@@ -187,12 +187,13 @@ sub rows
 
 my %contenders = (zodan => \&zodan, 'by hand' => \&by_hand, pgcopydb => \&pgcopydb, 'own sync' => \&own_sync);
 my %chosen = map { $_ => 1 } $ENV{BENCH_CONTENDERS} ? split /,\s*/, $ENV{BENCH_CONTENDERS} : keys %contenders;
-my (%a, %snapshots);
+my (%least, %snapshots);
 
 for my $name (@names)
 {
 	my ($title, $make, $more) = @{ $sets{$name} };
-	my @who = $name =~ /short|twice|tenfold/ ? ('zodan') : grep { $chosen{$_} || $_ eq 'zodan' } sort keys %contenders;
+	# how time grows with size is asked of others only where they were named
+	my @who = grep { $_ eq 'zodan' || ($ENV{BENCH_CONTENDERS} || $name !~ /short|twice|tenfold/) && $chosen{$_} } sort keys %contenders;
 	my (%seconds, %analyze, $result);
 
 	$c = ZodanCluster->new(nodes => 1, conf => $conf . ($more || ''), setup => 'SELECT 1');
@@ -218,7 +219,7 @@ for my $name (@names)
 	my $mine = min(@{ $seconds{zodan} });
 	for my $who (@who)
 	{
-		my $least = min(@{ $seconds{$who} });
+		my $least = $least{$name}{$who} = min(@{ $seconds{$who} });
 		my $analyze = $analyze{$who} ? min(@{ $analyze{$who} }) : 0;
 
 		diag(sprintf '  %-8s %6.2f%s%s', $who, $least, $who eq 'zodan' ? '' : sprintf('   zodan takes %.2f of it', $mine / $least),
@@ -227,17 +228,20 @@ for my $name (@names)
 	diag("  $result->{phases}; snapshots: $result->{snapshots}");
 	diag(sprintf '  the whole join %.2f, runner\'s own memory at most %.0f MB%s', $result->{all}, $result->{memory},
 		defined $result->{eta} ? sprintf(', ETA at half time %.2f of what was left', $result->{eta}) : '');
-	$a{$name} = $mine;
 	$snapshots{$name} = $result->{snapshots};
 	# so that the sets needn't all have room at once
 	$c->stop;
 	rmtree($c->server($_)->data_dir) for qw(n1 n2);
 }
-if ($a{short} && $a{a})
+if ($least{short} && $least{a})
 {
-	my $each = ($a{short} - $a{a}) / max(1, $snapshots{short} - 1);
+	my ($often, $once) = ($least{short}{zodan}, $least{a}{zodan});
+	my $each = ($often - $once) / max(1, $snapshots{short} - 1);
 	diag(sprintf 'each further snapshot takes %.2f s: %.1f %% of the time where one is taken every second, %.2f %% by default, every 300 s (bound: 3)',
-		$each, 100 * ($a{short} / $a{a} - 1), 100 * $each / 300);
+		$each, 100 * ($often / $once - 1), 100 * $each / 300);
 }
-diag(sprintf 'twice the rows take %.2f times as long (bound: 2.1)', $a{twice} / $a{a}) if $a{twice} && $a{a};
+for my $who (sort keys %{ $least{twice} || {} })
+{
+	diag(sprintf 'twice the rows take %s %.2f times as long (bound: 2.1)', $who, $least{twice}{$who} / $least{a}{$who}) if $least{a}{$who};
+}
 done_testing();
