@@ -32,9 +32,6 @@
 #define TICK_MS			1000
 #define THROTTLED_MS	10
 
-/* the bytes a second that a lane can be trusted to copy */
-#define LANE_BYTES_S	(20 * 1024 * 1024)
-
 /*
  * In kB: what sorting an index gets at least, and what each sorted run takes
  * while it's merged; and how many are at a time, at most. See tuplesort.c.
@@ -501,6 +498,19 @@ count_busy(const Lane *lanes, int nlanes)
 }
 
 /*
+ * Do all lanes build indexes? They may do so for long, and a snapshot that is
+ * opened meanwhile would be of no use.
+ */
+static bool
+all_build(const Lane *lanes, int nlanes)
+{
+	for (int i = 0; i < nlanes; i++)
+		if (!lanes[i].unit || lanes[i].unit->kind == UNIT_ROWS)
+			return false;
+	return true;
+}
+
+/*
  * Gives lanes that have none a unit, and moves all of them on. Returns how
  * many have one; they wait for *nsockets sockets.
  */
@@ -555,7 +565,7 @@ zodan_copy_run(ZodanJob *job, List *tables)
 
 	empty_begun(job, tables);
 	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024,
-							  (int64) zodan_snapshot_max_age * LANE_BYTES_S);
+							  zodan_snapshot_max_age);
 	zodan_progress_start();
 	open_lanes(job, lanes, nlanes, tables);
 	for (;;)
@@ -564,9 +574,8 @@ zodan_copy_run(ZodanJob *job, List *tables)
 		bool		starved;
 		int			n;
 
-		/* what is in parts has its snapshot, and is brought to its end before the next one */
 		if (waiting)
-			zodan_snapshot_prepare(job, !zodan_units_in_parts(groups), idle);
+			zodan_snapshot_prepare(job, zodan_units_want_view(groups, nlanes, all_build(lanes, nlanes)), idle);
 		else
 			zodan_snapshot_retire(job);
 		idle = step_lanes(job, groups, lanes, nlanes, sockets, &n, &starved) == 0;

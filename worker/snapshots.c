@@ -5,10 +5,10 @@
  * As long as one is open, vacuum can't remove what has died since on the
  * source. So none is used for longer than zodan.snapshot_max_age: tables that
  * are begun later are copied under the next one, of a temporary slot. That is
- * made while the lanes go on with the one before, since it has to wait for
- * the transactions that write on the source. A table under way, of which each
- * part must be read under the same snapshot, is brought to its end, and so are
- * tables that need the same one: see units.c.
+ * made when a lane is about to want it, while others go on with the one before,
+ * since it has to wait for the transactions that write on the source. Tables
+ * under way, of which each part must be read under the same snapshot, are
+ * brought to their end, and so are those that need the same one: see units.c.
  *
  * The position of each table then is that of its own snapshot: see plan.c.
  */

@@ -37,6 +37,9 @@
 /* how many tables may be begun late */
 #define LATE_TABLES		100
 
+/* the bytes a second that a lane can be trusted to copy */
+#define LANE_BYTES_S	(INT64CONST(20) * 1024 * 1024)
+
 static ZodanGroup *
 make_group(List *tables, int64 bytes, int64 part_bytes, int64 lane_bytes)
 {
@@ -100,12 +103,13 @@ goes_with(const ZodanTable *table, const List *small, int64 bytes, int64 part_by
 
 /*
  * Groups the tables, those whose rows are there and those whose aren't. A part
- * of a table has about part_bytes; the lanes share one that is larger than
- * lane_bytes.
+ * of a table has about part_bytes; the lanes share one that a lane would take
+ * longer for than snapshot_s seconds.
  */
 List *
-zodan_units_load(List *tables, int64 part_bytes, int64 lane_bytes)
+zodan_units_load(List *tables, int64 part_bytes, int snapshot_s)
 {
+	int64		lane_bytes = snapshot_s * LANE_BYTES_S;
 	List	   *groups = NIL;
 	List	   *sorted = list_copy(tables);
 	List	   *small = NIL;
@@ -142,24 +146,6 @@ zodan_units_load(List *tables, int64 part_bytes, int64 lane_bytes)
 }
 
 /*
- * Is there a group that has a snapshot, and parts that haven't been begun?
- */
-bool
-zodan_units_in_parts(List *groups)
-{
-	ListCell   *cell;
-
-	foreach(cell, groups)
-	{
-		ZodanGroup *group = lfirst(cell);
-
-		if (group->view && group->parts_begun < group->nparts)
-			return true;
-	}
-	return false;
-}
-
-/*
  * Are there groups that have rows to copy, and no snapshot?
  */
 bool
@@ -175,6 +161,29 @@ zodan_units_waiting(List *groups)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * Would one of so many lanes soon begin a table that has no snapshot, if there
+ * were one? As a rule that comes after what there is to do of others. all_build:
+ * what the lanes do now may take long.
+ */
+bool
+zodan_units_want_view(List *groups, int nlanes, bool all_build)
+{
+	int			left = 0;
+	ListCell   *cell;
+
+	foreach(cell, groups)
+	{
+		ZodanGroup *group = lfirst(cell);
+
+		if (group->parts_begun > 0 || group->view)
+			left += group->nparts - group->parts_begun + group->nbuilds - group->builds_begun;
+		else if (group->early)
+			return true;
+	}
+	return left < nlanes && !all_build;
 }
 
 /*
@@ -299,6 +308,25 @@ give_view(List *groups, ZodanGroup *first, ZodanView *view)
 }
 
 /*
+ * Is a table in parts, at which other lanes work, to be helped with before
+ * anything else is begun?
+ */
+static bool
+is_urgent(const ZodanGroup *group, const ZodanView *view)
+{
+	/* a snapshot under which no others are begun is to end */
+	return group->shared || group->view != view;
+}
+
+static bool
+helped_before(const ZodanGroup *group, const ZodanGroup *other, const ZodanView *view)
+{
+	if (is_urgent(group, view) != is_urgent(other, view))
+		return is_urgent(group, view);
+	return group->nparts - group->parts_begun > other->nparts - other->parts_begun;
+}
+
+/*
  * The next unit, palloc'd; NULL: there is none now. Groups are begun under the
  * given snapshot; NULL: none is begun.
  */
@@ -326,17 +354,16 @@ zodan_units_next(List *groups, ZodanView *view)
 		}
 		else if (group->parts_begun > 0 && group->parts_begun < group->nparts)
 		{
-			/* shared, or nobody works at it */
-			if (group->shared || group->parts_begun == group->parts_done)
+			/* nobody works at it */
+			if (group->parts_begun == group->parts_done)
 				return make_unit(UNIT_ROWS, group);
-			if (!help || group->nparts - group->parts_begun > help->nparts - help->parts_begun)
+			if (!help || helped_before(group, help, view))
 				help = group;
 		}
 		else if (group->parts_begun == 0 && (group->view || view) && (!begin || goes_before(group, begin)))
 			begin = group;
 	}
-	/* its snapshot is to end, too, where no others can be begun under it */
-	if (help && !view)
+	if (help && is_urgent(help, view))
 		return make_unit(UNIT_ROWS, help);
 	if (build && !(begin && (begin->view || begin->early)))
 		return make_unit(UNIT_INDEX, build);

@@ -46,8 +46,8 @@ typedef struct ZodanUnit
 	TimestampTz since;
 } ZodanUnit;
 
-extern List *zodan_units_load(List *tables, int64 part_bytes, int64 lane_bytes);
-extern bool zodan_units_in_parts(List *groups);
+extern List *zodan_units_load(List *tables, int64 part_bytes, int snapshot_s);
+extern bool zodan_units_want_view(List *groups, int nlanes, bool all_build);
 extern bool zodan_units_waiting(List *groups);
 extern int	zodan_units_left(List *groups);
 extern int64 zodan_units_largest_index(List *groups, bool collated);

@@ -77,6 +77,25 @@ is($c->differences, '', 'rows are the same');
 cmp_ok($before, '<=', 1300000, "$before bytes a second were copied before, no more than asked for");
 is($c->leftovers($id), '', 'nothing is left over');
 
+# ---------- no snapshot is opened for lanes that all build indexes ----------
+
+$c->psql($_, q{CREATE FUNCTION held_back(id int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT id WHERE public.gate(id)';
+	CREATE TABLE indexed (id int PRIMARY KEY, filler text);
+	CREATE INDEX indexed_held ON indexed (held_back(id));
+	INSERT INTO indexed SELECT i, repeat('x', 400) FROM generate_series(1, 4000) i;
+	SELECT } . $c->e('add_table') . q{('default', 'indexed')}) for qw(n1 n2 n3);
+$c->settle;
+$c->add_server('stopped');
+$gate = $c->hold_gate('stopped');
+$id = $c->request(new => 'stopped', on => 'c', copy_jobs => 1);
+$c->wait_gate('stopped');
+ok($c->wait_queue("SELECT snapshot_age IS NULL AND detail LIKE '%now: index indexed_held' FROM zodan.status WHERE request_id = $id"),
+	'while the only lane builds an index the source may vacuum');
+is($c->queue('c', "SELECT count(*) > 0 FROM zodan.copy_tables WHERE request_id = $id AND state = 'pending'"), 't', 'and there are tables yet to be copied');
+$c->queue('c', "SELECT zodan.cancel($id)");
+is($c->wait_for($id), 'cancelled', 'cancelled');
+$gate->quit;
+
 # ---------- who replicates from the source comes first ----------
 
 $c->server('c')->append_conf('postgresql.conf', "zodan.copy_lag_limit = 1MB\nzodan.snapshot_max_age = 5min\n");
