@@ -430,9 +430,8 @@ lane_sockets(const Lane *lane, ZodanSocket *sockets)
 /* ---------- the loop ---------- */
 
 /*
- * Looks how far the lane's index is: scanning takes about 70 % of the time, with
- * the sorting that goes on meanwhile. Nothing is shown of one that is about to
- * end.
+ * Looks how far the lane's index is: scanning and the sorting that goes on then
+ * take about 70 % of the time. Nothing is shown of one that is about to end.
  */
 static void
 look_at_index(ZodanJob *job, Lane *lane)
@@ -498,16 +497,21 @@ count_busy(const Lane *lanes, int nlanes)
 }
 
 /*
- * Do all lanes build indexes? They may do so for long, and a snapshot that is
- * opened meanwhile would be of no use.
+ * Does a lane have nothing to do, or will one as soon as those that read rows
+ * are through? A snapshot would be of no use while the others build for long.
  */
 static bool
-all_build(const Lane *lanes, int nlanes)
+want_snapshot(List *groups, const Lane *lanes, int nlanes)
 {
+	int			reading = 0;
+
 	for (int i = 0; i < nlanes; i++)
-		if (!lanes[i].unit || lanes[i].unit->kind == UNIT_ROWS)
-			return false;
-	return true;
+	{
+		if (!lanes[i].unit)
+			return true;
+		reading += lanes[i].unit->kind == UNIT_ROWS;
+	}
+	return zodan_units_before_waiting(groups) < reading;
 }
 
 /*
@@ -519,6 +523,7 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 {
 	static int	first = 0;
 	int			busy = 0;
+	bool		ended = false;
 
 	*nsockets = 0;
 	*starved = false;
@@ -540,6 +545,7 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 			if (!step_lane(lane))
 				break;
 			end_unit(lane);
+			ended = true;
 		}
 		if (!lane->unit)
 			continue;
@@ -547,6 +553,8 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 		*nsockets += lane_sockets(lane, &sockets[*nsockets]);
 		*starved |= lane->unit->kind == UNIT_ROWS && lane->pipe.starved;
 	}
+	/* there may be something now for those that came before */
+	*starved |= ended && busy < nlanes;
 	return busy;
 }
 
@@ -561,26 +569,25 @@ zodan_copy_run(ZodanJob *job, List *tables)
 	int			nlanes = zodan_copy_lanes(job);
 	Lane	   *lanes = palloc0(sizeof(Lane) * nlanes);
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * (nlanes * 2 + 1));
-	bool		idle = false;
+	bool		wanted = false;
 
 	empty_begun(job, tables);
-	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024,
-							  zodan_snapshot_max_age);
+	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024, zodan_snapshot_max_age);
 	zodan_progress_start();
 	open_lanes(job, lanes, nlanes, tables);
 	for (;;)
 	{
-		bool		waiting = zodan_units_waiting(groups);
 		bool		starved;
 		int			n;
 
-		if (waiting)
-			zodan_snapshot_prepare(job, zodan_units_want_view(groups, nlanes, all_build(lanes, nlanes)), idle);
+		if (zodan_units_waiting(groups))
+			zodan_snapshot_prepare(job, wanted, count_busy(lanes, nlanes) == 0);
 		else
 			zodan_snapshot_retire(job);
-		idle = step_lanes(job, groups, lanes, nlanes, sockets, &n, &starved) == 0;
-		if (idle && !zodan_units_waiting(groups))
+		if (step_lanes(job, groups, lanes, nlanes, sockets, &n, &starved) == 0 && !zodan_units_waiting(groups))
 			break;
+		wanted = zodan_units_waiting(groups) && want_snapshot(groups, lanes, nlanes);
+		starved |= wanted && !zodan_snapshot_current();
 		if (zodan_progress_due())
 			tick(job, groups, lanes, nlanes);
 		n += zodan_snapshot_socket(&sockets[n]);

@@ -40,6 +40,8 @@
 /* the bytes a second that a lane can be trusted to copy */
 #define LANE_BYTES_S	(INT64CONST(20) * 1024 * 1024)
 
+static int64 part_size;			/* about the bytes of a part */
+
 static ZodanGroup *
 make_group(List *tables, int64 bytes, int64 part_bytes, int64 lane_bytes)
 {
@@ -117,6 +119,7 @@ zodan_units_load(List *tables, int64 part_bytes, int snapshot_s)
 	int			before = 0;
 	ListCell   *cell;
 
+	part_size = part_bytes;
 	list_sort(sorted, compare_tables);
 	foreach(cell, sorted)
 	{
@@ -164,14 +167,30 @@ zodan_units_waiting(List *groups)
 }
 
 /*
- * Would one of so many lanes soon begin a table that has no snapshot, if there
- * were one? As a rule that comes after what there is to do of others. all_build:
- * what the lanes do now may take long.
+ * How many indexes are yet to be begun that take longer than a part of a table?
  */
-bool
-zodan_units_want_view(List *groups, int nlanes, bool all_build)
+static int
+long_builds(const ZodanGroup *group)
 {
-	int			left = 0;
+	int			n = 0;
+
+	if (list_length(group->tables) > 1)
+		return 0;
+	for (int i = group->builds_begun; i < group->nbuilds; i++)
+		n += ((ZodanIndex *) list_nth(group->builds, i))->work > part_size;
+	return n;
+}
+
+/*
+ * How many units, as long as a part of a table or longer, go before those of a
+ * table that has no snapshot yet?
+ */
+int
+zodan_units_before_waiting(List *groups)
+{
+	int			parts = 0;
+	int			builds = 0;
+	bool		early = false;
 	ListCell   *cell;
 
 	foreach(cell, groups)
@@ -179,11 +198,14 @@ zodan_units_want_view(List *groups, int nlanes, bool all_build)
 		ZodanGroup *group = lfirst(cell);
 
 		if (group->parts_begun > 0 || group->view)
-			left += group->nparts - group->parts_begun + group->nbuilds - group->builds_begun;
-		else if (group->early)
-			return true;
+		{
+			parts += group->nparts - group->parts_begun;
+			builds += long_builds(group);
+		}
+		else
+			early |= group->early;
 	}
-	return left < nlanes && !all_build;
+	return early ? parts : parts + builds;
 }
 
 /*

@@ -47,7 +47,7 @@ typedef struct ZodanUnit
 } ZodanUnit;
 
 extern List *zodan_units_load(List *tables, int64 part_bytes, int snapshot_s);
-extern bool zodan_units_want_view(List *groups, int nlanes, bool all_build);
+extern int	zodan_units_before_waiting(List *groups);
 extern bool zodan_units_waiting(List *groups);
 extern int	zodan_units_left(List *groups);
 extern int64 zodan_units_largest_index(List *groups, bool collated);

@@ -91,6 +91,8 @@ $id = $c->request(new => 'stopped', on => 'c', copy_jobs => 1);
 $c->wait_gate('stopped');
 ok($c->wait_queue("SELECT snapshot_age IS NULL AND detail LIKE '%now: index indexed_held' FROM zodan.status WHERE request_id = $id"),
 	'while the only lane builds an index the source may vacuum');
+ok($c->wait_queue("SELECT max(at) < clock_timestamp() - interval '4 s' FROM zodan.events WHERE request_id = $id AND message LIKE 'snapshot %'"),
+	'no snapshot is opened for four times as long as one may be used');
 is($c->queue('c', "SELECT count(*) > 0 FROM zodan.copy_tables WHERE request_id = $id AND state = 'pending'"), 't', 'and there are tables yet to be copied');
 $c->queue('c', "SELECT zodan.cancel($id)");
 is($c->wait_for($id), 'cancelled', 'cancelled');
