@@ -587,7 +587,7 @@ zodan_copy_run(ZodanJob *job, List *tables)
 		if (step_lanes(job, groups, lanes, nlanes, sockets, &n, &starved) == 0 && !zodan_units_waiting(groups))
 			break;
 		wanted = zodan_units_waiting(groups) && want_snapshot(groups, lanes, nlanes);
-		starved |= wanted && !zodan_snapshot_current();
+		starved |= wanted && !zodan_snapshot_coming();
 		if (zodan_progress_due())
 			tick(job, groups, lanes, nlanes);
 		n += zodan_snapshot_socket(&sockets[n]);

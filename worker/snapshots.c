@@ -187,6 +187,15 @@ zodan_snapshot_current(void)
 }
 
 /*
+ * Is there one for tables that are yet to be begun, or is it being opened?
+ */
+bool
+zodan_snapshot_coming(void)
+{
+	return current || opening;
+}
+
+/*
  * No more tables are begun.
  */
 void

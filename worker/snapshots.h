@@ -19,6 +19,7 @@ typedef struct ZodanView
 extern ZodanView *zodan_snapshot_open(ZodanJob *job);
 extern void zodan_snapshot_prepare(ZodanJob *job, bool wanted, bool impatient);
 extern ZodanView *zodan_snapshot_current(void);
+extern bool zodan_snapshot_coming(void);
 extern void zodan_snapshot_retire(ZodanJob *job);
 extern void zodan_snapshot_release(ZodanView *view);
 extern int	zodan_snapshot_socket(ZodanSocket *socket);

@@ -40,8 +40,6 @@
 /* the bytes a second that a lane can be trusted to copy */
 #define LANE_BYTES_S	(INT64CONST(20) * 1024 * 1024)
 
-static int64 part_size;			/* about the bytes of a part */
-
 static ZodanGroup *
 make_group(List *tables, int64 bytes, int64 part_bytes, int64 lane_bytes)
 {
@@ -65,6 +63,8 @@ make_group(List *tables, int64 bytes, int64 part_bytes, int64 lane_bytes)
 	{
 		group->nparts = (int) Max(Min((bytes + part_bytes - 1) / part_bytes, first->pages), 1);
 		group->nbuilds = list_length(group->builds);
+		foreach(cell, group->builds)
+			group->nlong += ((ZodanIndex *) lfirst(cell))->work > part_bytes;
 	}
 	if (first->copied)
 		group->parts_begun = group->parts_done = group->nparts;
@@ -119,7 +119,6 @@ zodan_units_load(List *tables, int64 part_bytes, int snapshot_s)
 	int			before = 0;
 	ListCell   *cell;
 
-	part_size = part_bytes;
 	list_sort(sorted, compare_tables);
 	foreach(cell, sorted)
 	{
@@ -167,21 +166,6 @@ zodan_units_waiting(List *groups)
 }
 
 /*
- * How many indexes are yet to be begun that take longer than a part of a table?
- */
-static int
-long_builds(const ZodanGroup *group)
-{
-	int			n = 0;
-
-	if (list_length(group->tables) > 1)
-		return 0;
-	for (int i = group->builds_begun; i < group->nbuilds; i++)
-		n += ((ZodanIndex *) list_nth(group->builds, i))->work > part_size;
-	return n;
-}
-
-/*
  * How many units, as long as a part of a table or longer, go before those of a
  * table that has no snapshot yet?
  */
@@ -200,7 +184,7 @@ zodan_units_before_waiting(List *groups)
 		if (group->parts_begun > 0 || group->view)
 		{
 			parts += group->nparts - group->parts_begun;
-			builds += long_builds(group);
+			builds += Max(group->nlong - group->builds_begun, 0);
 		}
 		else
 			early |= group->early;

@@ -21,7 +21,8 @@ typedef struct ZodanGroup
 	int			nparts;			/* the rows, each part by a lane */
 	int			parts_begun;
 	int			parts_done;
-	int			nbuilds;		/* the indexes: by one, or all of several tables */
+	int			nbuilds;		/* the indexes, the largest first: by one, or all of several tables */
+	int			nlong;			/* of these, how many take longer than a part */
 	int			builds_begun;
 	int			builds_done;
 	bool		finish_begun;

@@ -138,9 +138,11 @@ $c->queue('c', 'CREATE EXTENSION zodan_bgw; SELECT zodan.start()');
 $c->psql('n1', qq{UPDATE held SET filler = 'no Latin: \x{20ac} \x{2603}' WHERE id = 1});
 # in the same join, what pg_restore makes is made twice
 $c->failpoints('c', 'error build_indexes:end');
-$id = $c->request(new => 'n5', on => 'c', copy_jobs => 2, copy_rate => 1000000);
+$id = $c->request(new => 'n5', on => 'c', copy_jobs => 3, copy_rate => 1000000);
 ok($c->wait_queue("SELECT bytes_copied > 100000 FROM zodan.status WHERE request_id = $id"), 'a large table is copied slowly');
 ok($c->wait_queue("SELECT detail ~ 'part 1 of .*part 1 of' FROM zodan.status WHERE request_id = $id"), 'and another one by another lane');
+ok($c->wait_queue("SELECT detail ~ 'public\\.(\\w+) \\(part .*public\\.\\1 \\(part' FROM zodan.status WHERE request_id = $id"),
+	'the third one, when there is no other table, helps with one of them');
 my ($largest) = split /\n/, $c->queue('c', "SELECT relname FROM zodan.copy_tables WHERE request_id = $id AND state = 'copying'");
 $c->psql('n1', "VACUUM FULL $largest");
 ok($c->wait_queue("SELECT count(*) > 0 FROM zodan.events WHERE request_id = $id AND message LIKE '%table public.$largest was rewritten while it was copied'"),
