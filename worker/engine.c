@@ -11,6 +11,9 @@
 /* how long the reader of a slot is waited for */
 #define READER_LEAVES_MS	10000
 
+/* how long a worker has to be running, while its subscription is down, to count as lost */
+#define LOST_AFTER			"2 s"
+
 static const ZodanEngine *const engines[] = {&zodan_engine_spock, &zodan_engine_pglogical};
 
 /*
@@ -287,6 +290,39 @@ zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names,
 	started = PQgetvalue(result, 0, 1)[0] == 't';
 	PQclear(result);
 	return started;
+}
+
+/*
+ * A subscription that is down although its apply worker runs: when it starts
+ * several in the same moment the engine can give the place of one to another.
+ * The one without a place streams on, but can't be told to end any more, and
+ * those that are to replace it can't have its origin. NULL: there is none.
+ */
+char *
+zodan_sub_lost(const ZodanEngine *engine, ZodanConn *conn)
+{
+	if (!engine->loses_workers)
+		return NULL;
+	return zodan_value(conn, zodan_engine_sql(engine, psprintf(
+					   "SELECT s.sub_name FROM {e}.subscription s JOIN (%s) AS x(name, status) ON x.name = s.sub_name"
+					   "  JOIN pg_catalog.pg_stat_activity a"
+					   "    ON a.backend_type LIKE '{e} apply %%:' || s.sub_id AND a.datname = pg_catalog.current_database()"
+					   " WHERE x.status = 'down'"
+					   "   AND a.backend_start < pg_catalog.clock_timestamp() - interval '" LOST_AFTER "' LIMIT 1",
+					   engine->sub_status)), 0);
+}
+
+/*
+ * Ends all apply workers of a node's database; the engine starts them again
+ * within seconds. All, since the end of one that it has lost sight of takes the
+ * place of another with it.
+ */
+void
+zodan_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn)
+{
+	PQclear(zodan_query(conn, zodan_engine_sql(engine,
+						"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+						" WHERE backend_type LIKE '{e} apply %' AND datname = pg_catalog.current_database()"), 0));
 }
 
 /*

@@ -46,6 +46,7 @@ typedef struct ZodanEngine
 	bool		truncates_heirs;	/* a TRUNCATE that it applies also empties the tables that inherit */
 	const char *commit_label;	/* expression: what else labels node n's commits, or NULL */
 	int			states_per_origin;	/* places that an origin may take on its server */
+	bool		loses_workers;	/* may take an apply worker that runs for dead: see zodan_sub_lost() */
 	const char *ddl_setting;	/* replicates DDL by itself, and must be off; or NULL */
 	const char *exceptions;		/* rows that were discarded; or NULL */
 	const char *trapped_slots;	/* pattern of slot names that share one stream; or NULL */
@@ -80,6 +81,8 @@ extern bool zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const 
 extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes);
 extern void zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running);
+extern char *zodan_sub_lost(const ZodanEngine *engine, ZodanConn *conn);
+extern void zodan_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn);
 extern void zodan_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *slot);
 extern bool zodan_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name);

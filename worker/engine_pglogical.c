@@ -46,6 +46,7 @@ const ZodanEngine zodan_engine_pglogical = {
 	.truncates_heirs = true,
 	.commit_label = "NULL",
 	.states_per_origin = 1,
+	.loses_workers = true,
 	.ddl_setting = NULL,
 	.exceptions = NULL,
 	.trapped_slots = NULL,

@@ -26,6 +26,10 @@
 #define WORKER_POLL_MS		2
 #define WAKE_AGAIN_MS		50
 
+/* how often a lost worker is looked for: one that was ended is started again after five seconds */
+#define LOOK_FOR_LOST_MS	10000
+#define FIRST_LOOK_MS		2000
+
 /*
  * Phase: what the new node offers is what the source offers.
  */
@@ -193,6 +197,31 @@ zodan_advance_slots(ZodanJob *job)
 }
 
 /*
+ * Looks for an apply worker that the engine has lost sight of. On the new node
+ * all its workers are ended, to be started again; those of other nodes are not
+ * ours to end, but who reads the status is told. Is one lost there?
+ */
+static bool
+look_for_lost(ZodanJob *job, ZodanConn *conn)
+{
+	char	   *sub = zodan_sub_lost(job->engine, conn);
+
+	if (!sub)
+		return false;
+	if (conn == &job->new_conn)
+	{
+		zodan_event("warning", conn->node,
+					psprintf("%s had lost sight of the apply worker of subscription \"%s\"; all its apply workers are started again",
+							 job->engine->name, sub));
+		zodan_sub_end_workers(job->engine, conn);
+		return false;
+	}
+	zodan_report(psprintf("node \"%s\": %s has lost sight of the apply worker of subscription \"%s\"; end all apply workers there in one statement",
+						  conn->node, job->engine->name, sub));
+	return true;
+}
+
+/*
  * Waits until each subscription has been seen replicating. A call's connection
  * is that to the subscriber; its first parameter, the subscription's name.
  */
@@ -200,6 +229,8 @@ static void
 wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 {
 	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanDeadline next_look = zodan_deadline(FIRST_LOOK_MS);
+	bool		lost = false;
 	char	   *query = psprintf("SELECT x.status FROM (%s) AS x(name, status) WHERE x.name = $1", job->engine->sub_status);
 
 	for (;;)
@@ -227,12 +258,19 @@ wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 		}
 		if (!behind)
 			return;
+		if (zodan_deadline_passed(next_look))
+		{
+			lost = look_for_lost(job, behind->conn);
+			next_look = zodan_deadline(LOOK_FOR_LOST_MS);
+		}
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("node \"%s\": subscription \"%s\" is %s, not replicating", behind->conn->node,
 							behind->params[0], status ? status : "gone"),
-					 errhint("Look for the errors of its worker in the server log of that node.")));
+					 lost ? errhint("On that node, end all apply workers of %s in one statement: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE '%s apply %%';",
+									job->engine->name, job->engine->name)
+					 : errhint("Look for the errors of its worker in the server log of that node.")));
 		zodan_sleep(20);
 	}
 }
