@@ -537,10 +537,10 @@ zodan_purge(int minutes)
 void
 zodan_progress(const char *phase, double percent, const char *detail)
 {
-	zodan_one("UPDATE zodan.request_state"
-			  "   SET phase = $2, percent = $3::numeric, detail = $4, updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint", 4,
-			  zodan_request_id, phase, psprintf("%.1f", percent), detail);
+	zodan_one_shown("UPDATE zodan.request_state"
+					"   SET phase = $2, percent = $3::numeric, detail = $4, updated_at = clock_timestamp()"
+					" WHERE request_id = $1::bigint", 4,
+					zodan_request_id, phase, psprintf("%.1f", percent), detail);
 	notify_progress();
 }
 
@@ -551,18 +551,18 @@ zodan_progress(const char *phase, double percent, const char *detail)
 int64
 zodan_copy_status(const ZodanCopyStatus *status)
 {
-	return zodan_to_int64(zodan_one("UPDATE zodan.request_state"
-									"   SET bytes_copied = $2::bigint, bytes_total = $3::bigint, rows_copied = $4::bigint,"
-									"       tables_copied = $5::int, tables_total = $6::int, bytes_per_second = $7::bigint,"
-									"       eta = clock_timestamp() + $8::float8 * interval '1 s',"
-									"       snapshot_since = clock_timestamp() - $9::float8 * interval '1 ms'"
-									" WHERE request_id = $1::bigint RETURNING coalesce(copy_rate, 0)", 9,
-									zodan_request_id, psprintf(INT64_FORMAT, status->bytes),
-									psprintf(INT64_FORMAT, status->bytes_total), psprintf(INT64_FORMAT, status->rows),
-									psprintf("%d", status->tables), psprintf("%d", status->tables_total),
-									psprintf(INT64_FORMAT, status->rate),
-									status->eta < 0 ? NULL : psprintf("%.1f", status->eta),
-									status->snapshot_age > 0 ? psprintf(INT64_FORMAT, status->snapshot_age) : NULL)->value[0][0]);
+	return zodan_to_int64(zodan_one_shown("UPDATE zodan.request_state"
+										  "   SET bytes_copied = $2::bigint, bytes_total = $3::bigint, rows_copied = $4::bigint,"
+										  "       tables_copied = $5::int, tables_total = $6::int, bytes_per_second = $7::bigint,"
+										  "       eta = clock_timestamp() + $8::float8 * interval '1 s',"
+										  "       snapshot_since = clock_timestamp() - $9::float8 * interval '1 ms'"
+										  " WHERE request_id = $1::bigint RETURNING coalesce(copy_rate, 0)", 9,
+										  zodan_request_id, psprintf(INT64_FORMAT, status->bytes),
+										  psprintf(INT64_FORMAT, status->bytes_total), psprintf(INT64_FORMAT, status->rows),
+										  psprintf("%d", status->tables), psprintf("%d", status->tables_total),
+										  psprintf(INT64_FORMAT, status->rate),
+										  status->eta < 0 ? NULL : psprintf("%.2f", status->eta),
+										  status->snapshot_age > 0 ? psprintf(INT64_FORMAT, status->snapshot_age) : NULL)->value[0][0]);
 }
 
 /*

@@ -29,7 +29,6 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define TICK_MS			1000
 #define THROTTLED_MS	10
 
 /*
@@ -454,7 +453,7 @@ look_at_index(ZodanJob *job, Lane *lane)
 }
 
 /*
- * What is to be done about every second.
+ * Shows where the copy stands, and adjusts its rate.
  */
 static void
 tick(ZodanJob *job, List *groups, Lane *lanes, int nlanes)
@@ -588,11 +587,11 @@ zodan_copy_run(ZodanJob *job, List *tables)
 			break;
 		wanted = zodan_units_waiting(groups) && want_snapshot(groups, lanes, nlanes);
 		starved |= wanted && !zodan_snapshot_coming();
-		if (zodan_progress_due())
+		if (zodan_deadline_passed(zodan_progress_next()))
 			tick(job, groups, lanes, nlanes);
 		n += zodan_snapshot_socket(&sockets[n]);
 		if (n > 0)
-			zodan_wait_sockets(sockets, n, zodan_deadline(starved ? THROTTLED_MS : TICK_MS));
+			zodan_wait_sockets(sockets, n, starved ? zodan_deadline(THROTTLED_MS) : zodan_progress_next());
 	}
 	zodan_progress_end();
 	close_lanes(lanes, nlanes);

@@ -13,7 +13,13 @@
 
 #include "throttle.h"
 
+/*
+ * How often those who listen are told, and figures are stored; in the beginning
+ * these are after each quarter of the time since, so that a short copy has an
+ * ETA, too
+ */
 #define PROGRESS_MS		1000
+#define PROGRESS_MIN_MS	100
 #define RATE_S			10
 
 /* what time of a lane an assumption is worth, as if it had been measured */
@@ -44,10 +50,12 @@ static ZodanTotals totals;
 static int64 work_us[KINDS];	/* of lanes */
 static int64 work_size[KINDS];	/* and how much was done in that time */
 static double shown;			/* the fraction that was shown last */
+static TimestampTz started;
 static ZodanDeadline next;
+static ZodanDeadline next_told;
 static int64 rate;
 
-/* the bytes moved up to then, a second apart */
+/* the bytes moved up to then, at most a second apart */
 static int64 history[RATE_S + 1];
 static TimestampTz history_at[RATE_S + 1];
 static int	nhistory;
@@ -64,7 +72,8 @@ zodan_progress_start(void)
 	shown = 0;
 	rate = 0;
 	nhistory = 0;
-	next = zodan_deadline(0);
+	started = GetCurrentTimestamp();
+	next = next_told = zodan_deadline(0);
 }
 
 static Kind
@@ -107,12 +116,12 @@ zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
 }
 
 /*
- * Is it time to show it again?
+ * When it's to be shown again.
  */
-bool
-zodan_progress_due(void)
+ZodanDeadline
+zodan_progress_next(void)
 {
-	return zodan_deadline_passed(next);
+	return next;
 }
 
 /*
@@ -223,8 +232,31 @@ time_for_largest(List *groups, const ZodanUnderWay *under_way, int n, const doub
 }
 
 /*
- * Shows where the copy stands; returns the rate that the request is to be held
- * to, in bytes/s, which may have been changed meanwhile; 0: none.
+ * Tells those who read or listen where the copy stands.
+ */
+static void
+tell(ZodanJob *job, const ZodanCopyStatus *status, const ZodanUnderWay *under_way, int n)
+{
+	const char *waits_for = zodan_snapshot_waits_for();
+	char	   *held = zodan_throttle_reason();
+	StringInfoData now;
+
+	initStringInfo(&now);
+	for (int i = 0; i < n; i++)
+		append_name(&now, under_way[i].unit);
+	zodan_job_detail(job, shown,
+					 psprintf("%d of %d tables, %.1f MB, %.1f MB/s%s%s%s%s, now: %s", status->tables, status->tables_total,
+							  status->bytes / 1048576.0, status->rate / 1048576.0,
+							  held ? ", " : "", held ? held : "",
+							  waits_for ? ", " : "", waits_for ? waits_for : "",
+							  now.len ? now.data : "waiting"));
+	next_told = zodan_deadline(PROGRESS_MS);
+}
+
+/*
+ * Stores where the copy stands, and tells of it about once a second; returns
+ * the rate that the request is to be held to, in bytes/s, which may have been
+ * changed meanwhile; 0: none.
  */
 int64
 zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way, int n, int nlanes)
@@ -237,16 +269,11 @@ zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way,
 	ZodanCopyStatus status = {.bytes = totals.bytes,.bytes_total = totals.size,.rows = totals.rows,
 	.tables = totals.tables_copied,.tables_total = totals.tables,.snapshot_age = zodan_snapshot_age(),.eta = -1};
 	double		speed[KINDS];
-	StringInfoData now;
-	const char *waits_for = zodan_snapshot_waits_for();
-	char	   *held = zodan_throttle_reason();
 
 	memcpy(us, work_us, sizeof(us));
 	memcpy(size, work_size, sizeof(size));
-	initStringInfo(&now);
 	for (int i = 0; i < n; i++)
 	{
-		append_name(&now, under_way[i].unit);
 		status.bytes += under_way[i].bytes;
 		/* a table is not larger in COPY's form, as a rule */
 		add_done(under_way[i].unit, under_way[i].unit->kind == UNIT_ROWS ? under_way[i].bytes :
@@ -266,14 +293,9 @@ zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way,
 	}
 
 	status.copy_rate = zodan_copy_status(&status);
-	zodan_job_detail(job, shown,
-					 psprintf("%d of %d tables, %.1f MB, %.1f MB/s%s%s%s%s, now: %s", totals.tables_copied, totals.tables,
-							  status.bytes / 1048576.0, rate / 1048576.0,
-							  held ? ", " : "", held ? held : "",
-							  waits_for ? ", " : "", waits_for ? waits_for : "",
-							  now.len ? now.data : "waiting"));
-	pfree(now.data);
-	next = zodan_deadline(PROGRESS_MS);
+	if (zodan_deadline_passed(next_told))
+		tell(job, &status, under_way, n);
+	next = zodan_deadline(Min(Max((GetCurrentTimestamp() - started) / 1000 / 4, PROGRESS_MIN_MS), PROGRESS_MS));
 	return status.copy_rate;
 }
 

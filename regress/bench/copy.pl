@@ -145,19 +145,21 @@ sub zodan
 	my ($database, $target) = database();
 	$c->server('n2')->safe_psql($database, 'CREATE EXTENSION pglogical');
 	my $id = $c->request(new => 'n2', new_node_dsn => $target, copy_jobs => $jobs);
-	my ($memory, @eta) = (0);
-	while (1)
+	# by one session: starting psql would take part of what is measured
+	my ($out, $memory, @eta) = ('', 0);
+	my $watch = "SELECT state, worker_pid, phase, extract(epoch FROM eta - clock_timestamp()), extract(epoch FROM clock_timestamp())"
+	  . " FROM zodan.status WHERE request_id = $id \\watch 0.05\n";
+	my $psql = IPC::Run::start([ "$bin/psql", '-XAtq', $c->server('n2')->connstr('postgres') ], '<', \$watch, '>', \$out);
+	until ($out =~ /^(?:done|failed|cancelled)\|/m)
 	{
-		my ($state, $pid, $phase, $left, $now) = split /\|/, $c->queue('n2', "SELECT state, worker_pid, phase,"
-			  . " extract(epoch FROM eta - clock_timestamp()), extract(epoch FROM clock_timestamp()) FROM zodan.status WHERE request_id = $id");
+		$psql->pump;
+		$memory = max($memory, memory($1)) if $out =~ /.*^running\|(\d+)\|/ms;
+	}
+	$psql->kill_kill;
+	for (split /\n/, $out)
+	{
+		my (undef, undef, $phase, $left, $now) = split /\|/;
 		push @eta, [ $now, $left ] if ($phase // '') eq 'copy_data' && length($left // '');
-		last if $state =~ /done|failed|cancelled/;
-		# psql would take part of what is measured
-		for (1 .. 20)
-		{
-			usleep(50_000);
-			$memory = max($memory, memory($pid)) if $pid;
-		}
 	}
 	$c->wait_for($id) eq 'done' or die 'the join failed';
 	my ($begin, $end, $data, $data_end, $all) = split /\|/, $c->queue('n2', "SELECT extract(epoch FROM min(started_at) FILTER (WHERE phase = 'copy_schema')),"
