@@ -314,15 +314,19 @@ zodan_sub_lost(const ZodanEngine *engine, ZodanConn *conn)
 
 /*
  * Ends all apply workers of a node's database; the engine starts them again
- * within seconds. All, since the end of one that it has lost sight of takes the
- * place of another with it.
+ * within seconds. All, since the end of one that it has lost sight of takes the place of
+ * another with it. The lock keeps the manager from starting any before all are
+ * gone, which could be lost in the same way, and before what they have applied
+ * is flushed: it would be confirmed to the provider as if it were.
  */
 void
 zodan_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
-						"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
-						" WHERE backend_type LIKE '{e} apply %' AND datname = pg_catalog.current_database()"), 0));
+						"BEGIN; LOCK TABLE {e}.local_node IN SHARE UPDATE EXCLUSIVE MODE;"
+						" SELECT pg_catalog.pg_terminate_backend(pid, 3000) FROM pg_catalog.pg_stat_activity"
+						" WHERE backend_type LIKE '{e} apply %' AND datname = pg_catalog.current_database();"
+						" SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'flush'); COMMIT"), 0));
 }
 
 /*

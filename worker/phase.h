@@ -39,6 +39,7 @@ extern void zodan_advance_slots(ZodanJob *job);
 extern void zodan_mirror_replication_sets(ZodanJob *job);
 extern void zodan_enable_subscriptions(ZodanJob *job);
 extern void zodan_subscribe_existing_nodes(ZodanJob *job);
+extern void zodan_mend_lost(ZodanJob *job, ZodanConn *conn);
 
 /* phase_finish.c */
 extern void zodan_monitor_lag(ZodanJob *job);

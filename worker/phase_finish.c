@@ -126,11 +126,16 @@ zodan_finish(ZodanJob *job)
 	}
 	replicating = list_subscriptions(job);
 	if (replicating != n * (n - 1))
+	{
+		zodan_mend_lost(job, &job->new_conn);
+		for (int i = 0; i < job->nmembers; i++)
+			zodan_mend_lost(job, &job->members[i].conn);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("%d of %d subscriptions are replicating", replicating, n * (n - 1)),
 				 errhint("SELECT node, message FROM zodan.events WHERE request_id = " INT64_FORMAT " AND phase = 'finish'; the request looks again by itself.",
 						 job->req->id)));
+	}
 	if (!open->state)
 	{
 		zodan_copy_sequences(job, zodan_skipped_schemas(job));

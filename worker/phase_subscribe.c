@@ -26,9 +26,9 @@
 #define WORKER_POLL_MS		2
 #define WAKE_AGAIN_MS		50
 
-/* how often a lost worker is looked for: one that was ended is started again after five seconds */
-#define LOOK_FOR_LOST_MS	10000
+/* when, and how often then, it's said who doesn't replicate, and a lost worker is looked for */
 #define FIRST_LOOK_MS		2000
+#define LOOK_MS				5000
 
 /*
  * Phase: what the new node offers is what the source offers.
@@ -197,46 +197,63 @@ zodan_advance_slots(ZodanJob *job)
 }
 
 /*
- * Looks for an apply worker that the engine has lost sight of. On the new node
- * all its workers are ended, to be started again; those of other nodes are not
- * ours to end, but who reads the status is told. Is one lost there?
+ * As a subscription there doesn't replicate: if the engine has lost sight of an
+ * apply worker on that node, which enabling a subscription there may have done,
+ * has all of them started again, for nobody else would. That holds up what they
+ * apply for some seconds, and nobody's writes.
  */
-static bool
-look_for_lost(ZodanJob *job, ZodanConn *conn)
+void
+zodan_mend_lost(ZodanJob *job, ZodanConn *conn)
 {
 	char	   *sub = zodan_sub_lost(job->engine, conn);
 
 	if (!sub)
-		return false;
-	if (conn == &job->new_conn)
+		return;
+	zodan_event("warning", conn->node,
+				psprintf("%s has lost sight of the apply worker of subscription \"%s\"; all apply workers there are started again",
+						 job->engine->name, sub));
+	zodan_sub_end_workers(job->engine, conn);
+}
+
+/*
+ * Says whose subscription doesn't replicate yet, the first of the calls' that
+ * has a status here, and looks for lost workers.
+ */
+static void
+report_behind(ZodanJob *job, const ZodanCall *calls, char **status, int ncalls)
+{
+	const ZodanConn *mended = NULL;
+	bool		said = false;
+
+	for (int i = 0; i < ncalls; i++)
 	{
-		zodan_event("warning", conn->node,
-					psprintf("%s had lost sight of the apply worker of subscription \"%s\"; all its apply workers are started again",
-							 job->engine->name, sub));
-		zodan_sub_end_workers(job->engine, conn);
-		return false;
+		if (!status[i])
+			continue;
+		if (!said)
+			zodan_report(psprintf("node \"%s\": subscription \"%s\" is %s", calls[i].conn->node, calls[i].params[0], status[i]));
+		said = true;
+		if (calls[i].conn != mended)
+			zodan_mend_lost(job, calls[i].conn);
+		mended = calls[i].conn;
 	}
-	zodan_report(psprintf("node \"%s\": %s has lost sight of the apply worker of subscription \"%s\"; end all apply workers there in one statement",
-						  conn->node, job->engine->name, sub));
-	return true;
 }
 
 /*
  * Waits until each subscription has been seen replicating. A call's connection
  * is that to the subscriber; its first parameter, the subscription's name.
+ * The workers of a node that has lost one are started again.
  */
 static void
 wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 {
 	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	ZodanDeadline next_look = zodan_deadline(FIRST_LOOK_MS);
-	bool		lost = false;
 	char	   *query = psprintf("SELECT x.status FROM (%s) AS x(name, status) WHERE x.name = $1", job->engine->sub_status);
+	char	  **status = palloc(sizeof(char *) * ncalls);
 
 	for (;;)
 	{
-		ZodanCall  *behind = NULL;
-		char	   *status = NULL;
+		int			behind = -1;
 
 		for (int i = 0; i < ncalls; i++)
 			calls[i] = (ZodanCall)
@@ -247,30 +264,26 @@ wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 		zodan_raise_any(calls, ncalls);
 		for (int i = 0; i < ncalls; i++)
 		{
-			char	   *now = PQntuples(calls[i].result) > 0 ? zodan_field(calls[i].result, 0, 0) : NULL;
-
-			if (!behind && (!now || strcmp(now, "replicating") != 0))
-			{
-				behind = &calls[i];
-				status = now;
-			}
+			status[i] = PQntuples(calls[i].result) > 0 ? zodan_field(calls[i].result, 0, 0) : "gone";
+			if (strcmp(status[i], "replicating") == 0)
+				status[i] = NULL;
+			else if (behind < 0)
+				behind = i;
 			PQclear(calls[i].result);
 		}
-		if (!behind)
+		if (behind < 0)
 			return;
-		if (zodan_deadline_passed(next_look))
-		{
-			lost = look_for_lost(job, behind->conn);
-			next_look = zodan_deadline(LOOK_FOR_LOST_MS);
-		}
 		if (zodan_deadline_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("node \"%s\": subscription \"%s\" is %s, not replicating", behind->conn->node,
-							behind->params[0], status ? status : "gone"),
-					 lost ? errhint("On that node, end all apply workers of %s in one statement: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE '%s apply %%';",
-									job->engine->name, job->engine->name)
-					 : errhint("Look for the errors of its worker in the server log of that node.")));
+					 errmsg("node \"%s\": subscription \"%s\" is %s, not replicating", calls[behind].conn->node,
+							calls[behind].params[0], status[behind]),
+					 errhint("Look for the errors of its worker in the server log of that node.")));
+		if (zodan_deadline_passed(next_look))
+		{
+			report_behind(job, calls, status, ncalls);
+			next_look = zodan_deadline(LOOK_MS);
+		}
 		zodan_sleep(20);
 	}
 }

@@ -1,10 +1,9 @@
 # pglogical may take an apply worker that runs for dead, when it starts several in
 # the same moment: its subscription is down, and stays so, though its rows arrive.
 # Here a function in the place of pglogical's own says so of the first worker
-# that a subscription gets. On the new node the request has all apply workers
-# started again; on a node that exists it ends nobody's worker, but says what's
-# to be done. Protects from a request that waits forever, and from one that
-# interferes with how the others replicate.
+# that a subscription gets, or of one that has been seen replicating before. The
+# request has all apply workers of that node started again, and only there.
+# Protects from a request that waits forever for what nobody mends.
 use strict;
 use warnings;
 
@@ -19,7 +18,7 @@ plan(skip_all => 'Spock is not known to lose workers') if $ZodanCluster::engine 
 my $c = ZodanCluster->new(nodes => 2, setup => 'CREATE TABLE item (id int PRIMARY KEY, name text);');
 $c->psql('n1', 'INSERT INTO item SELECT i FROM generate_series(1, 100) i');
 $c->settle;
-$c->add_server($_) for qw(n3 n4);
+$c->add_server($_) for qw(n3 n4 n5);
 
 # the first worker that is seen of the node's subscription to $from will be lost
 sub lose_worker
@@ -60,17 +59,30 @@ push @{ $c->{order} }, 'n3';
 is(join('; ', map { join ' ', grep { $before =~ /\b$_\b/ } split / /, workers($_) } qw(n1 n2)), $before, 'the others go on with theirs');
 is($c->leftovers($id), '', 'nothing is left over');
 
+# ---------- there, when all have been seen replicating before ----------
+
+$c->failpoints('n4', 'wait finish:begin');
+$id = $c->request(new => 'n4', on => 'n4');
+my $go_on = $c->wait_failpoint('n4', 'finish:begin');
+lose_worker('n4', 'n2');
+$c->failpoints('n4', '');
+$go_on->();
+is($c->wait_for($id), 'done', 'a worker is lost before the last look: the request ends by itself');
+like($c->queue('n4', "SELECT string_agg(phase || ': ' || message, '; ') FROM zodan.events WHERE request_id = $id AND node = 'n4' AND level = 'warning'"),
+	qr/finish: .*lost sight of.*sub_n2_n4.*started again/, 'and says what it has done');
+push @{ $c->{order} }, 'n4';
+is($c->leftovers($id), '', 'nothing is left over');
+
 # ---------- on one that exists ----------
 
-lose_worker('n2', 'n4');
+lose_worker('n2', 'n5');
 $before = workers('n2');
-$id = $c->request(new => 'n4', on => 'n4');
-ok($c->wait_queue("SELECT phase = 'subscribe_existing_nodes' AND detail LIKE 'node \"n2\": pglogical has lost sight of%sub_n4_n2%end all apply workers there%'"
-	  . " FROM zodan.status WHERE request_id = $id", 'n4'), 'on a node that exists, the status says what to do');
-is(join(' ', grep { $before =~ /\b$_\b/ } split / /, workers('n2')), $before, 'its workers go on');
-$c->psql('n2', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'pglogical apply %'");
-is($c->wait_for($id), 'done', 'and with that done, the request ends');
-push @{ $c->{order} }, 'n4';
+$id = $c->request(new => 'n5', on => 'n5');
+is($c->wait_for($id), 'done', 'a worker is lost on a node that exists: the request ends by itself');
+is($c->queue('n5', "SELECT count(*) FROM zodan.events WHERE request_id = $id AND node = 'n2' AND level = 'warning' AND message LIKE '%lost sight of%sub_n5_n2%started again'"),
+	'1', 'and says what it has done');
+is(join(' ', grep { $before =~ /\b$_\b/ } split / /, workers('n2')), '', 'all workers there are others');
+push @{ $c->{order} }, 'n5';
 is($c->leftovers($id), '', 'nothing is left over');
 
 $c->psql($_, "INSERT INTO item SELECT generate_series(1, 100) + 1000 * substr('$_', 2)::int") for @{ $c->{order} };
