@@ -173,7 +173,7 @@ zodan_launcher_main(Datum database)
 		BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
 	else
 		BackgroundWorkerInitializeConnection(zodan_database, NULL, 0);
-	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+	zodan_pin_settings();
 
 	/* an exit code of 0 means that we aren't wanted again */
 	if (!zodan_lock_process(ZODAN_LOCK_LAUNCHER))

@@ -22,6 +22,20 @@
 char		zodan_request_id[32];
 
 /*
+ * The settings of a process of ours, whatever the database's are. What it has
+ * stored before it goes on is there after a crash, also where others don't ask
+ * for that; where they ask for more, it does so, too.
+ */
+void
+zodan_pin_settings(void)
+{
+	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("synchronous_commit", synchronous_commit == SYNCHRONOUS_COMMIT_OFF ? "local" :
+					GetConfigOption("synchronous_commit", false, false), PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+/*
  * Runs one statement with text parameters and returns its rows, allocated in
  * the caller's memory context. For a statement that returns none, nrows is
  * the number of rows that it changed. Durable: its transaction is when that has

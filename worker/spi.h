@@ -20,6 +20,7 @@ typedef struct ZodanRows
 /* the request that this process runs, as text; set by zodan_load_request() */
 extern char zodan_request_id[32];
 
+extern void zodan_pin_settings(void);
 extern ZodanRows *zodan_sql(const char *statement, int nargs,...);
 extern ZodanRows *zodan_one(const char *statement, int nargs,...);
 extern ZodanRows *zodan_one_shown(const char *statement, int nargs,...);

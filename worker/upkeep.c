@@ -393,7 +393,7 @@ zodan_upkeep_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+	zodan_pin_settings();
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "zodan upkeep", ALLOCSET_DEFAULT_SIZES));
 	if (!zodan_lock_process(ZODAN_LOCK_UPKEEP))
 		proc_exit(0);
