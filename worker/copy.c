@@ -429,27 +429,32 @@ lane_sockets(const Lane *lane, ZodanSocket *sockets)
 /* ---------- the loop ---------- */
 
 /*
- * Looks how far the lane's index is: scanning and the sorting that goes on then
- * take about 70 % of the time. Nothing is shown of one that is about to end.
+ * Looks how far the lanes' indexes are: scanning and the sorting that goes on
+ * then take about 70 % of the time. Nothing is shown of one that is about to
+ * end, nor of several of small tables: it could be any of them.
  */
 static void
-look_at_index(ZodanJob *job, Lane *lane)
+look_at_indexes(ZodanJob *job, Lane *lanes, int nlanes)
 {
-	char	   *fraction;
+	char	   *pids = NULL;
+	PGresult   *result;
 
-	/* several of small tables: whichever it is at */
-	if (list_length(lane->unit->indexes) > 1)
+	for (int i = 0; i < nlanes; i++)
+		if (lanes[i].unit && lanes[i].unit->kind == UNIT_INDEX && list_length(lanes[i].unit->indexes) == 1)
+			pids = psprintf("%s%s%d", pids ? pids : "", pids ? "," : "", PQbackendPID(lanes[i].to.pg));
+	if (!pids)
 		return;
-	fraction = zodan_value(&job->new_conn,
-						   "SELECT CASE WHEN phase LIKE '%scanning table' THEN 0.7 * blocks_done / greatest(blocks_total, 1)"
-						   "            WHEN phase LIKE '%sorting%' THEN 0.7"
-						   "            WHEN phase LIKE '%loading%' THEN 0.75 + 0.25 * tuples_done / greatest(tuples_total, 1)"
-						   "            ELSE 0 END"
-						   "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = $1::int", 1,
-						   psprintf("%d", PQbackendPID(lane->to.pg)));
-
-	if (fraction)
-		lane->fraction = Max(lane->fraction, atof(fraction));
+	result = zodan_query(&job->new_conn,
+						 "SELECT pid, CASE WHEN phase LIKE '%scanning table' THEN 0.7 * blocks_done / greatest(blocks_total, 1)"
+						 "                 WHEN phase LIKE '%sorting%' THEN 0.7"
+						 "                 WHEN phase LIKE '%loading%' THEN 0.75 + 0.25 * tuples_done / greatest(tuples_total, 1)"
+						 "                 ELSE 0 END"
+						 "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = ANY ($1::int[])", 1, psprintf("{%s}", pids));
+	for (int row = 0; row < PQntuples(result); row++)
+		for (int i = 0; i < nlanes; i++)
+			if (PQbackendPID(lanes[i].to.pg) == atoi(PQgetvalue(result, row, 0)))
+				lanes[i].fraction = Max(lanes[i].fraction, atof(PQgetvalue(result, row, 1)));
+	PQclear(result);
 }
 
 /*
@@ -461,26 +466,27 @@ tick(ZodanJob *job, List *groups, Lane *lanes, int nlanes)
 	static MemoryContext context = NULL;
 	MemoryContext caller;
 	ZodanUnderWay *under_way;
+	bool		tells = zodan_progress_tells();
 	int			n = 0;
 
 	if (!context)
 		context = AllocSetContextCreate(TopMemoryContext, "zodan copy tick", ALLOCSET_SMALL_SIZES);
 	caller = MemoryContextSwitchTo(context);
 	under_way = palloc(sizeof(ZodanUnderWay) * nlanes);
+	look_at_indexes(job, lanes, nlanes);
 
 	for (int i = 0; i < nlanes; i++)
 	{
 		if (!lanes[i].unit)
 			continue;
-		if (lanes[i].unit->kind == UNIT_INDEX)
-			look_at_index(job, &lanes[i]);
 		under_way[n++] = (ZodanUnderWay)
 		{
 			lanes[i].unit, lanes[i].unit->kind == UNIT_ROWS ? lanes[i].pipe.bytes : 0, lanes[i].fraction
 		};
 	}
 	zodan_throttle_set(zodan_progress_show(job, groups, under_way, n, nlanes));
-	zodan_throttle_watch(job, zodan_progress_rate());
+	if (tells)
+		zodan_throttle_watch(job, zodan_progress_rate());
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(context);
 }

@@ -125,6 +125,16 @@ zodan_progress_next(void)
 }
 
 /*
+ * Are those who listen to be told the next time that it's shown? They are about
+ * once a second.
+ */
+bool
+zodan_progress_tells(void)
+{
+	return zodan_deadline_passed(next_told);
+}
+
+/*
  * The bytes a second that were moved lately.
  */
 int64
@@ -293,9 +303,9 @@ zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way,
 	}
 
 	status.copy_rate = zodan_copy_status(&status);
-	if (zodan_deadline_passed(next_told))
+	if (zodan_progress_tells())
 		tell(job, &status, under_way, n);
-	next = zodan_deadline(Min(Max((GetCurrentTimestamp() - started) / 1000 / 4, PROGRESS_MIN_MS), PROGRESS_MS));
+	next = zodan_deadline(Min(Max((GetCurrentTimestamp() - started) / 1000 / 4, PROGRESS_MIN_MS), zodan_deadline_left(next_told)));
 	return status.copy_rate;
 }
 

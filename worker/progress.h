@@ -18,6 +18,7 @@ typedef struct ZodanUnderWay
 extern void zodan_progress_start(void);
 extern void zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows);
 extern ZodanDeadline zodan_progress_next(void);
+extern bool zodan_progress_tells(void);
 extern int64 zodan_progress_rate(void);
 extern int64 zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way, int n, int nlanes);
 extern void zodan_progress_end(void);

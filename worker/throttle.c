@@ -16,13 +16,11 @@
 
 #define BUCKET_MS		100
 #define FILL_MS			5
-#define WATCH_MS		1000
 #define RATE_MIN		(256 * 1024)	/* so that the end comes at all */
 
 static int64 asked_rate = 0;	/* bytes/s; 0: no bound */
 static int64 lag_rate = 0;
 static int64 lag_peak = 0;		/* what was moved when the bound was set */
-static ZodanDeadline next_watch = {0};
 static double bucket = 0;
 static TimestampTz filled = 0;
 
@@ -44,9 +42,9 @@ zodan_throttle_set(int64 rate)
 }
 
 /*
- * Looks once a second how far those who replicate from the source are behind,
- * by the WAL that they have not confirmed. To be called at least as often, with
- * the rate at which the copy goes, in bytes/s.
+ * Looks how far those who replicate from the source are behind, by the WAL
+ * that they have not confirmed. To be called about once a second, with the rate
+ * at which the copy goes, in bytes/s.
  */
 void
 zodan_throttle_watch(ZodanJob *job, int64 rate_now)
@@ -55,9 +53,8 @@ zodan_throttle_watch(ZodanJob *job, int64 rate_now)
 	int64		lag;
 	bool		was_bound = lag_rate > 0;
 
-	if ((limit == 0 && !was_bound) || !zodan_deadline_passed(next_watch))
+	if (limit == 0 && !was_bound)
 		return;
-	next_watch = zodan_deadline(WATCH_MS);
 	lag = strtoll(zodan_value(&ZODAN_SOURCE(job)->conn,
 							  "SELECT coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), flush_lsn)), 0)::bigint"
 							  "  FROM pg_catalog.pg_stat_replication WHERE state IN ('streaming', 'catchup')", 0), NULL, 10);
