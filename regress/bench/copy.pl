@@ -27,7 +27,7 @@ my $jobs = $ENV{BENCH_JOBS} || 2;
 my $rounds = $ENV{BENCH_ROUNDS} || 1;
 
 # as servers are that nobody tests, with room for the data
-my $conf = "autovacuum_naptime = 1min\nlog_statement = none\nshared_buffers = 512MB\nmax_wal_size = 16GB\nmaintenance_work_mem = 64MB\n"
+my $conf = "fsync = on\nfull_page_writes = on\nautovacuum_naptime = 1min\nlog_statement = none\nshared_buffers = 512MB\nmax_wal_size = 16GB\nmaintenance_work_mem = 64MB\n"
   . "checkpoint_timeout = 1h\nautovacuum = off\nmax_locks_per_transaction = 1024\n";
 
 # a table of so many MB, with rows of about 200 bytes, and indexes on some of its columns
