@@ -474,16 +474,12 @@ tick(ZodanJob *job, List *groups, Lane *lanes, int nlanes)
 	caller = MemoryContextSwitchTo(context);
 	under_way = palloc(sizeof(ZodanUnderWay) * nlanes);
 	look_at_indexes(job, lanes, nlanes);
-
 	for (int i = 0; i < nlanes; i++)
-	{
-		if (!lanes[i].unit)
-			continue;
-		under_way[n++] = (ZodanUnderWay)
+		if (lanes[i].unit)
+			under_way[n++] = (ZodanUnderWay)
 		{
 			lanes[i].unit, lanes[i].unit->kind == UNIT_ROWS ? lanes[i].pipe.bytes : 0, lanes[i].fraction
 		};
-	}
 	zodan_throttle_set(zodan_progress_show(job, groups, under_way, n, nlanes));
 	if (tells)
 		zodan_throttle_watch(job, zodan_progress_rate());

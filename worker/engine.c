@@ -314,10 +314,10 @@ zodan_sub_lost(const ZodanEngine *engine, ZodanConn *conn)
 
 /*
  * Ends all apply workers of a node's database; the engine starts them again
- * within seconds. All, since the end of one that it has lost sight of takes the place of
- * another with it. The lock keeps the manager from starting any before all are
- * gone, which could be lost in the same way, and before what they have applied
- * is flushed: it would be confirmed to the provider as if it were.
+ * within seconds. All, since the end of one that it has lost sight of takes the
+ * place of another with it. The lock keeps the manager from starting any before
+ * all are gone, which could be lost in the same way, and before what they have
+ * applied is flushed: it would be confirmed to the provider as if it were.
  */
 void
 zodan_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn)

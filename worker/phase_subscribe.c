@@ -216,29 +216,6 @@ zodan_mend_lost(ZodanJob *job, ZodanConn *conn)
 }
 
 /*
- * Says whose subscription doesn't replicate yet, the first of the calls' that
- * has a status here, and looks for lost workers.
- */
-static void
-report_behind(ZodanJob *job, const ZodanCall *calls, char **status, int ncalls)
-{
-	const ZodanConn *mended = NULL;
-	bool		said = false;
-
-	for (int i = 0; i < ncalls; i++)
-	{
-		if (!status[i])
-			continue;
-		if (!said)
-			zodan_report(psprintf("node \"%s\": subscription \"%s\" is %s", calls[i].conn->node, calls[i].params[0], status[i]));
-		said = true;
-		if (calls[i].conn != mended)
-			zodan_mend_lost(job, calls[i].conn);
-		mended = calls[i].conn;
-	}
-}
-
-/*
  * Waits until each subscription has been seen replicating. A call's connection
  * is that to the subscriber; its first parameter, the subscription's name.
  * The workers of a node that has lost one are started again.
@@ -281,7 +258,11 @@ wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 					 errhint("Look for the errors of its worker in the server log of that node.")));
 		if (zodan_deadline_passed(next_look))
 		{
-			report_behind(job, calls, status, ncalls);
+			zodan_report(psprintf("node \"%s\": subscription \"%s\" is %s", calls[behind].conn->node,
+								  calls[behind].params[0], status[behind]));
+			for (int i = behind; i < ncalls; i++)
+				if (status[i])
+					zodan_mend_lost(job, calls[i].conn);
 			next_look = zodan_deadline(LOOK_MS);
 		}
 		zodan_sleep(20);

@@ -125,14 +125,17 @@ zodan_sql(const char *statement, int nargs,...)
 	return rows;
 }
 
-static void
-expect_one(const ZodanRows *rows, const char *statement)
+static ZodanRows *
+run_one(const char *statement, bool durable, int nargs, va_list args)
 {
+	ZodanRows  *rows = run(statement, durable, nargs, args);
+
 	if (rows->nrows != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("request %s is not in the state that was expected", zodan_request_id),
 				 errdetail("A statement changed %d rows, not one: %s", rows->nrows, statement)));
+	return rows;
 }
 
 /*
@@ -145,9 +148,8 @@ zodan_one(const char *statement, int nargs,...)
 	va_list		args;
 
 	va_start(args, nargs);
-	rows = run(statement, true, nargs, args);
+	rows = run_one(statement, true, nargs, args);
 	va_end(args);
-	expect_one(rows, statement);
 	return rows;
 }
 
@@ -163,9 +165,8 @@ zodan_one_shown(const char *statement, int nargs,...)
 	va_list		args;
 
 	va_start(args, nargs);
-	rows = run(statement, false, nargs, args);
+	rows = run_one(statement, false, nargs, args);
 	va_end(args);
-	expect_one(rows, statement);
 	return rows;
 }
 
