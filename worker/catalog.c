@@ -537,7 +537,7 @@ zodan_purge(int minutes)
 void
 zodan_progress(const char *phase, double percent, const char *detail)
 {
-	zodan_one_shown("UPDATE zodan.request_state"
+	zodan_one_async("UPDATE zodan.request_state"
 					"   SET phase = $2, percent = $3::numeric, detail = $4, updated_at = clock_timestamp()"
 					" WHERE request_id = $1::bigint", 4,
 					zodan_request_id, phase, psprintf("%.1f", percent), detail);
@@ -551,7 +551,7 @@ zodan_progress(const char *phase, double percent, const char *detail)
 int64
 zodan_copy_status(const ZodanCopyStatus *status)
 {
-	return zodan_to_int64(zodan_one_shown("UPDATE zodan.request_state"
+	return zodan_to_int64(zodan_one_async("UPDATE zodan.request_state"
 										  "   SET bytes_copied = $2::bigint, bytes_total = $3::bigint, rows_copied = $4::bigint,"
 										  "       tables_copied = $5::int, tables_total = $6::int, bytes_per_second = $7::bigint,"
 										  "       eta = clock_timestamp() + $8::float8 * interval '1 s',"

@@ -256,33 +256,30 @@ start_rows(Lane *lane)
 
 /*
  * The statements that finish tables whose indexes are built: keys, what else
- * the indexes are used for, statistics. Where an earlier process has copied the
- * rows, it may have made the keys, too.
+ * the indexes are used for, statistics.
  */
 static char *
 finish_statements(const ZodanGroup *group)
 {
-	StringInfoData sql;
-	StringInfoData marks;
+	StringInfoData keys;
+	StringInfoData rest;
 	ListCell   *cell;
 
-	initStringInfo(&sql);
-	initStringInfo(&marks);
+	initStringInfo(&keys);
+	initStringInfo(&rest);
 	foreach(cell, group->indexes)
 	{
 		ZodanIndex *index = lfirst(cell);
 
+		if (index->key)
+			zodan_plan_add_key(&keys, index->table->name, index->name, index->key);
 		if (index->mark)
-			appendStringInfo(&marks, "ALTER TABLE %s %s;", index->table->name, index->mark);
-		if (!index->key)
-			continue;
-		appendStringInfoString(&sql, zodan_plan_key(index->table->name, index->name, index->key,
-														 index->table->copied || index->table->begun));
+			appendStringInfo(&rest, "ALTER TABLE %s %s;", index->table->name, index->mark);
 	}
-	appendStringInfo(&sql, "%sANALYZE ", marks.data);
+	appendStringInfoString(&rest, "ANALYZE ");
 	foreach(cell, group->tables)
-		appendStringInfo(&sql, "%s%s", foreach_current_index(cell) ? ", " : "", ((ZodanTable *) lfirst(cell))->name);
-	return sql.data;
+		appendStringInfo(&rest, "%s%s", foreach_current_index(cell) ? ", " : "", ((ZodanTable *) lfirst(cell))->name);
+	return psprintf("%s%s", zodan_plan_make_keys(&keys), rest.data);
 }
 
 /*

@@ -40,6 +40,7 @@
 
 #include "catalog/pg_collation_d.h"
 #include "common/file_perm.h"
+#include "settings.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -106,8 +107,12 @@ zodan_failpoint(const char *place, const char *what)
 	else if (strncmp(failpoints, "error ", 6) == 0)
 		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE), errmsg("failpoint %s", point)));
 	else
+	{
 		while (stat(path, &st) == 0 && st.st_size == 0)
 			zodan_sleep(20);
+		/* other points may have been set meanwhile */
+		zodan_reload_settings();
+	}
 }
 
 #endif

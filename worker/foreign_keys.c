@@ -91,7 +91,7 @@ static bool
 has_foreign_key(ZodanJob *job, const ForeignKey *key)
 {
 	return zodan_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_constraint"
-					   " WHERE conrelid = $1::pg_catalog.regclass AND pg_catalog.quote_ident(conname) = $2 AND contype = 'f'",
+					   " WHERE conrelid = $1::pg_catalog.regclass AND conname = (pg_catalog.parse_ident($2))[1] AND contype = 'f'",
 					   2, key->table, key->name) != NULL;
 }
 

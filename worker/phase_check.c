@@ -151,6 +151,11 @@ static const Check prerequisite_checks[] = {
 		" WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_available_extensions a WHERE a.name = x)"
 	},
 	{
+		"plpgsql", ON_SOURCE | ON_NEW, NULL,
+		"SELECT 'no language plpgsql', 'language plpgsql', 'CREATE EXTENSION plpgsql in this database: the copy uses it.'"
+		" FROM p WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_language WHERE lanname = 'plpgsql')"
+	},
+	{
 		"schema_in_use", ON_NEW,
 		"SELECT coalesce(pg_catalog.json_agg(DISTINCT n.nspname), '[]') FROM {e}.replication_set_table t"
 		"  JOIN pg_catalog.pg_class c ON c.oid = t.set_reloid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"

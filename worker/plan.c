@@ -9,8 +9,9 @@
  *				and statistics are there, too
  *		index	built or not
  *
- * A table that a crash has left as "copying" may hold some of its rows: it is
- * emptied and copied again. An index or a key is there or not.
+ * A table that a crash has left as "copying" may hold some of its rows, or all,
+ * with indexes and keys: it is emptied and copied again. An index or a key is
+ * there or not, whatever is stored of it.
  *
  * Only plain indexes of replicated tables, and the keys that rest on them, are
  * in the plan; pg_restore makes all that is more special. See schema.c.
@@ -279,12 +280,21 @@ zodan_plan_totals(ZodanTotals *totals)
 /* ---------- what becomes of them ---------- */
 
 /*
+ * What is about to be done is stored durably, so that it's known what may be
+ * there. What has been done isn't: that would wait for all that the lanes write,
+ * if they write on the same server, and they for us. A crash may take it back,
+ * from some point on; then it is done again. zodan_progress_end() makes it
+ * durable.
+ */
+typedef ZodanRows *(*Store) (const char *statement, int nargs,...);
+
+/*
  * Runs a statement about the request's tables, or an error if it isn't about
  * as many as there are. The statement has them as "t", ends within its WHERE,
  * and may have a third parameter; counts may be NULL.
  */
 static void
-update_tables(const char *statement, List *tables, const ZodanPipeCount *counts, const char *argument)
+update_tables(Store store, const char *statement, List *tables, const ZodanPipeCount *counts, const char *argument)
 {
 	StringInfoData json;
 	ListCell   *cell;
@@ -304,9 +314,9 @@ update_tables(const char *statement, List *tables, const ZodanPipeCount *counts,
 						 count ? count->bytes : 0, count ? count->rows : 0);
 	}
 	appendStringInfoChar(&json, ']');
-	n = (int) zodan_to_int64(zodan_one(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
-												" AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
-									   argument ? 3 : 2, zodan_request_id, json.data, argument)->value[0][0]);
+	n = (int) zodan_to_int64(store(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
+											" AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
+								   argument ? 3 : 2, zodan_request_id, json.data, argument)->value[0][0]);
 	if (n != list_length(tables))
 		elog(ERROR, "%d of %d tables are not in the state that was expected", list_length(tables) - n, list_length(tables));
 	pfree(json.data);
@@ -320,7 +330,7 @@ update_tables(const char *statement, List *tables, const ZodanPipeCount *counts,
 void
 zodan_plan_emptied(List *tables)
 {
-	update_tables("UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
+	update_tables(zodan_one, "UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
 				  "  FROM " TABLES " WHERE x.state IN ('copying', 'pending') AND", tables, NULL, NULL);
 }
 
@@ -331,7 +341,7 @@ zodan_plan_emptied(List *tables)
 void
 zodan_plan_begin(List *tables, int snapshot)
 {
-	update_tables("UPDATE zodan.copy_tables x"
+	update_tables(zodan_one, "UPDATE zodan.copy_tables x"
 				  "   SET state = 'copying', snapshot = $3::int, started_at = clock_timestamp()"
 				  "  FROM " TABLES " WHERE x.state = 'pending' AND", tables, NULL, psprintf("%d", snapshot));
 }
@@ -342,7 +352,7 @@ zodan_plan_begin(List *tables, int snapshot)
 void
 zodan_plan_copied(List *tables, const ZodanPipeCount *counts)
 {
-	update_tables("UPDATE zodan.copy_tables x SET state = 'copied', bytes_copied = t.bytes, rows_copied = t.rows,"
+	update_tables(zodan_one_async, "UPDATE zodan.copy_tables x SET state = 'copied', bytes_copied = t.bytes, rows_copied = t.rows,"
 				  "       finished_at = clock_timestamp()"
 				  "  FROM " TABLES " WHERE x.state = 'copying' AND", tables, counts, NULL);
 }
@@ -353,7 +363,7 @@ zodan_plan_copied(List *tables, const ZodanPipeCount *counts)
 void
 zodan_plan_built(List *tables)
 {
-	update_tables("UPDATE zodan.copy_tables x SET built_at = clock_timestamp()"
+	update_tables(zodan_one_async, "UPDATE zodan.copy_tables x SET built_at = clock_timestamp()"
 				  "  FROM " TABLES " WHERE x.state = 'copied' AND x.built_at IS NULL AND", tables, NULL, NULL);
 }
 
@@ -380,29 +390,40 @@ zodan_plan_indexes_built(List *indexes)
 		appendStringInfoChar(&names, ']');
 	}
 	appendStringInfoChar(&names, ']');
-	zodan_sql("UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
-			  "  FROM jsonb_array_elements($2::jsonb) AS n"
-			  " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
-			  "   AND quote_ident(x.index_name) = n ->> 2", 2,
-			  zodan_request_id, names.data);
+	zodan_one_async("WITH changed AS (UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
+					"  FROM jsonb_array_elements($2::jsonb) AS n"
+					" WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
+					"   AND quote_ident(x.index_name) = n ->> 2 RETURNING 1) SELECT count(*) FROM changed", 2,
+					zodan_request_id, names.data);
 	pfree(names.data);
 }
 
 /*
- * The statement that makes the key that rests on an index; guarded: it may be
- * there.
+ * Adds the key that rests on an index to those that zodan_plan_make_keys() makes.
+ */
+void
+zodan_plan_add_key(StringInfo keys, const char *table, const char *name, const char *key)
+{
+	appendStringInfo(keys, "%s(%s, %s, %s)", keys->len ? ", " : "", quote_literal_cstr(table),
+					 quote_literal_cstr(name), quote_literal_cstr(key));
+}
+
+/*
+ * The statement that makes those keys which aren't there: an earlier process may
+ * have come that far with any of them.
  */
 char *
-zodan_plan_key(const char *table, const char *name, const char *key, bool guarded)
+zodan_plan_make_keys(const StringInfoData *keys)
 {
-	char	   *statement = psprintf("ALTER TABLE ONLY %s ADD CONSTRAINT %s %s USING INDEX %s;", table, name, key, name);
-
-	if (!guarded)
-		return statement;
+	if (keys->len == 0)
+		return "";
 	return psprintf("DO %s;", quote_literal_cstr(psprintf(
-					"BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = %s::pg_catalog.regclass"
-					" AND pg_catalog.quote_ident(conname) = %s) THEN %s END IF; END",
-					quote_literal_cstr(table), quote_literal_cstr(name), statement)));
+					"DECLARE k record; BEGIN"
+					" FOR k IN SELECT * FROM (VALUES %s) AS v(tab, name, kind) WHERE NOT EXISTS"
+					"   (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = v.tab::pg_catalog.regclass"
+					"       AND conname = (pg_catalog.parse_ident(v.name))[1])"
+					" LOOP EXECUTE pg_catalog.format('ALTER TABLE ONLY %%s ADD CONSTRAINT %%s %%s USING INDEX %%s', k.tab, k.name, k.kind, k.name);"
+					" END LOOP; END", keys->data)));
 }
 
 /*
@@ -415,16 +436,23 @@ zodan_plan_remake(void)
 	ZodanRows  *rows = zodan_sql("SELECT format('%I.%I', nspname, relname), quote_ident(index_name), key, definition, mark"
 								 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, zodan_request_id);
 	StringInfoData sql;
+	StringInfoData keys;
+	StringInfoData marks;
 
 	initStringInfo(&sql);
+	initStringInfo(&keys);
+	initStringInfo(&marks);
 	for (int i = 0; i < rows->nrows; i++)
 	{
 		char	  **v = rows->value[i];
 
-		appendStringInfo(&sql, "%s;%s", v[3], v[2] ? zodan_plan_key(v[0], v[1], v[2], true) : "");
+		appendStringInfo(&sql, "%s;", v[3]);
+		if (v[2])
+			zodan_plan_add_key(&keys, v[0], v[1], v[2]);
 		if (v[4])
-			appendStringInfo(&sql, "ALTER TABLE %s %s;", v[0], v[4]);
+			appendStringInfo(&marks, "ALTER TABLE %s %s;", v[0], v[4]);
 	}
+	appendStringInfo(&sql, "%s%s", zodan_plan_make_keys(&keys), marks.data);
 	return sql.data;
 }
 

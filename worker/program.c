@@ -93,7 +93,7 @@ zodan_program(const char *ddl_setting, const char *program, ZodanConn *conn)
 							   "-c log_statement=none -c log_min_error_statement=panic"
 							   " -c log_min_duration_statement=-1 -c client_min_messages=error"
 							   " -c statement_timeout=0 -c lock_timeout=0"
-							   " -c idle_in_transaction_session_timeout=0");
+							   " -c idle_in_transaction_session_timeout=0 -c synchronous_commit=local");
 		if (ddl_setting)
 			appendStringInfo(&options, " -c %s=off", ddl_setting);
 		zodan_program_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn->dsn, conn->pg, zodan_session_child(),

@@ -310,7 +310,8 @@ zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way,
 }
 
 /*
- * Everything is done: shows what that was.
+ * Everything is done: shows what that was. The event is durable, and makes all
+ * that has been stored of the plan so: see plan.c.
  */
 void
 zodan_progress_end(void)

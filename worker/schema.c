@@ -304,6 +304,31 @@ list_is_empty(ZodanJob *job, const char *list)
 }
 
 /*
+ * Does everything in a list belong to the role that restores it? Then nothing
+ * needs to be said of owners, which is a statement for each object; but of the
+ * schema "public" it does, which isn't made by a restore. The owner is the last
+ * word of a line, unless there are roles whose names have blanks.
+ */
+static bool
+owns_all(ZodanJob *job, const char *list)
+{
+	char	   *role = zodan_value(&job->new_conn, "SELECT current_user", 0);
+	char	   *rest;
+
+	if (zodan_value(&ZODAN_SOURCE(job)->conn, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname ~ '\\s' LIMIT 1", 0))
+		return false;
+	for (char *line = strtok_r(read_file(work_path(job, list)), "\n", &rest); line;
+		 line = strtok_r(NULL, "\n", &rest))
+	{
+		char	   *owner = strrchr(line, ' ') + 1;
+
+		if ((owner[0] != '\0' && strcmp(owner, role) != 0) || strstr(line, " SCHEMA - public "))
+			return false;
+	}
+	return true;
+}
+
+/*
  * Makes everything that rows need: all or nothing. again: an earlier attempt
  * may have made it.
  */
@@ -312,6 +337,8 @@ zodan_schema_restore_tables(ZodanJob *job, bool again)
 {
 	ZodanProgram *command = restore_command(job, "pre.list", again);
 
+	if (owns_all(job, "pre.list"))
+		zodan_program_arg(command, "--no-owner");
 	zodan_program_arg(command, "--single-transaction");
 	zodan_program_arg(command, work_path(job, "schema.dump"));
 	zodan_program_run(command);

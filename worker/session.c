@@ -27,6 +27,7 @@ static const char *const pins =
 "SET bytea_output = 'hex';"
 "SET extra_float_digits = 3;"
 "SET standard_conforming_strings = on;"
+"SET quote_all_identifiers = off;"
 "SET statement_timeout = 0;"
 "SET lock_timeout = 0;"
 "SET idle_in_transaction_session_timeout = 0;"

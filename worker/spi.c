@@ -31,6 +31,7 @@ zodan_pin_settings(void)
 {
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("quote_all_identifiers", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", synchronous_commit == SYNCHRONOUS_COMMIT_OFF ? "local" :
 					GetConfigOption("synchronous_commit", false, false), PGC_USERSET, PGC_S_OVERRIDE);
 }
@@ -154,12 +155,13 @@ zodan_one(const char *statement, int nargs,...)
 }
 
 /*
- * As zodan_one(), for what is only looked at: a crash of the server may take
- * it back, as long as nothing has been stored after it, for it doesn't wait for
- * the disk, nor for a standby. Those that move rows have no time for that.
+ * As zodan_one(), but commits asynchronously, without waiting for the disk or a
+ * standby: for what is only looked at, and for what can be done again. A crash
+ * of the server may take it back, with all that was stored after it, unless
+ * something durable was. Those that move rows have no time for more.
  */
 ZodanRows *
-zodan_one_shown(const char *statement, int nargs,...)
+zodan_one_async(const char *statement, int nargs,...)
 {
 	ZodanRows  *rows;
 	va_list		args;

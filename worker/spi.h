@@ -23,7 +23,7 @@ extern char zodan_request_id[32];
 extern void zodan_pin_settings(void);
 extern ZodanRows *zodan_sql(const char *statement, int nargs,...);
 extern ZodanRows *zodan_one(const char *statement, int nargs,...);
-extern ZodanRows *zodan_one_shown(const char *statement, int nargs,...);
+extern ZodanRows *zodan_one_async(const char *statement, int nargs,...);
 extern bool zodan_is_true(const char *text);
 extern int64 zodan_to_int64(const char *text);
 

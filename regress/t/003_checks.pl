@@ -165,6 +165,7 @@ $c->psql('bad', q{
 	CREATE FUNCTION s.no_functions() RETURNS event_trigger LANGUAGE plpgsql
 		AS $$ BEGIN RAISE 'could not access file "$libdir/pg_walinspect": No such file or directory'; END $$;
 	CREATE EVENT TRIGGER no_functions ON ddl_command_start WHEN TAG IN ('CREATE FUNCTION') EXECUTE FUNCTION s.no_functions();
+	ALTER LANGUAGE plpgsql RENAME TO plpgsql_no_more;
 });
 # (Spock) a label that could be n2's or an origin's
 my $origin = 'roident = (SELECT node_id FROM spock.node WHERE node_name = \'n2\')';
@@ -210,6 +211,7 @@ failed($f, 'roles', 'bad', qr/role of_group: LOGIN$/, qr/IN ROLE pg_monitor$/);
 is(scalar @{ $f->{'roles bad'} || [] }, 4, 'no other role, neither the same nor an unused group');
 failed($f, 'encoding', 'bad', qr/SQL_ASCII/, qr/UTF8/);
 failed($f, 'extensions', 'bad', qr/no extension not there/, qr/available/);
+failed($f, 'plpgsql', 'bad', qr/no language plpgsql$/, qr/language plpgsql/, qr/CREATE EXTENSION plpgsql/);
 failed($f, 'schema_in_use', 'bad', qr/schema s$/, qr/replicated tables/);
 failed($f, 'engine_settings', 'bad', $spock ? qr/spock\.enable_ddl_replication = on/ : qr/conflict_resolution = apply_remote/,
 	$spock ? qr/ = off/ : qr/= last_update_wins/);
