@@ -123,7 +123,7 @@ my $slot_in = $c->psql('n1', "SELECT $slot_name('inventory', 'n2', 'sub_n2_bad')
 my $slot_out = $c->psql('n1', "SELECT $slot_name('inventory', 'bad', 'sub_bad_n3')");
 $c->psql('bad', "SELECT pg_replication_origin_create('$slot_in')");
 $c->psql('bad', "SELECT pg_create_physical_replication_slot('$slot_out')");
-$bad->append_conf('postgresql.conf', "wal_level = replica\n"
+$bad->append_conf('postgresql.conf', "wal_level = replica\nmax_locks_per_transaction = 10\nmax_connections = 20\n"
 	  . ($has_plugin_list ? "output_plugin_libraries = 'pgoutput'\n" : '')
 	  . ($spock ? '' : "track_commit_timestamp = off\npglogical.conflict_resolution = 'apply_remote'\n"));
 my $has_idle_timeout = ZodanCluster::system_knows($bad, 'idle_replication_slot_timeout');
@@ -139,6 +139,8 @@ $c->psql('n1', q{
 	CREATE ROLE unused NOLOGIN;
 	CREATE ROLE same LOGIN NOINHERIT;
 	ALTER TABLE s.item OWNER TO owner_only;
+	CREATE SCHEMA many;
+	DO $$ BEGIN FOR i IN 1 .. 150 LOOP EXECUTE format('CREATE TABLE many.t%s (id int PRIMARY KEY, name text)', i); END LOOP; END $$;
 	CREATE EXTENSION tcn;
 	SET allow_system_table_mods = on;
 	UPDATE pg_extension SET extname = 'not there' WHERE extname = 'tcn';
@@ -222,6 +224,7 @@ failed($f, 'setting', 'bad', qr/wal_level = replica/, qr/wal_level = logical/);
 # (a server with Spock doesn't start without it)
 failed($f, 'setting', 'bad', qr/track_commit_timestamp = off/, qr/= on/) unless $spock;
 failed($f, 'capacity', 'n2', qr/max_replication_slots = 40, 40 of them in use/, qr/\d more to be free/, qr/Set max_replication_slots to \d+/);
+failed($f, 'locks', 'bad', qr/room for \d+ locks \(max_locks_per_transaction = 10\)$/, qr/room for \d+, as many as there are tables, indexes/, qr/Set max_locks_per_transaction to \d\d /);
 failed($f, 'capacity', 'bad', qr/max_wal_senders = 1,/, qr/3 more/);
 failed($f, 'capacity', 'bad', qr/max_worker_processes = 5,/, qr/more/);
 ok(grep({ $_->[0] =~ /max_replication_slots = 3,/ } @{ $f->{'capacity bad'} || [] }), 'capacity on bad: slots and origins');
