@@ -289,6 +289,16 @@ zodan_plan_totals(ZodanTotals *totals)
 typedef ZodanRows *(*Store) (const char *statement, int nargs,...);
 
 /*
+ * An error if a statement wasn't about as many as there are.
+ */
+static void
+expect_all(int n, const List *all, const char *what)
+{
+	if (n != list_length(all))
+		elog(ERROR, "%d of %d %s are not in the state that was expected", list_length(all) - n, list_length(all), what);
+}
+
+/*
  * Runs a statement about the request's tables, or an error if it isn't about
  * as many as there are. The statement has them as "t", ends within its WHERE,
  * and may have a third parameter; counts may be NULL.
@@ -317,8 +327,7 @@ update_tables(Store store, const char *statement, List *tables, const ZodanPipeC
 	n = (int) zodan_to_int64(store(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
 											" AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
 								   argument ? 3 : 2, zodan_request_id, json.data, argument)->value[0][0]);
-	if (n != list_length(tables))
-		elog(ERROR, "%d of %d tables are not in the state that was expected", list_length(tables) - n, list_length(tables));
+	expect_all(n, tables, "tables");
 	pfree(json.data);
 }
 
@@ -375,6 +384,7 @@ zodan_plan_indexes_built(List *indexes)
 {
 	StringInfoData names;
 	ListCell   *cell;
+	int			n;
 
 	initStringInfo(&names);
 	foreach(cell, indexes)
@@ -390,11 +400,12 @@ zodan_plan_indexes_built(List *indexes)
 		appendStringInfoChar(&names, ']');
 	}
 	appendStringInfoChar(&names, ']');
-	zodan_one_async("WITH changed AS (UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
-					"  FROM jsonb_array_elements($2::jsonb) AS n"
-					" WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
-					"   AND quote_ident(x.index_name) = n ->> 2 RETURNING 1) SELECT count(*) FROM changed", 2,
-					zodan_request_id, names.data);
+	n = (int) zodan_to_int64(zodan_one_async("WITH changed AS (UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
+											 "  FROM jsonb_array_elements($2::jsonb) AS n"
+											 " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
+											 "   AND quote_ident(x.index_name) = n ->> 2 RETURNING 1) SELECT count(*) FROM changed", 2,
+											 zodan_request_id, names.data)->value[0][0]);
+	expect_all(n, indexes, "indexes");
 	pfree(names.data);
 }
 
