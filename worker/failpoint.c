@@ -15,6 +15,7 @@
  *		checkpoint		it is stored
  *		dump			the structure is being dumped; WHAT: snapshot (it is open),
  *						planned (the plan is stored, the dump doesn't count yet)
+ *		restored		some of the structure is; WHAT: head, tables (see lists.c)
  *		built			an index is, and its table is not finished; WHAT: index, or
  *						key if one will rest on it
  *		reading			rows are about to be read; WHAT: snapshot

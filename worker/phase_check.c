@@ -252,7 +252,7 @@ static const Check prerequisite_checks[] = {
 		"                   'walsummarizer', 'io worker', 'standalone backend')), need_workers FROM p) AS x"
 		" WHERE x.total - x.used < x.need"
 	},
-	/* pg_dump locks all tables in one transaction; pg_restore makes, and an undo drops, all relations in one */
+	/* pg_dump locks all tables in one transaction; pg_restore may make, and an undo drops, all relations in one */
 	{
 		"locks", ON_SOURCE | ON_NEW,
 		"SELECT pg_catalog.json_build_object('tables', count(*) FILTER (WHERE relkind IN ('r', 'p', 'f', 'v', 'm')), 'relations', count(*))"

@@ -62,7 +62,7 @@ zodan_copy_schema(ZodanJob *job)
 	}
 	zodan_effect_result(schema->node, schema->kind, schema->name, "intent", skipped);
 	zodan_job_detail(job, 0.6, "restoring it on the new node");
-	zodan_schema_restore_tables(job, again);
+	zodan_schema_restore_tables(job, zodan_copy_lanes(job), again);
 	zodan_effect_result(schema->node, schema->kind, schema->name, "done", skipped);
 }
 

@@ -4,6 +4,7 @@
  */
 #include "phase.h"
 
+#include "lists.h"
 #include "schema.h"
 #include "settings.h"
 
@@ -146,7 +147,7 @@ zodan_finish(ZodanJob *job)
 	if (fence->result)
 		PQclear(zodan_query(&job->new_conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT %s",
 													 zodan_quote(job->new_dbname), fence->result), 0));
-	zodan_schema_forget(job);
+	zodan_work_forget(job);
 	zodan_job_detail(job, 1, psprintf("node %s has joined: %d subscriptions are replicating",
 									  job->req->new_node_name, replicating));
 }

@@ -22,6 +22,9 @@
 /* how long a program may take to end when it's told to */
 #define END_MS		5000
 
+/* how many there can be at a time */
+#define CHILDREN_MAX	64
+
 /* of what a program prints, more than this is left out */
 #define OUTPUT_MAX	(512 * 1024 * 1024)
 
@@ -103,34 +106,39 @@ zodan_program(const char *ddl_setting, const char *program, ZodanConn *conn)
 	return command;
 }
 
-/* the program under way; 0: none */
-static pid_t child = 0;
+/* the programs under way */
+static pid_t children[CHILDREN_MAX];
+static int	nchildren = 0;
 
 /*
  * A program must not outlive us: what it makes, our successor makes again.
  */
 static void
-end_child(int code, Datum arg)
+end_children(int code, Datum arg)
 {
 	ZodanDeadline deadline = zodan_deadline(END_MS);
 
 	(void) code;
 	(void) arg;
-	if (child <= 0)
-		return;
-	kill(child, SIGTERM);
+	for (int i = 0; i < nchildren; i++)
+		kill(children[i], SIGTERM);
 	/* it asks its server to cancel, and waits for ever for one that is silent */
-	while (waitpid(child, NULL, WNOHANG) == 0)
+	while (nchildren > 0)
 	{
-		if (zodan_deadline_passed(deadline))
+		pid_t		child = children[nchildren - 1];
+
+		if (waitpid(child, NULL, WNOHANG) == 0)
 		{
+			if (!zodan_deadline_passed(deadline))
+			{
+				zodan_wait_latch(20);
+				continue;
+			}
 			kill(child, SIGKILL);
 			waitpid(child, NULL, 0);
-			break;
 		}
-		zodan_wait_latch(20);
+		nchildren--;
 	}
-	child = 0;
 }
 
 /*
@@ -185,29 +193,22 @@ program_sqlstate(const char *text, int status)
 	return ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
 }
 
-/*
- * Runs the program to its end and returns what it has printed. How long that
- * takes depends on the data, so there is no deadline as long as the node is
- * there; it ends if we are asked to. An error of the program's is raised with
- * its last line.
- */
-char *
-zodan_program_run(ZodanProgram *command)
+static void
+start(ZodanProgram *command)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t	none;
 	sigset_t	all;
-	StringInfoData output;
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	int			fds[2];
-	int			status;
 	int			rc;
 	static bool registered = false;
 
 	if (!registered)
-		before_shmem_exit(end_child, (Datum) 0);
+		before_shmem_exit(end_children, (Datum) 0);
 	registered = true;
+	if (nchildren == CHILDREN_MAX)
+		elog(ERROR, "too many programs at a time");
 	if (pipe(fds) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not make a pipe: %m")));
 	fcntl(fds[0], F_SETFD, FD_CLOEXEC);
@@ -224,53 +225,66 @@ zodan_program_run(ZodanProgram *command)
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	rc = posix_spawn(&child, command->argv[0], &actions, &attributes, command->argv, command->envp);
+	rc = posix_spawn(&command->pid, command->argv[0], &actions, &attributes, command->argv, command->envp);
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attributes);
 	close(fds[1]);
 	if (rc != 0)
 	{
-		child = 0;
+		close(fds[0]);
 		errno = rc;
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FILE),
 				 errmsg("could not run \"%s\": %m", command->argv[0]),
 				 errhint("Set zodan.bindir to the directory of the new node's PostgreSQL programs.")));
 	}
+	children[nchildren++] = command->pid;
+	command->fd = fds[0];
+	command->deadline = zodan_deadline(zodan_statement_timeout());
+	initStringInfo(&command->output);
+}
 
-	initStringInfo(&output);
-	for (;;)
+/*
+ * Takes what the program has printed. Returns false when that was all.
+ */
+static bool
+take_output(ZodanProgram *command)
+{
+	char		chunk[8192];
+	ssize_t		n;
+
+	while ((n = read(command->fd, chunk, sizeof(chunk))) > 0)
 	{
-		char		chunk[8192];
-		ssize_t		n = read(fds[0], chunk, sizeof(chunk));
-
-		if (n == 0)
-			break;
-		if (n < 0)
-		{
-			ZodanSocket sock = {.fd = fds[0],.events = WL_SOCKET_READABLE};
-
-			if (errno != EAGAIN && errno != EINTR)
-				ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from \"%s\": %m", command->argv[0])));
-			zodan_wait_sockets(&sock, 1, deadline);
-			if (zodan_deadline_passed(deadline))
-			{
-				require_answer(command);
-				deadline = zodan_deadline(zodan_statement_timeout());
-			}
-		}
-		else if (output.len + n < OUTPUT_MAX)
-			appendBinaryStringInfo(&output, chunk, (int) n);
+		command->deadline = zodan_deadline(zodan_statement_timeout());
+		if (command->output.len + n < OUTPUT_MAX)
+			appendBinaryStringInfo(&command->output, chunk, (int) n);
 	}
-	close(fds[0]);
-	/* it has closed its output, and is about to end */
-	while (waitpid(child, &status, WNOHANG) == 0)
+	if (n < 0 && errno != EAGAIN && errno != EINTR)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from \"%s\": %m", command->argv[0])));
+	return n != 0;
+}
+
+/*
+ * Ends a program that has closed its output. An error of its is raised with its
+ * last line.
+ */
+static void
+finish(ZodanProgram *command)
+{
+	int			status;
+	int			i;
+
+	close(command->fd);
+	command->fd = -1;
+	while (waitpid(command->pid, &status, WNOHANG) == 0)
 		zodan_wait_latch(1);
-	child = 0;
+	for (i = 0; children[i] != command->pid; i++)
+		;
+	children[i] = children[--nchildren];
 
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 	{
-		char	   *text = zodan_redact(output.data);
+		char	   *text = zodan_redact(command->output.data);
 		char	   *statement = strstr(text, "Command was:");
 
 		/* the statement may hold the password of a user mapping, say */
@@ -283,5 +297,60 @@ zodan_program_run(ZodanProgram *command)
 				 errmsg("%s%s failed: %s", command->conn ? psprintf("node \"%s\": ", command->conn->node) : "",
 						last_dir_separator(command->argv[0]) + 1, text)));
 	}
-	return output.data;
+}
+
+/*
+ * Runs programs side by side, at most CHILDREN_MAX, all to their ends. How long
+ * that takes depends on the data, so there is no deadline as long as the nodes
+ * are there; it ends if we are asked to. An error of one of them is raised; the
+ * others end with us.
+ */
+void
+zodan_programs_run(const List *commands)
+{
+	ListCell   *cell;
+
+	foreach(cell, commands)
+		start(lfirst(cell));
+	for (;;)
+	{
+		ZodanSocket sockets[CHILDREN_MAX];
+		int			nsockets = 0;
+
+		foreach(cell, commands)
+		{
+			ZodanProgram *command = lfirst(cell);
+
+			if (command->fd < 0)
+				continue;
+			if (!take_output(command))
+			{
+				finish(command);
+				continue;
+			}
+			if (zodan_deadline_passed(command->deadline))
+			{
+				require_answer(command);
+				command->deadline = zodan_deadline(zodan_statement_timeout());
+			}
+			sockets[nsockets++] = (ZodanSocket)
+			{
+				.fd = command->fd,.events = WL_SOCKET_READABLE
+			};
+		}
+		if (nsockets == 0)
+			return;
+		zodan_wait_sockets(sockets, nsockets, zodan_deadline(zodan_statement_timeout()));
+	}
+}
+
+/*
+ * Runs one program as zodan_programs_run() does, and returns what it has
+ * printed.
+ */
+char *
+zodan_program_run(ZodanProgram *command)
+{
+	zodan_programs_run(list_make1(command));
+	return command->output.data;
 }

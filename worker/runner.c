@@ -27,6 +27,7 @@
 
 #include "access/xact.h"
 #include "failpoint.h"
+#include "lists.h"
 #include "nodes.h"
 #include "phases.h"
 #include "postmaster/interrupt.h"
@@ -255,7 +256,7 @@ roll_back(ZodanJob *job, const char *state)
 		zodan_cluster_require(job, false);
 		zodan_cluster_lock(job);
 		zodan_undo(job);
-		zodan_schema_forget(job);
+		zodan_work_forget(job);
 	}
 	end_undone(job);
 }

@@ -4,10 +4,10 @@
  *
  * The dump is made once, under the snapshot of the subscription's slot, and
  * kept in a directory of the request's below the data directory until the
- * request ends. It is restored in three parts, each by its own list of the
+ * request ends. It is restored in three parts, each by its own lists of the
  * dump's contents:
  *
- *		tables		all of the section "pre-data", in one transaction
+ *		tables		all of the section "pre-data"
  *		indexes		"post-data" but foreign keys, comments and event triggers
  *		last		the comments and event triggers
  *
@@ -17,20 +17,18 @@
  */
 #include "schema.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/file_perm.h"
-#include "common/file_utils.h"
+#include "failpoint.h"
 #include "lib/stringinfo.h"
+#include "lists.h"
 #include "mb/pg_wchar.h"
 #include "plan.h"
-#include "port.h"
 #include "program.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
 
-#define WORK_DIR	"zodan"
+#define DUMP	"schema.dump"
 
 /* how many sequences are read in one statement */
 #define SEQUENCES_AT_ONCE	500
@@ -62,48 +60,6 @@ zodan_schema_check_tools(ZodanJob *job, int version)
 
 /* ---------- the dump ---------- */
 
-static char *
-work_path(ZodanJob *job, const char *file)
-{
-	return psprintf("%s/%s/" INT64_FORMAT "/%s", DataDir, WORK_DIR, job->req->id, file);
-}
-
-static void
-make_directory(const char *path)
-{
-	if (MakePGDirectory(path) < 0 && errno != EEXIST)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not create directory \"%s\": %m", path)));
-}
-
-static void
-write_file(const char *path, const char *text)
-{
-	FILE	   *file = AllocateFile(path, "w");
-	size_t		length = strlen(text);
-
-	if (!file || fwrite(text, 1, length, file) != length || fflush(file) != 0 ||
-		pg_fsync(fileno(file)) != 0 || FreeFile(file) != 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
-}
-
-static char *
-read_file(const char *path)
-{
-	FILE	   *file = AllocateFile(path, "r");
-	StringInfoData text;
-	char		chunk[8192];
-	size_t		n;
-
-	if (!file)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
-	initStringInfo(&text);
-	while ((n = fread(chunk, 1, sizeof(chunk), file)) > 0)
-		appendBinaryStringInfo(&text, chunk, (int) n);
-	if (ferror(file) || FreeFile(file) != 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", path)));
-	return text.data;
-}
-
 /*
  * The schemas of the new node that are the user's: neither the system's, nor
  * an extension's, nor "public", which every database has. The literal of an
@@ -129,101 +85,70 @@ zodan_schema_own_schemas(ZodanJob *job)
 bool
 zodan_schema_dumped(ZodanJob *job)
 {
-	return access(work_path(job, "schema.dump"), R_OK) == 0;
-}
-
-/*
- * One entry of pg_restore's list, such as
- *		"3301; 2606 16390 FK CONSTRAINT public t t_fkey owner"
- * The type is upper case words, then come the schema and the name.
- */
-static bool
-entry_is(const char *line, const char *type)
-{
-	unsigned	oid;
-	unsigned	table;
-	int			dump_id;
-	int			start = 0;
-	size_t		length = strlen(type);
-
-	return sscanf(line, "%d; %u %u %n", &dump_id, &table, &oid, &start) >= 3 && start > 0 &&
-		strncmp(line + start, type, length) == 0 && line[start + length] == ' ';
-}
-
-/*
- * Is it about an extension that no node gets by a restore: the engine's, ours
- * and what belongs to one server only?
- */
-static bool
-entry_is_foreign(ZodanJob *job, const char *line)
-{
-	const char *own[] = {job->engine->name, "zodan_bgw", "pg_cron"};
-
-	for (int i = 0; i < lengthof(own); i++)
-	{
-		if (strstr(line, psprintf(" EXTENSION - %s ", own[i])) ||
-			strstr(line, psprintf(" COMMENT - EXTENSION %s ", own[i])) ||
-			strstr(line, psprintf(" SCHEMA - %s ", own[i])) ||
-			strstr(line, psprintf(" ACL - SCHEMA %s ", own[i])))
-			return true;
-	}
-	return false;
-}
-
-/*
- * The entries of a section of the dump, one a line.
- */
-static char *
-list_section(ZodanJob *job, char *dump, const char *section)
-{
-	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_restore", NULL);
-
-	zodan_program_arg(command, "--list");
-	zodan_program_arg(command, psprintf("--section=%s", section));
-	zodan_program_arg(command, dump);
-	return zodan_program_run(command);
-}
-
-/*
- * Writes the lists of what is restored when.
- */
-static void
-write_lists(ZodanJob *job, char *dump)
-{
-	StringInfoData pre,
-				post,
-				keys,
-				last;
-	char	   *rest;
-
-	initStringInfo(&pre);
-	initStringInfo(&post);
-	initStringInfo(&keys);
-	initStringInfo(&last);
-
-	for (char *line = strtok_r(list_section(job, dump, "pre-data"), "\n", &rest); line;
-		 line = strtok_r(NULL, "\n", &rest))
-		if (line[0] != ';' && !entry_is_foreign(job, line))
-			appendStringInfo(&pre, "%s\n", line);
-	for (char *line = strtok_r(list_section(job, dump, "post-data"), "\n", &rest); line;
-		 line = strtok_r(NULL, "\n", &rest))
-	{
-		if (line[0] != ';')
-			appendStringInfo(entry_is(line, "FK CONSTRAINT") ? &keys :
-							 entry_is(line, "COMMENT") || entry_is(line, "EVENT TRIGGER") ? &last : &post,
-							 "%s\n", line);
-	}
-	write_file(work_path(job, "pre.list"), pre.data);
-	write_file(work_path(job, "post.list"), post.data);
-	/* these are only dropped by it: see zodan_add_foreign_keys() */
-	write_file(work_path(job, "keys.list"), keys.data);
-	write_file(work_path(job, "last.list"), last.data);
+	return access(zodan_work_path(job, DUMP), R_OK) == 0;
 }
 
 static char *
 unfinished_dump(ZodanJob *job)
 {
-	return work_path(job, psprintf("schema.%d", MyProcPid));
+	return zodan_work_path(job, psprintf("schema.%d", MyProcPid));
+}
+
+/*
+ * Writes the lists of the dump. Which tables can be made before most else is
+ * asked under the snapshot of the dump, or it wouldn't be so of the tables in
+ * it. A column's default that needs one of the table's own sequences is no part
+ * of the table in a dump, since the sequence needs the table.
+ *
+ * Some things are needed that pg_depend doesn't know of: casts without a function
+ * of their own, and what the elements of an array of regtype or the like name.
+ * And sessions that don't see each other's types could choose the same name for
+ * that of an array, which begins with "_" and has as many bytes as a name may have.
+ */
+static void
+write_lists(ZodanJob *job, const char *snapshot, char *dump)
+{
+	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
+	PGresult   *result;
+	Oid		   *independent;
+
+	PQclear(zodan_query(source, psprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
+										 quote_literal_cstr(snapshot)), 0));
+	result = zodan_query(source,
+						 "WITH tables AS ("
+						 "  SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'r' AND oid >= 16384"
+						 "     AND pg_catalog.left(relname, 1) <> '_' AND pg_catalog.octet_length(relname) < 63),"
+						 " expressions AS ("
+						 "  SELECT adrelid AS relid, 'pg_catalog.pg_attrdef'::pg_catalog.regclass AS classid, oid AS objid,"
+						 "         pg_catalog.pg_get_expr(adbin, adrelid) AS text FROM pg_catalog.pg_attrdef"
+						 "  UNION ALL SELECT conrelid, 'pg_catalog.pg_constraint'::pg_catalog.regclass, oid,"
+						 "         pg_catalog.pg_get_expr(conbin, conrelid) FROM pg_catalog.pg_constraint WHERE contype = 'c' AND conrelid <> 0),"
+						 " parts AS ("
+						 "  SELECT oid AS relid, 'pg_catalog.pg_class'::pg_catalog.regclass AS classid, oid AS objid FROM tables"
+						 "  UNION ALL SELECT relid, classid, objid FROM expressions),"
+						 " others AS ("
+						 "  SELECT p.relid FROM parts p JOIN pg_catalog.pg_depend d USING (classid, objid)"
+						 "   WHERE d.refclassid <> 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+						 "     AND (d.refclassid, d.refobjid) <> ('pg_catalog.pg_class'::pg_catalog.regclass, p.relid)"
+						 "     AND NOT EXISTS ("
+						 "      SELECT FROM pg_catalog.pg_depend o WHERE o.classid = d.refclassid AND o.objid = d.refobjid"
+						 "         AND (o.deptype = 'e'"
+						 "              OR p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass"
+						 "              AND o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+						 "              AND o.refclassid = o.classid AND o.refobjid = p.relid AND o.deptype IN ('a', 'i'))))"
+						 " SELECT oid FROM tables EXCEPT SELECT relid FROM others"
+						 " EXCEPT SELECT relid FROM expressions WHERE text IS NULL OR text ~ '::(pg_catalog\\.)?reg[a-z]+\\[\\]'"
+						 "     OR EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.oid >= 16384 AND NOT EXISTS"
+						 "         (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass"
+						 "             AND d.objid = c.oid AND d.deptype = 'e'))"
+						 " ORDER BY 1", 0);
+	independent = palloc(sizeof(Oid) * PQntuples(result));
+	for (int i = 0; i < PQntuples(result); i++)
+		independent[i] = atooid(PQgetvalue(result, i, 0));
+	PQclear(zodan_query(source, "COMMIT", 0));
+	zodan_lists_write(job, dump, independent, PQntuples(result));
+	pfree(independent);
+	PQclear(result);
 }
 
 /*
@@ -239,9 +164,7 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	char	   *unfinished = unfinished_dump(job);
 	PGresult   *result;
 
-	make_directory(psprintf("%s/%s", DataDir, WORK_DIR));
-	make_directory(psprintf("%s/%s/" INT64_FORMAT, DataDir, WORK_DIR, job->req->id));
-
+	zodan_work_make(job);
 	zodan_program_arg(command, "--format=custom");
 	zodan_program_arg(command, "--section=pre-data");
 	zodan_program_arg(command, "--section=post-data");
@@ -267,7 +190,7 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 		zodan_program_arg(command, psprintf("--exclude-schema=\"%s\"", PQgetvalue(result, i, 0)));
 	PQclear(result);
 	zodan_program_run(command);
-	write_lists(job, unfinished);
+	write_lists(job, snapshot, unfinished);
 }
 
 /*
@@ -276,128 +199,37 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 void
 zodan_schema_keep(ZodanJob *job)
 {
-	durable_rename(unfinished_dump(job), work_path(job, "schema.dump"), ERROR);
+	durable_rename(unfinished_dump(job), zodan_work_path(job, DUMP), ERROR);
 }
 
 static ZodanProgram *
-restore_command(ZodanJob *job, const char *list, bool again)
+restore_command(ZodanJob *job, const char *list)
 {
 	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_restore", &job->new_conn);
 
 	zodan_program_arg(command, "--exit-on-error");
-	zodan_program_arg(command, psprintf("--use-list=%s", work_path(job, list)));
-	/* what an earlier attempt may have made is replaced */
-	if (again)
-	{
-		zodan_program_arg(command, "--clean");
-		zodan_program_arg(command, "--if-exists");
-	}
+	zodan_program_arg(command, psprintf("--use-list=%s", zodan_work_path(job, list)));
 	return command;
 }
 
-static bool
-list_is_empty(ZodanJob *job, const char *list)
+static void
+run_restore(ZodanJob *job, ZodanProgram *command)
 {
-	struct stat st;
-
-	return stat(work_path(job, list), &st) == 0 && st.st_size == 0;
-}
-
-/*
- * Does everything in a list belong to the role that restores it? Then nothing
- * needs to be said of owners, which is a statement for each object; but of the
- * schema "public" it does, which isn't made by a restore. The owner is the last
- * word of a line, unless there are roles whose names have blanks.
- */
-static bool
-owns_all(ZodanJob *job, const char *list)
-{
-	char	   *role = zodan_value(&job->new_conn, "SELECT current_user", 0);
-	char	   *rest;
-
-	if (zodan_value(&ZODAN_SOURCE(job)->conn, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname ~ '\\s' LIMIT 1", 0))
-		return false;
-	for (char *line = strtok_r(read_file(work_path(job, list)), "\n", &rest); line;
-		 line = strtok_r(NULL, "\n", &rest))
-	{
-		char	   *owner = strrchr(line, ' ') + 1;
-
-		if ((owner[0] != '\0' && strcmp(owner, role) != 0) || strstr(line, " SCHEMA - public "))
-			return false;
-	}
-	return true;
-}
-
-/*
- * Makes everything that rows need: all or nothing. again: an earlier attempt
- * may have made it.
- */
-void
-zodan_schema_restore_tables(ZodanJob *job, bool again)
-{
-	ZodanProgram *command = restore_command(job, "pre.list", again);
-
-	if (owns_all(job, "pre.list"))
-		zodan_program_arg(command, "--no-owner");
-	zodan_program_arg(command, "--single-transaction");
-	zodan_program_arg(command, work_path(job, "schema.dump"));
+	zodan_program_arg(command, zodan_work_path(job, DUMP));
 	zodan_program_run(command);
 }
 
 /*
- * Writes the list of what has not been made with the rows.
+ * Runs statements on the new node that take as long as the data need.
  */
 static void
-write_rest(ZodanJob *job)
+run_on_new(ZodanJob *job, char *sql)
 {
-	char	   *made = zodan_plan_made();
-	char	   *rest;
-	StringInfoData list;
+	ZodanCall	call = {.conn = &job->new_conn,.sql = sql};
 
-	initStringInfo(&list);
-	for (char *line = strtok_r(read_file(work_path(job, "post.list")), "\n", &rest); line;
-		 line = strtok_r(NULL, "\n", &rest))
-	{
-		int			dump_id;
-		unsigned	class;
-		unsigned	oid;
-
-		if (sscanf(line, "%d; %u %u", &dump_id, &class, &oid) != 3 || !strstr(made, psprintf(" %u %u ", class, oid)))
-			appendStringInfo(&list, "%s\n", line);
-	}
-	write_file(work_path(job, "rest.list"), list.data);
-}
-
-/*
- * Writes a list of what is to be dropped, which pg_restore goes through from
- * its end: indexes and keys after all else, and in the order in which they were
- * made. That of a partitioned table takes those of its partitions with it,
- * which can't be dropped before.
- */
-static const char *
-write_drops(ZodanJob *job, const char *list)
-{
-	char	   *rest;
-	List	   *indexes = NIL;
-	ListCell   *cell;
-	StringInfoData others;
-	StringInfoData all;
-
-	initStringInfo(&others);
-	initStringInfo(&all);
-	for (char *line = strtok_r(read_file(work_path(job, list)), "\n", &rest); line;
-		 line = strtok_r(NULL, "\n", &rest))
-	{
-		if (entry_is(line, "INDEX") || entry_is(line, "CONSTRAINT"))
-			indexes = lcons(line, indexes);
-		else
-			appendStringInfo(&others, "%s\n", line);
-	}
-	foreach(cell, indexes)
-		appendStringInfo(&all, "%s\n", (char *) lfirst(cell));
-	appendStringInfoString(&all, others.data);
-	write_file(work_path(job, "drop.list"), all.data);
-	return "drop.list";
+	zodan_call_all(&call, 1, ZODAN_NO_TIMEOUT);
+	zodan_raise_any(&call, 1);
+	PQclear(call.result);
 }
 
 /*
@@ -411,14 +243,14 @@ drop_list(ZodanJob *job, const char *list)
 	char	   *script;
 	char	   *end;
 
-	if (list_is_empty(job, list))
+	if (zodan_list_is_empty(job, list))
 		return;
 	command = zodan_program(job->engine->ddl_setting, "pg_restore", NULL);
-	zodan_program_arg(command, psprintf("--use-list=%s", work_path(job, write_drops(job, list))));
+	zodan_program_arg(command, psprintf("--use-list=%s", zodan_work_path(job, zodan_list_write_drops(job, list))));
 	zodan_program_arg(command, "--clean");
 	zodan_program_arg(command, "--if-exists");
 	zodan_program_arg(command, "--file=-");
-	zodan_program_arg(command, work_path(job, "schema.dump"));
+	zodan_program_arg(command, zodan_work_path(job, DUMP));
 	script = zodan_program_run(command);
 
 	/* the first entry's heading ends them; psql's own commands are not SQL */
@@ -432,8 +264,65 @@ drop_list(ZodanJob *job, const char *list)
 			line[0] = line[1] = '-';
 	}
 	/* of what the script sets only the encoding matters to us */
-	PQclear(zodan_query(&job->new_conn, psprintf("BEGIN; %s\n; COMMIT; SET client_encoding = %s", script,
-												 quote_literal_cstr(GetDatabaseEncodingName())), 0));
+	run_on_new(job, psprintf("BEGIN; %s\n; COMMIT; SET client_encoding = %s", script,
+							 quote_literal_cstr(GetDatabaseEncodingName())));
+}
+
+/*
+ * Restores lists, each in one transaction, side by side; there may be nothing
+ * in them.
+ */
+static void
+restore_lists(ZodanJob *job, List *lists, bool no_owner)
+{
+	List	   *commands = NIL;
+	ListCell   *cell;
+
+	foreach(cell, lists)
+	{
+		ZodanProgram *command;
+
+		if (zodan_list_is_empty(job, lfirst(cell)))
+			continue;
+		command = restore_command(job, lfirst(cell));
+		if (no_owner)
+			zodan_program_arg(command, "--no-owner");
+		zodan_program_arg(command, "--single-transaction");
+		zodan_program_arg(command, zodan_work_path(job, DUMP));
+		commands = lappend(commands, command);
+	}
+	zodan_programs_run(commands);
+}
+
+/*
+ * Makes everything that rows need, by as many as jobs sessions. again: an
+ * earlier attempt may have made some of it, which is dropped. Where all belongs
+ * to the role that restores it nothing needs to be said of owners, which is a
+ * statement for each object.
+ */
+void
+zodan_schema_restore_tables(ZodanJob *job, int jobs, bool again)
+{
+	bool		no_owner = !zodan_value(&ZODAN_SOURCE(job)->conn,
+										"SELECT 1 FROM pg_catalog.pg_roles WHERE rolname ~ '\\s' LIMIT 1", 0) &&
+		zodan_list_belongs_to(job, ZODAN_LIST_PRE, zodan_value(&job->new_conn, "SELECT current_user", 0));
+	int			nparts = zodan_list_divide_tables(job, jobs);
+	List	   *parts = NIL;
+
+	if (again)
+		drop_list(job, ZODAN_LIST_PRE);
+	if (nparts == 0)
+	{
+		restore_lists(job, list_make1(ZODAN_LIST_PRE), no_owner);
+		return;
+	}
+	for (int i = 0; i < nparts; i++)
+		parts = lappend(parts, zodan_list_part(i));
+	restore_lists(job, list_make1(ZODAN_LIST_HEAD), no_owner);
+	zodan_failpoint("restored", "head");
+	restore_lists(job, parts, no_owner);
+	zodan_failpoint("restored", "tables");
+	restore_lists(job, list_make1(ZODAN_LIST_TAIL), no_owner);
 }
 
 /*
@@ -445,23 +334,18 @@ drop_list(ZodanJob *job, const char *list)
 void
 zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again)
 {
-	ZodanProgram *command = restore_command(job, "rest.list", false);
-	ZodanCall	call = {.conn = &job->new_conn};
+	ZodanProgram *command = restore_command(job, ZODAN_LIST_REST);
 
-	write_rest(job);
-	if (list_is_empty(job, "rest.list"))
+	zodan_list_write_rest(job);
+	if (zodan_list_is_empty(job, ZODAN_LIST_REST))
 		return;
 	if (again)
 	{
-		drop_list(job, "rest.list");
-		call.sql = zodan_plan_remake();
-		zodan_call_all(&call, 1, ZODAN_NO_TIMEOUT);
-		zodan_raise_any(&call, 1);
-		PQclear(call.result);
+		drop_list(job, ZODAN_LIST_REST);
+		run_on_new(job, zodan_plan_remake());
 	}
 	zodan_program_arg(command, psprintf("--jobs=%d", jobs));
-	zodan_program_arg(command, work_path(job, "schema.dump"));
-	zodan_program_run(command);
+	run_restore(job, command);
 }
 
 /*
@@ -471,13 +355,18 @@ zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again)
 void
 zodan_schema_restore_last(ZodanJob *job, bool again)
 {
-	ZodanProgram *command = restore_command(job, "last.list", again);
+	ZodanProgram *command = restore_command(job, ZODAN_LIST_LAST);
 
-	if (list_is_empty(job, "last.list"))
+	if (zodan_list_is_empty(job, ZODAN_LIST_LAST))
 		return;
+	/* what an earlier attempt may have made is replaced */
+	if (again)
+	{
+		zodan_program_arg(command, "--clean");
+		zodan_program_arg(command, "--if-exists");
+	}
 	/* each by itself: to hold several tables could stop the apply workers */
-	zodan_program_arg(command, work_path(job, "schema.dump"));
-	zodan_program_run(command);
+	run_restore(job, command);
 }
 
 /*
@@ -487,25 +376,13 @@ zodan_schema_restore_last(ZodanJob *job, bool again)
 bool
 zodan_schema_drop(ZodanJob *job)
 {
-	static const char *const lists[] = {"last.list", "keys.list", "post.list", "pre.list"};
+	static const char *const lists[] = {ZODAN_LIST_LAST, ZODAN_LIST_KEYS, ZODAN_LIST_POST, ZODAN_LIST_PRE};
 
 	if (!zodan_schema_dumped(job))
 		return false;
 	for (int i = 0; i < lengthof(lists); i++)
 		drop_list(job, lists[i]);
 	return true;
-}
-
-/*
- * Removes the dump; missing files are no error.
- */
-void
-zodan_schema_forget(ZodanJob *job)
-{
-	char	   *path = psprintf("%s/%s/" INT64_FORMAT, DataDir, WORK_DIR, job->req->id);
-
-	if (access(path, F_OK) == 0 && !rmtree(path, true))
-		ereport(WARNING, (errmsg("could not remove directory \"%s\"", path)));
 }
 
 /*
@@ -529,13 +406,7 @@ zodan_schema_analyze(ZodanJob *job)
 						 "                              AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic s WHERE s.starelid = i.indexrelid))))"
 						 " ORDER BY 1", 1, job->engine->foreign_schemas);
 	for (int i = 0; i < PQntuples(result); i++)
-	{
-		ZodanCall	call = {.conn = &job->new_conn,.sql = PQgetvalue(result, i, 0)};
-
-		zodan_call_all(&call, 1, ZODAN_NO_TIMEOUT);
-		zodan_raise_any(&call, 1);
-		PQclear(call.result);
-	}
+		run_on_new(job, PQgetvalue(result, i, 0));
 	PQclear(result);
 }
 
