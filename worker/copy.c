@@ -427,7 +427,7 @@ lane_sockets(const Lane *lane, ZodanSocket *sockets)
 
 /*
  * Looks how far the lanes' indexes are: scanning and the sorting that goes on
- * then take about 70 % of the time. Nothing is shown of one that is about to
+ * then take about 60 % of the time, and what comes after loading about 10 %. Nothing is shown of one that is about to
  * end, nor of several of small tables: it could be any of them.
  */
 static void
@@ -442,9 +442,9 @@ look_at_indexes(ZodanJob *job, Lane *lanes, int nlanes)
 	if (!pids)
 		return;
 	result = zodan_query(&job->new_conn,
-						 "SELECT pid, CASE WHEN phase LIKE '%scanning table' THEN 0.7 * blocks_done / greatest(blocks_total, 1)"
-						 "                 WHEN phase LIKE '%sorting%' THEN 0.7"
-						 "                 WHEN phase LIKE '%loading%' THEN 0.75 + 0.25 * tuples_done / greatest(tuples_total, 1)"
+						 "SELECT pid, CASE WHEN phase LIKE '%scanning table' THEN 0.6 * blocks_done / greatest(blocks_total, 1)"
+						 "                 WHEN phase LIKE '%sorting%' THEN 0.6"
+						 "                 WHEN phase LIKE '%loading%' THEN 0.6 + 0.3 * tuples_done / greatest(tuples_total, 1)"
 						 "                 ELSE 0 END"
 						 "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = ANY ($1::int[])", 1, psprintf("{%s}", pids));
 	for (int row = 0; row < PQntuples(result); row++)

@@ -32,7 +32,7 @@
 #define INDEX_WEIGHT	0.75
 
 /* how much longer one takes that is sorted by a collation, roughly */
-#define COLLATED_WEIGHT	2.2
+#define COLLATED_WEIGHT	1.9
 
 /* how long it takes to look at a page of a table for its statistics, roughly */
 #define PAGE_US			10.0
