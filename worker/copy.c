@@ -427,7 +427,8 @@ lane_sockets(const Lane *lane, ZodanSocket *sockets)
 
 /*
  * Looks how far the lanes' indexes are: scanning and the sorting that goes on
- * then take about 60 % of the time, and what comes after loading about 10 %. Nothing is shown of one that is about to
+ * then take about 60 % of the time, and what comes after loading about 10.
+ * Nothing is shown of one that is about to
  * end, nor of several of small tables: it could be any of them.
  */
 static void

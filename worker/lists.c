@@ -290,15 +290,18 @@ zodan_list_is_empty(ZodanJob *job, const char *list)
 }
 
 /*
- * Does everything in a list belong to the role? The owner is the last word of
- * a line; there must be no roles whose names have blanks. Of the schema
- * "public", which isn't made by a restore, it's not known.
+ * Does everything in a list belong to the role that restores it? The owner is
+ * the last word of a line, unless there are roles whose names have blanks. The
+ * schema "public" isn't made by a restore, and so not its own.
  */
 bool
-zodan_list_belongs_to(ZodanJob *job, const char *list, const char *role)
+zodan_list_is_own(ZodanJob *job, const char *list)
 {
+	char	   *role = zodan_value(&job->new_conn, "SELECT current_user", 0);
 	ListCell   *cell;
 
+	if (zodan_value(&ZODAN_SOURCE(job)->conn, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname ~ '\\s' LIMIT 1", 0))
+		return false;
 	foreach(cell, read_list(job, list))
 	{
 		char	   *line = lfirst(cell);
@@ -369,15 +372,22 @@ zodan_list_write_rest(ZodanJob *job)
  * when the key is there, by what the dump calls a rule. Before the key can be
  * dropped it's made one of NULLs again; which can't be where the types of its
  * columns aren't there. So is an entry such a rule, of a view that isn't there?
+ * The line is in the encoding of the source and the new node, not in ours.
  */
 static bool
 lacks_view(ZodanJob *job, const char *line)
 {
-	return entry_is(line, "RULE") && strstr(line, " _RETURN ") &&
-		!zodan_value(&job->new_conn,
-					 "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-					 " WHERE c.relkind = 'v' AND pg_catalog.strpos($1, pg_catalog.format(' RULE %s %s _RETURN ', n.nspname, c.relname)) > 0"
-					 " LIMIT 1", 1, line);
+	char	   *hex;
+
+	if (!entry_is(line, "RULE") || !strstr(line, " _RETURN "))
+		return false;
+	hex = palloc0(strlen(line) * 2 + 1);
+	hex_encode(line, strlen(line), hex);
+	return !zodan_value(&job->new_conn,
+						"SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+						" WHERE c.relkind = 'v' AND position(pg_catalog.convert_to(pg_catalog.format(' RULE %s %s _RETURN ', n.nspname, c.relname),"
+						"                                                          pg_catalog.getdatabaseencoding())"
+						"                                    IN pg_catalog.decode($1, 'hex')) > 0 LIMIT 1", 1, hex);
 }
 
 /*

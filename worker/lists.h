@@ -22,7 +22,7 @@ extern void zodan_work_forget(ZodanJob *job);
 
 extern void zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n);
 extern bool zodan_list_is_empty(ZodanJob *job, const char *list);
-extern bool zodan_list_belongs_to(ZodanJob *job, const char *list, const char *role);
+extern bool zodan_list_is_own(ZodanJob *job, const char *list);
 extern int	zodan_list_divide_tables(ZodanJob *job, int n);
 extern char *zodan_list_part(int part);
 extern void zodan_list_write_rest(ZodanJob *job);

@@ -95,15 +95,47 @@ unfinished_dump(ZodanJob *job)
 }
 
 /*
- * Writes the lists of the dump. Which tables can be made before most else is
- * asked under the snapshot of the dump, or it wouldn't be so of the tables in
- * it. A column's default that needs one of the table's own sequences is no part
- * of the table in a dump, since the sequence needs the table.
+ * The tables that can be made before most else. A column's default that needs
+ * one of the table's own sequences is no part of the table in a dump, since the
+ * sequence needs the table.
  *
  * Some things are needed that pg_depend doesn't know of: casts without a function
  * of their own, and what the elements of an array of regtype or the like name.
  * And sessions that don't see each other's types could choose the same name for
  * that of an array, which begins with "_" and has as many bytes as a name may have.
+ */
+static const char *const independent_query =
+"WITH tables AS ("
+"  SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'r' AND oid >= 16384"
+"     AND pg_catalog.left(relname, 1) <> '_' AND pg_catalog.octet_length(relname) < 63),"
+" expressions AS ("
+"  SELECT adrelid AS relid, 'pg_catalog.pg_attrdef'::pg_catalog.regclass AS classid, oid AS objid,"
+"         pg_catalog.pg_get_expr(adbin, adrelid) AS text FROM pg_catalog.pg_attrdef"
+"  UNION ALL SELECT conrelid, 'pg_catalog.pg_constraint'::pg_catalog.regclass, oid,"
+"         pg_catalog.pg_get_expr(conbin, conrelid) FROM pg_catalog.pg_constraint WHERE contype = 'c' AND conrelid <> 0),"
+" parts AS ("
+"  SELECT oid AS relid, 'pg_catalog.pg_class'::pg_catalog.regclass AS classid, oid AS objid FROM tables"
+"  UNION ALL SELECT relid, classid, objid FROM expressions),"
+" others AS ("
+"  SELECT p.relid FROM parts p JOIN pg_catalog.pg_depend d USING (classid, objid)"
+"   WHERE d.refclassid <> 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+"     AND (d.refclassid, d.refobjid) <> ('pg_catalog.pg_class'::pg_catalog.regclass, p.relid)"
+"     AND NOT EXISTS ("
+"      SELECT FROM pg_catalog.pg_depend o WHERE o.classid = d.refclassid AND o.objid = d.refobjid"
+"         AND (o.deptype = 'e'"
+"              OR p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass"
+"              AND o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+"              AND o.refclassid = o.classid AND o.refobjid = p.relid AND o.deptype IN ('a', 'i'))))"
+" SELECT oid FROM tables EXCEPT SELECT relid FROM others"
+" EXCEPT SELECT relid FROM expressions WHERE text IS NULL OR text ~ '::(pg_catalog\\.)?reg[a-z]+\\[\\]'"
+"     OR EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.oid >= 16384 AND NOT EXISTS"
+"         (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass"
+"             AND d.objid = c.oid AND d.deptype = 'e'))"
+" ORDER BY 1";
+
+/*
+ * Writes the lists of the dump. Which tables are independent is asked under its
+ * snapshot, or it wouldn't be so of the tables in it.
  */
 static void
 write_lists(ZodanJob *job, const char *snapshot, char *dump)
@@ -114,34 +146,7 @@ write_lists(ZodanJob *job, const char *snapshot, char *dump)
 
 	PQclear(zodan_query(source, psprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
 										 quote_literal_cstr(snapshot)), 0));
-	result = zodan_query(source,
-						 "WITH tables AS ("
-						 "  SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'r' AND oid >= 16384"
-						 "     AND pg_catalog.left(relname, 1) <> '_' AND pg_catalog.octet_length(relname) < 63),"
-						 " expressions AS ("
-						 "  SELECT adrelid AS relid, 'pg_catalog.pg_attrdef'::pg_catalog.regclass AS classid, oid AS objid,"
-						 "         pg_catalog.pg_get_expr(adbin, adrelid) AS text FROM pg_catalog.pg_attrdef"
-						 "  UNION ALL SELECT conrelid, 'pg_catalog.pg_constraint'::pg_catalog.regclass, oid,"
-						 "         pg_catalog.pg_get_expr(conbin, conrelid) FROM pg_catalog.pg_constraint WHERE contype = 'c' AND conrelid <> 0),"
-						 " parts AS ("
-						 "  SELECT oid AS relid, 'pg_catalog.pg_class'::pg_catalog.regclass AS classid, oid AS objid FROM tables"
-						 "  UNION ALL SELECT relid, classid, objid FROM expressions),"
-						 " others AS ("
-						 "  SELECT p.relid FROM parts p JOIN pg_catalog.pg_depend d USING (classid, objid)"
-						 "   WHERE d.refclassid <> 'pg_catalog.pg_namespace'::pg_catalog.regclass"
-						 "     AND (d.refclassid, d.refobjid) <> ('pg_catalog.pg_class'::pg_catalog.regclass, p.relid)"
-						 "     AND NOT EXISTS ("
-						 "      SELECT FROM pg_catalog.pg_depend o WHERE o.classid = d.refclassid AND o.objid = d.refobjid"
-						 "         AND (o.deptype = 'e'"
-						 "              OR p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass"
-						 "              AND o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-						 "              AND o.refclassid = o.classid AND o.refobjid = p.relid AND o.deptype IN ('a', 'i'))))"
-						 " SELECT oid FROM tables EXCEPT SELECT relid FROM others"
-						 " EXCEPT SELECT relid FROM expressions WHERE text IS NULL OR text ~ '::(pg_catalog\\.)?reg[a-z]+\\[\\]'"
-						 "     OR EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.oid >= 16384 AND NOT EXISTS"
-						 "         (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_cast'::pg_catalog.regclass"
-						 "             AND d.objid = c.oid AND d.deptype = 'e'))"
-						 " ORDER BY 1", 0);
+	result = zodan_query(source, independent_query, 0);
 	independent = palloc(sizeof(Oid) * PQntuples(result));
 	for (int i = 0; i < PQntuples(result); i++)
 		independent[i] = atooid(PQgetvalue(result, i, 0));
@@ -263,7 +268,9 @@ drop_list(ZodanJob *job, const char *list)
 		if (*line == '\\')
 			line[0] = line[1] = '-';
 	}
-	/* of what the script sets only the encoding matters to us */
+	/* it's in the source's encoding, which is the new node's; a server must know that before it gets the text */
+	PQclear(zodan_query(&job->new_conn, psprintf("SET client_encoding = %s",
+												 quote_literal_cstr(PQparameterStatus(job->new_conn.pg, "server_encoding"))), 0));
 	run_on_new(job, psprintf("BEGIN; %s\n; COMMIT; SET client_encoding = %s", script,
 							 quote_literal_cstr(GetDatabaseEncodingName())));
 }
@@ -303,9 +310,7 @@ restore_lists(ZodanJob *job, List *lists, bool no_owner)
 void
 zodan_schema_restore_tables(ZodanJob *job, int jobs, bool again)
 {
-	bool		no_owner = !zodan_value(&ZODAN_SOURCE(job)->conn,
-										"SELECT 1 FROM pg_catalog.pg_roles WHERE rolname ~ '\\s' LIMIT 1", 0) &&
-		zodan_list_belongs_to(job, ZODAN_LIST_PRE, zodan_value(&job->new_conn, "SELECT current_user", 0));
+	bool		no_owner = zodan_list_is_own(job, ZODAN_LIST_PRE);
 	int			nparts = zodan_list_divide_tables(job, jobs);
 	List	   *parts = NIL;
 

@@ -70,6 +70,7 @@ $c->psql('n1', q{
 	INSERT INTO parent VALUES (1); INSERT INTO child VALUES (2, 2); INSERT INTO parts VALUES (1);
 	INSERT INTO asked VALUES (1);
 } . join('', map { "INSERT INTO many$_ VALUES ($_, 'x');" } 1 .. 230));
+$c->psql('n1', qq{CREATE VIEW "moods \x{2603}" AS SELECT id, m FROM moods GROUP BY id});
 $c->add_server('c', conf => "restart_after_crash = on\n");
 $c->add_server('n2');
 
@@ -130,6 +131,21 @@ is($c->wait_for($id), 'cancelled', 'it is cancelled');
 is($c->text_difference($before, $c->dump('n3')), '', 'nothing stays of the structure');
 is($c->leftovers($id), '', 'and nothing else');
 $c->failpoints('c', '');
+
+# ---------- cancelled when all is there, the queue being in a database of another encoding ----------
+
+$c->queue('c', q{CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0});
+$c->{queue_db} = 'latin';
+$c->queue('c', 'CREATE EXTENSION zodan_bgw; SELECT zodan.start()');
+$c->failpoints('c', 'wait build_indexes:end');
+$id = $c->request(new => 'n3', on => 'c', copy_jobs => 2);
+$c->wait_failpoint('c', 'build_indexes:end');
+$c->queue('c', "SELECT zodan.cancel($id)");
+is($c->wait_for($id), 'cancelled', 'cancelled when all is there');
+is($c->text_difference($before, $c->dump('n3')), '', 'nothing stays of the structure');
+is($c->leftovers($id), '', 'and nothing else');
+$c->failpoints('c', '');
+$c->{queue_db} = undef;
 
 # ---------- a cast of the user's, which no dependency tells of ----------
 
