@@ -194,20 +194,22 @@ autovacuum_naptime = 10s
 	return $node;
 }
 
-my $template;
-
-# a data directory: initdb makes the first only, the others are its copies
+# a data directory: initdb makes the first of a server's only, the others, of all tests, are its copies
 sub init
 {
 	my ($node) = @_;
-	if ($template)
+	my $template = bless { path => $ENV{ZODAN_TEMPLATE} }, 'ZodanTemplate';
+	if (-d $template->backup_dir . '/new')
 	{
 		$node->init_from_backup($template, 'new');
 		return;
 	}
 	$node->init(allows_streaming => 'logical', extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ]);
-	system('cp', '-a', $node->data_dir, $node->backup_dir . '/new') == 0 or die 'cp failed';
-	$template = $node;
+	mkdir $template->backup_dir;
+	# of tests that run at the same time one succeeds
+	my $own = $template->backup_dir . "/$$";
+	system('cp', '-a', $node->data_dir, $own) == 0 or die 'cp failed';
+	rename $own, $template->backup_dir . '/new';
 	return;
 }
 
@@ -222,6 +224,9 @@ sub system_knows
 }
 
 sub server { return $_[0]->{servers}{ $_[1] }; }
+
+# the crashes that the logs of all servers tell of
+sub crashes { return ZodanLogs::crashes(@logs); }
 
 sub dsn
 {
@@ -579,5 +584,11 @@ sub stop
 	$_->stop('fast') for values %{ $self->{servers} };
 	return;
 }
+
+# what init_from_backup() asks for
+package ZodanTemplate;
+
+sub name { return 'template'; }
+sub backup_dir { return $_[0]->{path}; }
 
 1;
