@@ -59,13 +59,14 @@ case $test in
 			$(ls regress/sql/*.sql | sed 's,.*/,,; s,\.sql$,,') >"$work/output" 2>&1 || rc=1
 		[ $rc = 0 ] || remarks "$work/output"
 		[ $rc = 0 ] || [ ! -e "$work/regression.diffs" ] || remarks "$work/regression.diffs"
+		perl -Iregress/perl -MZodanLogs -e 'exit ZodanLogs::report(@ARGV)' "$work"/log/*.log || rc=1
 		outcome $rc 'pg_regress'
 		;;
 	*)
 		# what the makefiles of PostgreSQL set: of 15 the first, of 16 and later the next two
 		export TESTDIR="$work" TESTDATADIR="$work/data" TESTLOGDIR="$work/log"
 		export PG_REGRESS="$source/test/regress/pg_regress" PG_TEST_PORT_DIR="$ZODAN_SCRATCH/ports"
-		export PG_CONFIG="$bin/pg_config" ZODAN_ENGINE="$engine"
+		export PG_CONFIG="$bin/pg_config" ZODAN_ENGINE="$engine" ZODAN_TEMPLATE="$server/template"
 		if [ "$name" = spock ]
 		then
 			export ZODAN_ENGINE=spock ZODAN_SKIP='no server with Spock: set SPOCK_PG_CONFIG'

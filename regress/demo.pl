@@ -7,6 +7,8 @@ use strict;
 use warnings;
 
 use File::Basename qw(dirname);
+use FindBin;
+use lib "$FindBin::RealBin/perl";
 use IO::Handle;
 use IO::Select;
 use IO::Socket::INET;
@@ -15,6 +17,7 @@ use JSON::PP qw(decode_json);
 use List::Util qw(max min sum0);
 use Text::Wrap ();
 use Time::HiRes qw(sleep time);
+use ZodanLogs;
 
 my $scratch = $ENV{ZODAN_SCRATCH} || die "run 'make demo'\n";
 my $orders = $ENV{DEMO_ORDERS} || 300_000;
@@ -84,6 +87,7 @@ sub fail
 	my ($why) = @_;
 	show('');
 	print "\nFAILED: $why\n";
+	print "$_\n" for ZodanLogs::crashes(glob "$scratch/n?.log");
 	exit 1;
 }
 
@@ -502,7 +506,11 @@ my $stored = run('', "$bin/pg_dump", '-h', '127.0.0.1', '-p', $port{$new}, '-U',
 my @leaks = grep { my $secret = $_; grep { index($_, $secret) >= 0 } $told, $stored, map { read_file("$_.log") } @all } values %password;
 line('   Passwords in what it told, stored or logged: ' . (@leaks ? 'FOUND' : 'none.'));
 
+my @crashes = ZodanLogs::crashes(map { "$scratch/$_.log" } @all);
+line('   Crashes in the logs of the servers: ' . (@crashes ? 'FOUND' : 'none.'));
+
 line('');
+fail(join "\n", 'a server has crashed', @crashes) if @crashes;
 fail('the nodes differ') unless $same;
 fail('a password can be read') if @leaks;
 line(sprintf 'All four nodes agree: no write was lost, none was stopped. (%.0f s)', time - $started);

@@ -14,6 +14,16 @@ package ZodanCluster;
 use strict;
 use warnings;
 
+my @logs;
+
+# A test in which a server has crashed fails, whatever else it says. The last
+# of these blocks is run first: this one when the servers have been stopped.
+END
+{
+	my $crashed = ZodanLogs::report(@logs);
+	$? ||= $crashed;
+}
+
 use Digest::MD5 qw(md5_hex);
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
@@ -21,6 +31,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep time);
 use ZodanLoad;
+use ZodanLogs;
 
 use parent -norequire, 'ZodanLoad';
 
@@ -155,6 +166,7 @@ sub add_server
 	my $node = PostgreSQL::Test::Cluster->new('server' . ++$server_no);
 	my $conf = $arg{conf} || '';
 
+	push @logs, $node->logfile;
 	init($node);
 	$node->append_conf('postgresql.conf', qq{
 wal_level = logical

@@ -56,7 +56,7 @@ sub kill_something
 	{
 		my $pid = eval { $c->queue('c', "SELECT worker_pid FROM zodan.status WHERE request_id = $id") };
 		return unless $pid;
-		kill 'KILL', $pid;
+		ZodanLogs::kill_process($pid);
 	}
 	else
 	{

@@ -59,7 +59,7 @@ sub kill_runner
 	my ($id) = @_;
 	my $pid = $c->queue($c->{coordinator}, "SELECT worker_pid FROM zodan.status WHERE request_id = $id");
 	my $before = $c->queue($c->{coordinator}, 'SELECT pg_postmaster_start_time()');
-	ok($pid && kill('KILL', $pid), "killed the runner $pid");
+	ok($pid && ZodanLogs::kill_process($pid), "killed the runner $pid");
 	return;
 }
 

@@ -122,7 +122,7 @@ sub broken_copy
 broken_copy('n3', 'the runner is killed', sub {
 	my ($id) = @_;
 	my $pid = $c->queue('c', "SELECT worker_pid FROM zodan.status WHERE request_id = $id");
-	ok($pid && kill('KILL', $pid), "killed the runner $pid");
+	ok($pid && ZodanLogs::kill_process($pid), "killed the runner $pid");
 });
 
 broken_copy('n4', 'the new node crashes', sub {
