@@ -177,7 +177,7 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	/* large objects: their contents don't replicate */
 	zodan_program_arg(command, "-B");
 	zodan_program_arg(command, psprintf("--snapshot=%s", snapshot));
-	zodan_program_arg(command, psprintf("--lock-wait-timeout=" INT64_FORMAT, zodan_statement_timeout()));
+	zodan_program_arg(command, psprintf("--lock-wait-timeout=%d", zodan_server_timeout()));
 	zodan_program_arg(command, psprintf("--file=%s", unfinished));
 
 	/*

@@ -121,3 +121,12 @@ zodan_statement_timeout(void)
 {
 	return statement_timeout;
 }
+
+/*
+ * The same as a server's settings take it, which is at most 24 days.
+ */
+int
+zodan_server_timeout(void)
+{
+	return (int) Min(statement_timeout, PG_INT32_MAX);
+}
