@@ -471,6 +471,9 @@ check_connection(ZodanJob *job, ZodanConn *conn, const char *field)
 		zodan_check_failure(job->phase, "connection", conn->node, conn->error, "a connection",
 							psprintf("Start the server or correct %s; its database must exist.", field),
 							zodan_error_is_transient(conn->sqlstate));
+	else if (atoi(zodan_value(conn, "SELECT pg_catalog.pg_backend_pid()", 0)) != PQbackendPID(conn->pg))
+		zodan_check_failure(job->phase, "connection", conn->node, "a connection pooler", "a connection to the server itself",
+							psprintf("Correct %s: it must lead to the server.", field), false);
 }
 
 static void

@@ -2,6 +2,10 @@
 #
 #   my $p = ZodanProxy->new($port_of_the_server);
 #   $p->port; $p->stall; $p->move; $p->stop;
+#   ZodanProxy->new($port, pooler => 1);
+#
+# A pooler tells its clients another process's number than that of the server's
+# process which runs their statements.
 #
 # While it stalls it neither reads nor writes nor closes anything, and who
 # connects is accepted by the kernel and never answered: what it looks like when
@@ -18,7 +22,7 @@ use POSIX ();
 
 sub new
 {
-	my ($class, $to) = @_;
+	my ($class, $to, %arg) = @_;
 	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 50, Proto => 'tcp') or die "proxy: $!";
 	my $self = bless { port => $listener->sockport, stalled => PostgreSQL::Test::Utils::tempdir() . '/stalled' }, $class;
 
@@ -27,7 +31,7 @@ sub new
 	{
 		$SIG{PIPE} = 'IGNORE';
 		$SIG{TERM} = sub { POSIX::_exit(0) };
-		eval { forward($listener, $to, $self->{stalled}) };
+		eval { forward($listener, $to, $self->{stalled}, $arg{pooler}) };
 		POSIX::_exit(1);
 	}
 	close $listener;
@@ -62,7 +66,7 @@ sub stop
 # the other one, and no data is kept here
 sub forward
 {
-	my ($listener, $to, $stalled) = @_;
+	my ($listener, $to, $stalled, $pooler) = @_;
 	my $select = IO::Select->new($listener);
 	my %other;
 
@@ -89,6 +93,7 @@ sub forward
 			}
 			my $other = $other{$socket} or next;
 			my $n = sysread $socket, my $data, 65536;
+			$data =~ s/(K\0\0\0\x0c)(....)/$1 . pack('N', unpack('N', $2) ^ 1)/se if $pooler;
 			my $written = 0;
 			while ($n && $written < $n)
 			{

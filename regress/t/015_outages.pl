@@ -298,6 +298,13 @@ push @{ $c->{order} }, 'n4';
 # ---------- a proxy before the source that stalls: while pg_dump runs, and in the middle of the copy ----------
 
 $c->add_server('n5');
+my $pooler = ZodanProxy->new($c->server('n5')->port, pooler => 1);
+$c->{quiet} = 1;
+$id = $c->request(new => 'n5', on => 'c', operation => 'check', new_node_dsn => $c->dsn('n5') =~ s/port=\d+/'port=' . $pooler->port/er);
+is($c->wait_for($id), 'failed', 'a pooler instead of the new node');
+like(status($id, 'last_error'), qr/n5: connection: found a connection pooler, expected a connection to the server itself/, 'is found by the checks');
+$c->{quiet} = 0;
+$pooler->stop;
 my $proxy = ZodanProxy->new($c->server('n1')->port);
 my $port = $proxy->port;
 
