@@ -17,7 +17,7 @@
  */
 #define ZODAN_LOCK_LAUNCHER	2053071969	/* second key 0 */
 #define ZODAN_LOCK_RUNNER	2053071970	/* second key: the request's id */
-#define ZODAN_LOCK_CLUSTER	2053071971	/* second key 0 */
+#define ZODAN_LOCK_CLUSTER	2053071971	/* second key 0; 1 of those who change subscriptions or nodes */
 #define ZODAN_LOCK_FILING	2053071972	/* second key: hash of the node's name */
 #define ZODAN_LOCK_UPKEEP	2053071974	/* second key 0 */
 

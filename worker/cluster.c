@@ -550,7 +550,9 @@ void
 zodan_cluster_lock(ZodanJob *job)
 {
 	ZodanCall	query = {.nparams = 3};
+	ZodanCall	others = {.nparams = 3};
 	ZodanCall  *calls;
+	ZodanCall  *changing;
 	int			n;
 
 	query.sql = "SELECT pg_catalog.pg_try_advisory_lock($1::int, 0) OR EXISTS"
@@ -564,20 +566,30 @@ zodan_cluster_lock(ZodanJob *job)
 	query.params[1] = psprintf("%d", ZODAN_LOCK_PROCESS);
 	query.params[2] = zodan_session_process();
 
+	/* a change may still be under way of a request whose other sessions have ended */
+	others.sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l"
+		"   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
+		"     AND l.classid = $1::pg_catalog.oid AND l.objid = 1"
+		"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+		"     AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks own WHERE own.pid = l.pid AND own.locktype = 'advisory'"
+		"                        AND own.objsubid = 2 AND own.classid = $2::pg_catalog.oid AND own.objid = $3::pg_catalog.oid))";
+	memcpy(others.params, query.params, sizeof(others.params));
+
 	end_predecessors(job);
 	calls = ask_all(job, &query, &n);
+	changing = ask_all(job, &others, &n);
 	for (int i = 0; i < n; i++)
 	{
 		char	   *who;
 
-		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't')
+		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't' && PQgetvalue(changing[i].result, 0, 0)[0] != 't')
 			continue;
 		who = zodan_value(calls[i].conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"
 						  "         coalesce(a.client_addr::text, 'the node itself'))"
 						  "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
 						  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::pg_catalog.oid"
 						  "   AND a.datname = pg_catalog.current_database()"
-						  "   AND l.objid = 0 AND l.objsubid = 2", 1, query.params[0]);
+						  "   AND l.objid IN (0, 1) AND l.objsubid = 2 AND a.pid <> pg_catalog.pg_backend_pid()", 1, query.params[0]);
 		ereport(ERROR,
 				(errcode(ERRCODE_ZODAN_BUSY),
 				 errmsg("waits for another request, which is changing node \"%s\": %s", calls[i].conn->node,

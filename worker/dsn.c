@@ -206,6 +206,15 @@ zodan_dsn_for_child(const char *dsn, const PGconn *pg, const char *application,
 	return buf.data;
 }
 
+static bool
+is_known(const char *secret)
+{
+	for (int i = 0; i < nsecrets; i++)
+		if (strcmp(secrets[i], secret) == 0)
+			return true;
+	return false;
+}
+
 /*
  * From now on zodan_redact() masks this DSN's passwords wherever they are.
  */
@@ -218,7 +227,7 @@ zodan_dsn_remember(const char *dsn)
 		return;
 	for (PQconninfoOption *o = options; o->keyword; o++)
 	{
-		if (!o->val || strlen(o->val) < SECRET_MIN || !is_secret(o))
+		if (!o->val || strlen(o->val) < SECRET_MIN || !is_secret(o) || is_known(o->val))
 			continue;
 		secrets = secrets ? repalloc(secrets, sizeof(char *) * (nsecrets + 1))
 			: MemoryContextAlloc(TopMemoryContext, sizeof(char *));

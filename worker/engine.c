@@ -10,6 +10,7 @@
 
 /* how long the reader of a slot is waited for */
 #define READER_LEAVES_MS	10000
+#define READER_POLL_MS		500
 
 /* how long a worker has to be running, while its subscription is down, to count as lost */
 #define LOST_AFTER			"2 s"
@@ -97,8 +98,7 @@ void
 zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *dsn,
 				  const char *location, const char *country, const char *info)
 {
-	PQclear(zodan_query(conn, engine->node_create.sql, engine->node_create.nparams,
-						name, dsn, location, country, info));
+	PQclear(zodan_change(conn, engine->node_create, name, dsn, location, country, info));
 }
 
 /*
@@ -110,12 +110,13 @@ void
 zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	ZodanDeadline deadline = zodan_deadline(READER_LEAVES_MS);
+	int			poll_ms = 20;
 
 	for (;;)
 	{
-		ZodanCall	call = {.conn = conn,.sql = engine->node_drop,.nparams = 1,.params = {name}};
+		ZodanCall	call = {.conn = conn,.change = engine->node_drop,.params = {name}};
 
-		zodan_call_all(&call, 1, zodan_statement_timeout());
+		zodan_change_all(&call, 1);
 		PQclear(call.result);
 		if (!call.error)
 			return;
@@ -127,7 +128,8 @@ zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 			call.sqlstate = ERRCODE_OBJECT_IN_USE;
 			zodan_raise(&call);
 		}
-		zodan_sleep(50);
+		zodan_sleep(poll_ms);
+		poll_ms = Min(poll_ms * 2, READER_POLL_MS);
 	}
 }
 
@@ -152,39 +154,6 @@ zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 }
 
 /*
- * Adds the calls that make the subscriptions of subs[first]'s subscriber, none
- * of which stands before it, to calls[]; returns how many. It's one transaction:
- * with each that changes subscriptions the engine looks after all databases of
- * the server.
- */
-static int
-sub_create_calls(const ZodanEngine *engine, const ZodanSubscription *subs, int nsubs, int first,
-				 ZodanCall *calls)
-{
-	int			n = 0;
-
-	calls[n++].sql = "BEGIN";
-	for (int i = first; i < nsubs; i++)
-	{
-		if (subs[i].subscriber != subs[first].subscriber)
-			continue;
-		for (int step = 0; step < ZODAN_MAX_SUB_STEPS && engine->sub_create[step].sql; step++)
-		{
-			calls[n].sql = engine->sub_create[step].sql;
-			calls[n].nparams = engine->sub_create[step].nparams;
-			calls[n].params[0] = subs[i].name;
-			calls[n].params[1] = subs[i].provider_dsn;
-			calls[n].params[2] = subs[i].sets;
-			calls[n++].params[3] = subs[i].forward;
-		}
-	}
-	calls[n++].sql = "COMMIT";
-	for (int i = 0; i < n; i++)
-		calls[i].conn = subs[first].subscriber;
-	return n;
-}
-
-/*
  * Makes subscriptions, on different nodes side by side, each disabled and such
  * that enabling it only starts to stream.
  *
@@ -195,19 +164,18 @@ sub_create_calls(const ZodanEngine *engine, const ZodanSubscription *subs, int n
 void
 zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes)
 {
-	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (nsubs * (ZODAN_MAX_SUB_STEPS + 2) + 1));
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * Max(nsubs * ZODAN_MAX_SUB_STEPS, 1));
 	int			n = 0;
 
+	/* one transaction a node: with each the engine looks after all databases of the server */
 	for (int i = 0; i < nsubs; i++)
+		for (int step = 0; step < ZODAN_MAX_SUB_STEPS && engine->sub_create[step].text; step++)
+			calls[n++] = (ZodanCall)
 	{
-		bool		seen = false;
-
-		for (int k = 0; k < i && !seen; k++)
-			seen = subs[k].subscriber == subs[i].subscriber;
-		if (!seen)
-			n += sub_create_calls(engine, subs, nsubs, i, &calls[n]);
-	}
-	zodan_call_all(calls, n, zodan_statement_timeout());
+		.conn = subs[i].subscriber,.change = engine->sub_create[step],
+			.params = {subs[i].name, subs[i].provider_dsn, subs[i].sets, subs[i].forward}
+	};
+	zodan_change_all(calls, n);
 	for (int i = 0; i < n; i++)
 		if (passes && calls[i].error && calls[i].sqlstate == ERRCODE_INTERNAL_ERROR && strstr(calls[i].error, "could not connect"))
 			calls[i].sqlstate = ERRCODE_CONNECTION_FAILURE;
@@ -216,7 +184,7 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 		PQclear(calls[i].result);
 
 	/* the positions of a join hang on these names, and on the state being "ready" */
-	memset(calls, 0, sizeof(ZodanCall) * n);
+	memset(calls, 0, sizeof(ZodanCall) * nsubs);
 	for (int i = 0; i < nsubs; i++)
 	{
 		calls[i].conn = subs[i].subscriber;
@@ -256,15 +224,53 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 void
 zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	StringInfoData sql;
+	ZodanCall	calls[lengthof(engine->sub_touch)];
 
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "BEGIN;");
-	for (int i = 0; i < lengthof(engine->sub_touch); i++)
-		appendStringInfo(&sql, "SELECT %s FROM %s.subscription WHERE sub_name = %s AND NOT sub_enabled;",
-						 engine->sub_touch[i], engine->name, quote_literal_cstr(name));
-	appendStringInfoString(&sql, "COMMIT");
-	PQclear(zodan_query(conn, sql.data, 0));
+	for (int i = 0; i < lengthof(calls); i++)
+		calls[i] = (ZodanCall)
+	{
+		.conn = conn,.change = engine->sub_touch[i],.params = {name}
+	};
+	zodan_change_all(calls, lengthof(calls));
+	zodan_raise_any(calls, lengthof(calls));
+	for (int i = 0; i < lengthof(calls); i++)
+		PQclear(calls[i].result);
+}
+
+/*
+ * Enables subscriptions, on different nodes side by side: a call's connection
+ * says on which node, its first parameter which (an array literal of names).
+ * Those that are enabled are left alone.
+ */
+void
+zodan_sub_enable(const ZodanEngine *engine, ZodanCall *calls, int ncalls)
+{
+	for (int i = 0; i < ncalls; i++)
+		calls[i].change = engine->sub_enable;
+	zodan_change_all(calls, ncalls);
+	zodan_raise_any(calls, ncalls);
+	for (int i = 0; i < ncalls; i++)
+		PQclear(calls[i].result);
+}
+
+/*
+ * Disables a subscription; its worker ends a little later.
+ */
+void
+zodan_sub_disable(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	PQclear(zodan_change(conn, engine->sub_disable, name));
+}
+
+/*
+ * Drops a subscription if it's there. The engine drops its slot on the provider,
+ * too, if that can be reached, and its origin.
+ */
+void
+zodan_sub_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	if (zodan_sub_exists(engine, conn, name))
+		PQclear(zodan_change(conn, engine->sub_drop, name));
 }
 
 /*

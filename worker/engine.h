@@ -13,28 +13,21 @@
 /* the name of the slot of a subscription whose worker nobody is to start: there is none */
 #define ZODAN_SEALED	"zodan_sealed"
 
-/* A statement and how many of the parameters $1, $2, ... it takes */
-typedef struct ZodanStatement
-{
-	const char *sql;
-	int			nparams;
-} ZodanStatement;
-
 typedef struct ZodanEngine
 {
 	const char *name;			/* the extension's, and its schema's */
 	const char *plugin;			/* the output plugin */
 	const char *foreign_schemas;	/* array literal: schemas whose structure isn't copied */
 	const char *uncopied_schemas;	/* those of them whose rows aren't copied either, being each node's own */
-	ZodanStatement node_create; /* name, dsn, location, country, info */
-	const char *node_drop;		/* name */
+	ZodanChange node_create;	/* name, dsn, location, country, info */
+	ZodanChange node_drop;		/* name */
 	/* name, provider's dsn, sets, origins to forward; all steps in one transaction */
-	ZodanStatement sub_create[ZODAN_MAX_SUB_STEPS];
-	const char *sub_enable;		/* array literal of names; leaves those alone that are enabled, for their
+	ZodanChange sub_create[ZODAN_MAX_SUB_STEPS];
+	ZodanChange sub_enable;		/* array literal of names; leaves those alone that are enabled, for their
 								 * workers would be ended; can't be in a transaction block */
-	const char *sub_disable;	/* name */
-	const char *sub_drop;		/* name */
-	const char *sub_touch[2];	/* name: change it, and change it back */
+	ZodanChange sub_disable;	/* name */
+	ZodanChange sub_drop;		/* name */
+	ZodanChange sub_touch[2];	/* name: change it unless it's enabled, and change it back; in one transaction */
 	const char *sub_status;		/* no parameter: rows of name and status */
 	const char *slot_name;		/* database, provider, subscription */
 	const char *set_create;		/* the columns of a set, by name: see engine.c */
@@ -79,6 +72,9 @@ extern char *zodan_local_node(const ZodanEngine *engine, ZodanConn *conn);
 extern bool zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes);
+extern void zodan_sub_enable(const ZodanEngine *engine, ZodanCall *calls, int ncalls);
+extern void zodan_sub_disable(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_sub_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running);
 extern char *zodan_sub_lost(const ZodanEngine *engine, ZodanConn *conn);

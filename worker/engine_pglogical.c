@@ -11,7 +11,7 @@ const ZodanEngine zodan_engine_pglogical = {
 	.uncopied_schemas = "{pglogical,pglogical_origin}",
 
 	.node_create = {"SELECT pglogical.create_node($1, $2)", 2},
-	.node_drop = "SELECT pglogical.drop_node($1, true)",
+	.node_drop = {"SELECT pglogical.drop_node($1, true)", 1},
 
 	/* it can't be made disabled, nor without asking for an initial synchronization */
 	.sub_create = {
@@ -24,12 +24,16 @@ const ZodanEngine zodan_engine_pglogical = {
 		{"SELECT pg_catalog.pg_replication_origin_create(s.sub_slot_name)"
 		" FROM pglogical.subscription s WHERE sub_name = $1", 1},
 	},
-	.sub_disable = "SELECT pglogical.alter_subscription_disable($1, true)",
-	.sub_enable = "SELECT pglogical.alter_subscription_enable(sub_name, true) FROM pglogical.subscription"
-	" WHERE sub_name = ANY ($1::pg_catalog.name[]) AND NOT sub_enabled",
-	.sub_touch = {"pglogical.alter_subscription_add_replication_set(sub_name, 'zodan')",
-	"pglogical.alter_subscription_remove_replication_set(sub_name, 'zodan')"},
-	.sub_drop = "SELECT pglogical.drop_subscription($1, true)",
+	.sub_disable = {"SELECT pglogical.alter_subscription_disable($1, true)", 1},
+	.sub_enable = {"SELECT pglogical.alter_subscription_enable(sub_name, true) FROM pglogical.subscription"
+	" WHERE sub_name = ANY ($1::pg_catalog.name[]) AND NOT sub_enabled", 1},
+	.sub_touch = {
+		{"SELECT pglogical.alter_subscription_add_replication_set(sub_name, 'zodan') FROM pglogical.subscription"
+		" WHERE sub_name = $1 AND NOT sub_enabled", 1},
+		{"SELECT pglogical.alter_subscription_remove_replication_set(sub_name, 'zodan') FROM pglogical.subscription"
+		" WHERE sub_name = $1 AND NOT sub_enabled", 1},
+	},
+	.sub_drop = {"SELECT pglogical.drop_subscription($1, true)", 1},
 	.sub_status = "SELECT subscription_name, status FROM pglogical.show_subscription_status()",
 	.slot_name = "SELECT pglogical.pglogical_gen_slot_name($1, $2, $3)",
 

@@ -12,7 +12,7 @@ const ZodanEngine zodan_engine_spock = {
 
 	.node_create = {"SELECT spock.node_create(node_name := $1, dsn := $2, location := $3,"
 	" country := $4, info := $5::jsonb)", 5},
-	.node_drop = "SELECT spock.node_drop($1, true)",
+	.node_drop = {"SELECT spock.node_drop($1, true)", 1},
 
 	/* made disabled it counts as synchronized, and makes its origin itself */
 	.sub_create = {
@@ -21,11 +21,14 @@ const ZodanEngine zodan_engine_spock = {
 			" synchronize_data := false, forward_origins := $4::text[], apply_delay := '0',"
 		" force_text_transfer := false, enabled := false, skip_schema := '{}')", 4},
 	},
-	.sub_disable = "SELECT spock.sub_disable($1, true)",
-	.sub_enable = "SELECT spock.sub_enable(sub_name, true) FROM spock.subscription"
-	" WHERE sub_name = ANY ($1::pg_catalog.name[]) AND NOT sub_enabled",
-	.sub_touch = {"spock.sub_add_repset(sub_name, 'zodan')", "spock.sub_remove_repset(sub_name, 'zodan')"},
-	.sub_drop = "SELECT spock.sub_drop($1, true)",
+	.sub_disable = {"SELECT spock.sub_disable($1, true)", 1},
+	.sub_enable = {"SELECT spock.sub_enable(sub_name, true) FROM spock.subscription"
+	" WHERE sub_name = ANY ($1::pg_catalog.name[]) AND NOT sub_enabled", 1},
+	.sub_touch = {
+		{"SELECT spock.sub_add_repset(sub_name, 'zodan') FROM spock.subscription WHERE sub_name = $1 AND NOT sub_enabled", 1},
+		{"SELECT spock.sub_remove_repset(sub_name, 'zodan') FROM spock.subscription WHERE sub_name = $1 AND NOT sub_enabled", 1},
+	},
+	.sub_drop = {"SELECT spock.sub_drop($1, true)", 1},
 	.sub_status = "SELECT subscription_name, status FROM spock.sub_show_status()",
 	.slot_name = "SELECT spock.spock_gen_slot_name($1, $2, $3)",
 

@@ -14,6 +14,7 @@
 #include "retry.h"
 #include "schema.h"
 #include "utils/builtins.h"
+#include "wal.h"
 
 /* how often what may pass by itself is checked again: that takes some minutes */
 #define CHECKED_AGAIN	10
@@ -285,12 +286,6 @@ static const Check prerequisite_checks[] = {
 	},
 };
 
-/* a function of pg_walinspect's is made in the session, and so the library loaded */
-static const char *const walinspect =
-"CREATE FUNCTION pg_temp.zodan_walinspect(pg_catalog.pg_lsn, pg_catalog.pg_lsn) RETURNS SETOF record"
-" AS '$libdir/pg_walinspect', 'pg_get_wal_records_info' LANGUAGE C STRICT;"
-"DROP FUNCTION pg_temp.zodan_walinspect(pg_catalog.pg_lsn, pg_catalog.pg_lsn)";
-
 static const char *const role_attributes =
 "CASE WHEN r.rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END,"
 "CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN NOT r.rolinherit THEN 'NOINHERIT' END,"
@@ -522,16 +517,12 @@ look_at_prerequisites(ZodanJob *job)
 	run_checks(job, prerequisite_checks, lengthof(prerequisite_checks));
 	for (int i = 0; i < lengthof(conns); i++)
 	{
-		ZodanCall	call = {.conn = conns[i],.sql = walinspect};
+		ZodanCall	call = {.conn = conns[i]};
 
-		if (!call.conn->pg)
-			continue;
-		zodan_call_all(&call, 1, zodan_statement_timeout());
-		if (call.error)
+		if (call.conn->pg && !zodan_wal_readable(&call))
 			zodan_check_failure(job->phase, "pg_walinspect", call.conn->node, call.error,
 								"the library of pg_walinspect", "Install the server's contrib modules on this node.",
 								zodan_error_is_transient(call.sqlstate));
-		PQclear(call.result);
 	}
 }
 

@@ -24,7 +24,7 @@
 /* how long the start of workers is helped on, how often it's looked at and helped if none starts */
 #define WORKER_START_MS		10000
 #define WORKER_POLL_MS		2
-#define WAKE_AGAIN_MS		50
+#define WAKE_AGAIN_MS		100
 
 /* when, and how often then, it's said who doesn't replicate, and a lost worker is looked for */
 #define FIRST_LOOK_MS		2000
@@ -171,8 +171,7 @@ zodan_advance_slots(ZodanJob *job)
 	zodan_release_wal(job, &source->conn);
 	zodan_release_wal(job, new_conn);
 
-	if (zodan_sub_exists(job->engine, new_conn, source->sub_first))
-		PQclear(zodan_query(new_conn, job->engine->sub_drop, 1, source->sub_first));
+	zodan_sub_drop(job->engine, new_conn, source->sub_first);
 	zodan_slot_drop(&source->conn, source->slot_first);
 	zodan_origin_drop(new_conn, source->slot_first);
 	zodan_effect_undone(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
@@ -365,8 +364,6 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 
 		zodan_effect_result(new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
 		calls[i].conn = &m->conn;
-		calls[i].sql = job->engine->sub_enable;
-		calls[i].nparams = 1;
 		calls[i].params[0] = psprintf("{%s}", m->sub_out);
 
 		/* "done" stands for having been set here: it may run from now on */
@@ -379,8 +376,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	zodan_origins_set(origins, norigins);
 	for (int i = 0; i < norigins; i++)
 		zodan_effect_result(whose[i]->name, EFFECT_RUNNING, whose[i]->sub_out, "done", origins[i].lsn);
-	zodan_call_all(calls, n, zodan_statement_timeout());
-	zodan_raise_any(calls, n);
+	zodan_sub_enable(job->engine, calls, n);
 
 	zodan_markers(&new_conn, 1, &marker);
 	for (int i = 0; i < n; i++)

@@ -10,9 +10,14 @@
  */
 #include "remote.h"
 
+#include "access/xact.h"
 #include "mb/pg_wchar.h"
 #include "settings.h"
 #include "storage/fd.h"
+
+/* how long a statement that nobody waits for may take to end by itself, and is then cancelled again and again */
+#define ENDS_ITSELF_MS	1000
+#define CANCEL_AGAIN_MS	1000
 
 void		(*zodan_statement_hook) (const char *node, const char *sql) = NULL;
 
@@ -110,6 +115,8 @@ start_connection(ZodanConn *conn)
 	ADD("client_encoding", GetDatabaseEncodingName());
 	if (conn->replication)
 		ADD("replication", "database");
+	if (conn->changes)
+		ADD("options", conn->options);
 	ADD(NULL, NULL);
 #undef ADD
 
@@ -140,24 +147,53 @@ finish_connection(ZodanConn *conn)
 }
 
 /*
+ * Fails a connection in whose session nothing may be changed; result is that of
+ * zodan_session_change_pins(). A pooler goes on with a session that we leave.
+ */
+static void
+require_changeable(ZodanConn *conn, const PGresult *result)
+{
+	if (PQgetvalue(result, 0, 0)[0] == 't')
+		fail_connection(conn, ERRCODE_FEATURE_NOT_SUPPORTED,
+						"its sessions begin with a temporary schema: changing subscriptions or nodes in such a session may crash the server");
+	else if (atoi(PQgetvalue(result, 0, 1)) != PQbackendPID(conn->pg))
+		fail_connection(conn, ERRCODE_FEATURE_NOT_SUPPORTED,
+						"the connection string leads to a connection pooler: changing subscriptions or nodes through one may crash the server");
+	else if (PQgetvalue(result, 0, 2)[0] != 't')
+		fail_connection(conn, ERRCODE_CONNECTION_FAILURE, "the session that held the lock of this request is lost");
+}
+
+/*
  * Sets up the sessions of all that have connected.
  */
 static void
 pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 {
-	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nconns);
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nconns * 2);
 	int			n = 0;
 
 	for (int i = 0; i < nconns; i++)
-		if (conns[i]->pg)
-		{
-			calls[n].conn = conns[i];
-			calls[n++].sql = zodan_session_pins();
-		}
+	{
+		if (!conns[i]->pg)
+			continue;
+		calls[n].conn = conns[i];
+		calls[n++].sql = zodan_session_pins();
+		if (!conns[i]->changes)
+			continue;
+		calls[n].conn = conns[i];
+		calls[n++].sql = zodan_session_change_pins();
+	}
 	zodan_call_all(calls, n, timeout_ms);
 	for (int i = 0; i < n; i++)
+	{
+		ZodanConn  *conn = calls[i].conn;
+
 		if (calls[i].error)
-			fail_connection(calls[i].conn, calls[i].sqlstate, calls[i].error);
+			fail_connection(conn, calls[i].sqlstate, calls[i].error);
+		else if (conn->changes && calls[i].sql != zodan_session_pins())
+			require_changeable(conn, calls[i].result);
+		PQclear(calls[i].result);
+	}
 	pfree(calls);
 }
 
@@ -337,22 +373,25 @@ fail_call(ZodanCall *call, int sqlstate, const char *message)
 void
 zodan_call_start(ZodanCall *call)
 {
+	const char *sql = call->change.text ? call->change.text : call->sql;
+	int			nparams = call->change.text ? call->change.nparams : call->nparams;
 	int			ok;
 
 	call->sent = true;
+	if (call->change.text && !call->conn->changes)
+		elog(ERROR, "a change of subscriptions or nodes outside of zodan_change_all()");
 	if (!call->conn->pg)
 	{
-		fail_call(call, ERRCODE_CONNECTION_FAILURE,
+		fail_call(call, call->conn->changes ? call->conn->sqlstate : ERRCODE_CONNECTION_FAILURE,
 				  call->conn->error ? call->conn->error : "not connected");
 		return;
 	}
-	if (zodan_statement_hook && call->sql != zodan_session_pins())
-		zodan_statement_hook(call->conn->node, zodan_redact(call->sql));
-	if (call->nparams)
-		ok = PQsendQueryParams(call->conn->pg, call->sql, call->nparams, NULL, call->params,
-							   NULL, NULL, 0);
+	if (zodan_statement_hook && sql != zodan_session_pins())
+		zodan_statement_hook(call->conn->node, zodan_redact(sql));
+	if (nparams)
+		ok = PQsendQueryParams(call->conn->pg, sql, nparams, NULL, call->params, NULL, NULL, 0);
 	else
-		ok = PQsendQuery(call->conn->pg, call->sql);
+		ok = PQsendQuery(call->conn->pg, sql);
 	if (!ok)
 		fail_call(call, ERRCODE_CONNECTION_FAILURE, PQerrorMessage(call->conn->pg));
 }
@@ -430,6 +469,8 @@ start_in_turn(ZodanCall *calls, int i)
 		{
 			calls[i].sent = true;
 			fail_call(&calls[i], calls[k].sqlstate, calls[k].error);
+			calls[i].detail = calls[k].detail;
+			calls[i].hint = calls[k].hint;
 			return;
 		}
 		break;
@@ -438,12 +479,28 @@ start_in_turn(ZodanCall *calls, int i)
 }
 
 /*
+ * Ends the wait for a call whose server doesn't answer, and so the session.
+ */
+static void
+give_up(ZodanCall *call, const char *why)
+{
+	fail_call(call, ERRCODE_QUERY_CANCELED, why);
+	zodan_disconnect(call->conn);
+}
+
+static bool run_until(ZodanCall *calls, int ncalls, ZodanDeadline deadline);
+static void leave_calls(ZodanCall *calls, int ncalls);
+
+/*
  * The time for the calls has passed. What may take as long as it takes goes
- * on if its node answers another session; the others fail.
+ * on if its node answers another session; the others fail. Changes are left
+ * by the server's doing, not by closing their session.
  */
 static void
 end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
 {
+	if (ncalls > 0 && calls[0].conn->changes)
+		leave_calls(calls, ncalls);
 	for (int i = 0; i < ncalls; i++)
 	{
 		char	   *message = psprintf("no answer within " INT64_FORMAT " ms",
@@ -451,30 +508,23 @@ end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
 
 		if (calls[i].finished || (timeout_ms < 0 && calls[i].conn->pg && zodan_node_answers(calls[i].conn)))
 			continue;
-		fail_call(&calls[i], ERRCODE_QUERY_CANCELED, message);
-		zodan_disconnect(calls[i].conn);
+		give_up(&calls[i], message);
 	}
 }
 
 /*
- * Runs all statements, those on different connections side by side and those
- * on one in their order, and waits until all have finished or timeout_ms has
- * passed. What became of each is in the calls; nothing is raised. When one
- * has failed, those behind it on its connection aren't run.
- *
- * With ZODAN_NO_TIMEOUT that may take for ever, but once in the time that
- * another statement may take it's looked whether the node is still there.
+ * Runs the calls until all have finished, or the deadline has passed; returns
+ * whether they have.
  */
-void
-zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
+static bool
+run_until(ZodanCall *calls, int ncalls, ZodanDeadline deadline)
 {
-	int64		round_ms = timeout_ms < 0 ? zodan_statement_timeout() : timeout_ms;
-	ZodanDeadline deadline = zodan_deadline(round_ms);
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * Max(ncalls, 1));
+	int			n;
 
 	for (;;)
 	{
-		int			n = 0;
+		n = 0;
 
 		for (int i = 0; i < ncalls; i++)
 		{
@@ -486,17 +536,137 @@ zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
 			sockets[n++].events = WL_SOCKET_READABLE |
 				(PQflush(calls[i].conn->pg) == 1 ? WL_SOCKET_WRITEABLE : 0);
 		}
-		if (n == 0)
+		if (n == 0 || zodan_deadline_passed(deadline))
 			break;
-		if (zodan_deadline_passed(deadline))
-		{
-			end_silent_calls(calls, ncalls, timeout_ms);
-			deadline = zodan_deadline(round_ms);
-			continue;
-		}
 		zodan_wait_sockets(sockets, n, deadline);
 	}
 	pfree(sockets);
+	return n == 0;
+}
+
+/*
+ * Asks the servers, each in another session, to cancel the statements that are
+ * under way. Where there is no other session to be had the statement just goes
+ * on; a connection to a node that has gone is ended by the kernel.
+ */
+static void
+cancel_calls(ZodanCall *calls, int ncalls)
+{
+	ZodanConn  *others = palloc0(sizeof(ZodanConn) * ncalls);
+	ZodanConn **conns = palloc(sizeof(ZodanConn *) * ncalls);
+	ZodanCall  *cancels = palloc0(sizeof(ZodanCall) * ncalls);
+	int			n = 0;
+
+	for (int i = 0; i < ncalls; i++)
+	{
+		const ZodanConn *conn = calls[i].conn;
+
+		if (calls[i].finished)
+			continue;
+		others[n] = (ZodanConn)
+		{
+			.node = conn->node,.dsn = conn->dsn,.need_password = conn->need_password
+		};
+		conns[n] = &others[n];
+		cancels[n].conn = &others[n];
+		/* by a DSN with several hosts that may be another server, with another process of that number */
+		cancels[n].sql = "SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_locks"
+			" WHERE pid = $1::int AND locktype = 'advisory' AND granted AND objsubid = 2"
+			"   AND classid = $2::pg_catalog.oid AND objid = $3::pg_catalog.oid";
+		cancels[n].nparams = 3;
+		cancels[n].params[0] = psprintf("%d", PQbackendPID(conn->pg));
+		cancels[n].params[1] = psprintf("%d", ZODAN_LOCK_PROCESS);
+		cancels[n++].params[2] = zodan_session_process();
+	}
+	zodan_connect_all(conns, n);
+	zodan_call_all(cancels, n, CANCEL_AGAIN_MS);
+	for (int i = 0; i < n; i++)
+	{
+		PQclear(cancels[i].result);
+		zodan_disconnect(&others[i]);
+	}
+}
+
+/*
+ * Nobody wants the calls any more. What is under way ends, or is cancelled,
+ * before its session goes: a server notices that its client has gone only at the
+ * end of a statement. That takes no longer than a statement may take. An error
+ * that comes between, which is another process's cancelling us, ends the wait.
+ */
+static void
+leave_calls(ZodanCall *calls, int ncalls)
+{
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	MemoryContext context = CurrentMemoryContext;
+	void		(*wait_hook) (void) = zodan_wait_hook;
+	void		(*statement_hook) (const char *, const char *) = zodan_statement_hook;
+
+	zodan_wait_hook = NULL;
+	zodan_statement_hook = NULL;
+	for (int i = 0; i < ncalls; i++)
+	{
+		if (calls[i].sent)
+			continue;
+		calls[i].sent = true;
+		fail_call(&calls[i], ERRCODE_QUERY_CANCELED, "it was not begun");
+	}
+	PG_TRY();
+	{
+		if (!run_until(calls, ncalls, zodan_deadline(Min(ENDS_ITSELF_MS, zodan_statement_timeout()))))
+			do
+				cancel_calls(calls, ncalls);
+			while (!run_until(calls, ncalls, zodan_deadline(Min(CANCEL_AGAIN_MS, zodan_deadline_left(deadline)))) &&
+				   !zodan_deadline_passed(deadline));
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	zodan_wait_hook = wait_hook;
+	zodan_statement_hook = statement_hook;
+}
+
+/*
+ * Runs all statements, those on different connections side by side and those
+ * on one in their order, and waits until all have finished or timeout_ms has
+ * passed. What became of each is in the calls; nothing is raised. When one
+ * has failed, those behind it on its connection aren't run.
+ *
+ * With ZODAN_NO_TIMEOUT that may take for ever, but once in the time that
+ * another statement may take it's looked whether the node is still there.
+ *
+ * What does raise an error is zodan_wait_hook, by which a request is cancelled:
+ * then no statement is left under way.
+ */
+void
+zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
+{
+	int64		round_ms = timeout_ms < 0 ? zodan_statement_timeout() : timeout_ms;
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		while (!run_until(calls, ncalls, zodan_deadline(round_ms)))
+			end_silent_calls(calls, ncalls, timeout_ms);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		if (!zodan_wait_hook)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		/* it may have come out of a statement of our own */
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(context);
+		leave_calls(calls, ncalls);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -569,6 +739,137 @@ zodan_value(ZodanConn *conn, const char *sql, int nparams,...)
 	PQclear(result);
 	return value;
 }
+
+/* ---------- changes of subscriptions and nodes ---------- */
+
+/*
+ * The option "options" for a session that changes something, from another session
+ * on the node: that may come from a service file or the environment, too.
+ */
+static char *
+change_options(const ZodanConn *conn)
+{
+	PQconninfoOption *options = conn->pg ? PQconninfo(conn->pg) : NULL;
+	const char *superuser = conn->pg ? PQparameterStatus(conn->pg, "is_superuser") : NULL;
+	char	   *result = NULL;
+
+	for (PQconninfoOption *o = options; o && o->keyword; o++)
+		if (strcmp(o->keyword, "options") == 0)
+			result = zodan_session_change_options(conn->version, superuser && strcmp(superuser, "on") == 0, o->val);
+	PQconninfoFree(options);
+	return result;
+}
+
+/*
+ * Runs changes, on different nodes side by side and those on one node in their
+ * order, as one transaction; conn is another session on the node. What became
+ * of each is in the calls; nothing is raised, but see zodan_call_all().
+ *
+ * Each such transaction has a session of its own, which ends with it. pglogical
+ * and Spock before 6 keep what subscriptions a transaction has changed in a list
+ * in the transaction's memory, and don't empty it when the transaction is
+ * aborted (pglogical_subscription_changed() in pglogical_worker.c, and the same in
+ * spock_worker.c). The next commit of that session reads the freed list, and
+ * the server crashes. So after such an abort nothing may be committed in the
+ * session, and it must have no temporary schema, the removal of which at its
+ * end is a commit, too. That also holds when it's not we who end it. A session
+ * of a request's does many things, and may get a temporary schema by each of
+ * them: a trigger of the user's is enough. The lock of the cluster is held by
+ * such a session, and has to be: see zodan_session_change_pins().
+ */
+void
+zodan_change_all(ZodanCall *calls, int ncalls)
+{
+	ZodanConn  *sessions = palloc0(sizeof(ZodanConn) * ncalls);
+	ZodanConn **conns = palloc(sizeof(ZodanConn *) * ncalls);
+	ZodanCall  *run = palloc0(sizeof(ZodanCall) * ncalls * 3);
+	ZodanCall **whose = palloc(sizeof(ZodanCall *) * ncalls * 3);
+	int			nsessions = 0;
+	int			n = 0;
+
+	for (int i = 0; i < ncalls; i++)
+	{
+		const ZodanConn *conn = calls[i].conn;
+		int			last = i;
+
+		if (calls[i].sent)
+			continue;			/* with one before */
+		for (int k = i + 1; k < ncalls; k++)
+			if (calls[k].conn == conn)
+				last = k;
+		conns[nsessions] = &sessions[nsessions];
+		*conns[nsessions] = (ZodanConn)
+		{
+			.node = conn->node,.dsn = conn->dsn,.need_password = conn->need_password,.changes = true,.options = change_options(conn)
+		};
+		/* some changes can't be in a transaction block */
+		if (last > i)
+			run[n++] = (ZodanCall)
+		{
+			.conn = conns[nsessions],.sql = "BEGIN"
+		};
+		for (int k = i; k <= last; k++)
+		{
+			if (calls[k].conn != conn)
+				continue;
+			calls[k].sent = true;
+			run[n] = calls[k];
+			run[n].conn = conns[nsessions];
+			run[n].sent = false;
+			whose[n++] = &calls[k];
+		}
+		if (last > i)
+		{
+			run[n] = (ZodanCall)
+			{
+				.conn = conns[nsessions],.sql = "COMMIT"
+			};
+			whose[n++] = &calls[last];
+		}
+		nsessions++;
+	}
+	zodan_connect_all(conns, nsessions);
+	zodan_call_all(run, n, zodan_statement_timeout());
+	for (int i = 0; i < n; i++)
+	{
+		if (run[i].change.text)
+			whose[i]->result = run[i].result;
+		else
+			PQclear(run[i].result);
+		/* one that can't begin fails with BEGIN */
+		if (!run[i].error || (run[i].sql && strcmp(run[i].sql, "BEGIN") == 0) || whose[i]->error)
+			continue;
+		whose[i]->error = run[i].error;
+		whose[i]->detail = run[i].detail;
+		whose[i]->hint = run[i].hint;
+		whose[i]->sqlstate = run[i].sqlstate;
+	}
+	for (int i = 0; i < ncalls; i++)
+		calls[i].finished = true;
+	for (int i = 0; i < nsessions; i++)
+		zodan_disconnect(&sessions[i]);
+}
+
+/*
+ * Runs one change and returns its result, which the caller may PQclear(); raises
+ * what goes wrong. The text parameters follow, as many as the change takes.
+ */
+PGresult *
+zodan_change(ZodanConn *conn, ZodanChange change,...)
+{
+	ZodanCall	call = {.conn = conn,.change = change};
+	va_list		args;
+
+	va_start(args, change);
+	for (int i = 0; i < change.nparams; i++)
+		call.params[i] = va_arg(args, const char *);
+	va_end(args);
+	zodan_change_all(&call, 1);
+	zodan_raise_any(&call, 1);
+	return call.result;
+}
+
+/* ---------- values ---------- */
 
 /*
  * A field of a result as a palloc'd string; NULL if it is SQL's NULL.

@@ -23,6 +23,8 @@ typedef struct ZodanConn
 	bool		replication;	/* a walsender, for replication commands */
 	bool		bulk;			/* may stand still for long, being a lane of the copy */
 	bool		need_password;	/* refuse it unless a password was asked for */
+	bool		changes;		/* private: for one transaction of zodan_change_all(), */
+	const char *options;		/* with these instead of the DSN's */
 	PGconn	   *pg;				/* NULL unless connected */
 	int			version;		/* as server_version_num */
 	char	   *error;			/* why it isn't connected; no password in it */
@@ -30,12 +32,23 @@ typedef struct ZodanConn
 	bool		lacks_password; /* because the server asked for one, and there was none */
 } ZodanConn;
 
+/*
+ * A statement that calls functions of an engine's that change its subscriptions
+ * or nodes: for zodan_change_all(), which alone reads the text.
+ */
+typedef struct ZodanChange
+{
+	const char *text;
+	int			nparams;		/* how many of the parameters $1, $2, ... it takes */
+} ZodanChange;
+
 /* One statement for one connection */
 typedef struct ZodanCall
 {
 	ZodanConn  *conn;
 	const char *sql;
 	int			nparams;
+	ZodanChange change;			/* instead of both, for zodan_change_all() */
 	const char *params[ZODAN_MAX_PARAMS];	/* text; NULL is SQL's NULL */
 	PGresult   *result;			/* out: NULL if it failed */
 	char	   *error;			/* out: NULL if it did not; no password in it */
@@ -62,6 +75,8 @@ extern bool zodan_call_poll(ZodanCall *call);
 extern void zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms);
 pg_noreturn extern void zodan_raise(const ZodanCall *call);
 extern void zodan_raise_any(const ZodanCall *calls, int ncalls);
+extern void zodan_change_all(ZodanCall *calls, int ncalls);
+extern PGresult *zodan_change(ZodanConn *conn, ZodanChange change,...);
 extern PGresult *zodan_query(ZodanConn *conn, const char *sql, int nparams,...);
 extern char *zodan_value(ZodanConn *conn, const char *sql, int nparams,...);
 extern char *zodan_field(const PGresult *result, int row, int column);

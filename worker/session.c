@@ -5,6 +5,7 @@
  */
 #include "session.h"
 
+#include "catalog.h"
 #include "common/pg_prng.h"
 #include "utils/memutils.h"
 
@@ -83,6 +84,43 @@ const char *
 zodan_session_pins(void)
 {
 	return session_pins;
+}
+
+/*
+ * What a session begins with, behind the others, in which an engine's functions
+ * change subscriptions or nodes: see zodan_change_all(). The server itself ends a
+ * statement whose time has passed, or whose client has gone. The last result is
+ * a row: whether it has a temporary schema, the number of its process, and
+ * whether this process of ours holds the lock of the cluster there. Who takes
+ * that lock later looks for the other one, which is taken here before.
+ */
+const char *
+zodan_session_change_pins(void)
+{
+	return psprintf("SET statement_timeout = %d;"
+					"SET client_connection_check_interval = '1s';"
+					"SELECT pg_catalog.pg_advisory_lock_shared(%d, 1);"
+					"SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0, pg_catalog.pg_backend_pid(), EXISTS"
+					" (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_locks own USING (pid)"
+					"   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
+					"     AND l.classid = %d::pg_catalog.oid AND l.objid = 0"
+					"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+					"     AND own.locktype = 'advisory' AND own.objsubid = 2"
+					"     AND own.classid = %d::pg_catalog.oid AND own.objid = %s)",
+					zodan_server_timeout(), ZODAN_LOCK_CLUSTER,
+					ZODAN_LOCK_CLUSTER, ZODAN_LOCK_PROCESS, process);
+}
+
+/*
+ * The connection option "options" of such a session, palloc'd: own is that of
+ * another session of the same role, or NULL. From PostgreSQL 17 on triggers may
+ * be run at the start of a session, which often make temporary tables.
+ */
+char *
+zodan_session_change_options(int version, bool superuser, const char *own)
+{
+	return version < 170000 || !superuser ? pstrdup(own ? own : "") :
+		psprintf("%s -c event_triggers=off", own ? own : "");
 }
 
 /*

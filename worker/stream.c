@@ -72,6 +72,7 @@ char *
 zodan_enable(ZodanJob *job, const char **subs, int nsubs)
 {
 	const char *node = job->req->new_node_name;
+	ZodanCall	call = {.conn = &job->new_conn};
 	StringInfoData names;
 
 	initStringInfo(&names);
@@ -82,7 +83,8 @@ zodan_enable(ZodanJob *job, const char **subs, int nsubs)
 		appendStringInfo(&names, "%s%s", i ? "," : "", subs[i]);
 	}
 	appendStringInfoChar(&names, '}');
-	PQclear(zodan_query(&job->new_conn, job->engine->sub_enable, 1, names.data));
+	call.params[0] = names.data;
+	zodan_sub_enable(job->engine, &call, 1);
 	for (int i = 0; i < nsubs; i++)
 		zodan_effect_result(node, EFFECT_RUNNING, subs[i], "done", NULL);
 	return names.data;
@@ -122,7 +124,7 @@ zodan_stream_stop(ZodanJob *job)
 	char	   *names = psprintf("{%s}", source->sub_first);
 	int			running;
 
-	PQclear(zodan_query(&job->new_conn, job->engine->sub_disable, 1, source->sub_first));
+	zodan_sub_disable(job->engine, &job->new_conn, source->sub_first);
 	while (zodan_sub_started(job->engine, &job->new_conn, names, &running) || running > 0 ||
 		   zodan_origin_in_use(&job->new_conn, source->slot_first) || is_read(job))
 	{

@@ -9,17 +9,12 @@
 
 #include "schema.h"
 
-/*
- * Drops a subscription. The engine drops its slot on the provider, too, if
- * that can be reached, and its origin here.
- */
 static void
 undo_subscription(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 {
 	if (effect->result)
 		zodan_sub_unseal(job->engine, conn, effect->name, effect->result);
-	if (zodan_sub_exists(job->engine, conn, effect->name))
-		PQclear(zodan_query(conn, job->engine->sub_drop, 1, effect->name));
+	zodan_sub_drop(job->engine, conn, effect->name);
 	if (effect->result)
 		zodan_origin_drop(conn, effect->result);
 }

@@ -16,11 +16,10 @@
 #define WAL_BACK	(1024 * 1024)
 
 /*
- * The function of pg_walinspect, made for one transaction only: the source needs
- * the library, not the extension.
+ * The function of pg_walinspect: the source needs the library, not the extension.
  */
 static const char *const wal_function =
-"CREATE FUNCTION pg_temp.zodan_wal_records(IN pg_catalog.pg_lsn, IN pg_catalog.pg_lsn,"
+"CREATE FUNCTION zodan_wal_records(IN pg_catalog.pg_lsn, IN pg_catalog.pg_lsn,"
 " OUT start_lsn pg_catalog.pg_lsn, OUT end_lsn pg_catalog.pg_lsn, OUT prev_lsn pg_catalog.pg_lsn,"
 " OUT xid pg_catalog.xid, OUT resource_manager text, OUT record_type text, OUT record_length int4,"
 " OUT main_data_length int4, OUT fpi_length int4, OUT description text, OUT block_ref text)"
@@ -34,7 +33,7 @@ static const char *const wal_function =
  * doesn't tell: other databases of the server write to the same WAL.
  */
 static const char *const wal_query =
-"WITH r AS MATERIALIZED (SELECT * FROM pg_temp.zodan_wal_records($1::pg_catalog.pg_lsn, $3::pg_catalog.pg_lsn)),"
+"WITH r AS MATERIALIZED (SELECT * FROM zodan_wal_records($1::pg_catalog.pg_lsn, $3::pg_catalog.pg_lsn)),"
 " touched AS (SELECT xid::text, pg_catalog.bool_or(block_ref LIKE '%/' || d.oid || '/%') AS here"
 "   FROM r, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND block_ref LIKE '%rel %'"
 "  GROUP BY xid::text),"
@@ -54,7 +53,7 @@ static const char *const wal_query =
  * name $3.
  */
 static const char *const mark_query =
-"WITH r AS MATERIALIZED (SELECT * FROM pg_temp.zodan_wal_records($1::pg_catalog.pg_lsn, $2::pg_catalog.pg_lsn))"
+"WITH r AS MATERIALIZED (SELECT * FROM zodan_wal_records($1::pg_catalog.pg_lsn, $2::pg_catalog.pg_lsn))"
 " SELECT pg_catalog.max(c.start_lsn) FROM r c JOIN r m ON m.xid::text = c.xid::text"
 "  WHERE c.resource_manager = 'Transaction' AND c.record_type LIKE 'COMMIT%'"
 "    AND m.resource_manager = 'LogicalMessage' AND pg_catalog.strpos(m.description, 'prefix \"' || $3 || '\"') > 0";
@@ -76,26 +75,56 @@ note_commit(ZodanResume *peers, int npeers, const char *label, XLogRecPtr lsn)
 }
 
 /*
- * Asks about a piece of the WAL, by a query with three parameters. The function
- * is made and taken back for each: were it committed, it would stay when the
- * node crashes, until some other session gets the same temporary schema.
+ * Runs a statement, if there is one, in a transaction that has the function, and
+ * takes all of that back: were it committed, it would stay when the node crashes.
+ * The schema is none that anybody else sees. It isn't pg_temp, which the session
+ * would keep.
+ */
+static void
+with_function(ZodanCall *call)
+{
+	const char *schema = psprintf("zodan_wal_%s", zodan_session_process());
+	ZodanCall	calls[] = {
+		{.sql = psprintf("BEGIN; CREATE SCHEMA %s; SET LOCAL search_path = %s", schema, schema)},
+		{.sql = wal_function},
+		*call,
+		{.sql = "ROLLBACK",.go_on = true}
+	};
+
+	if (!call->sql)
+		calls[2].sql = "SELECT";
+	for (int i = 0; i < lengthof(calls); i++)
+		calls[i].conn = call->conn;
+	zodan_call_all(calls, lengthof(calls), zodan_statement_timeout());
+	*call = calls[2];
+	for (int i = 0; i < lengthof(calls); i++)
+		if (i != 2)
+			PQclear(calls[i].result);
+}
+
+/*
+ * Can the node's WAL be read? If not, stores why in the call, whose connection
+ * is that to the node.
+ */
+bool
+zodan_wal_readable(ZodanCall *call)
+{
+	with_function(call);
+	PQclear(call->result);
+	return !call->error;
+}
+
+/*
+ * Asks about a piece of the WAL, by a query with three parameters.
  */
 static PGresult *
 read_wal(ZodanConn *source, const char *query, const char *first, const char *second, const char *third)
 {
-	ZodanCall	calls[] = {
-		{.conn = source,.sql = "BEGIN"},
-		{.conn = source,.sql = wal_function},
-		{.conn = source,.sql = query,.nparams = 3,.params = {first, second, third}},
-		{.conn = source,.sql = "ROLLBACK"}
-	};
+	ZodanCall	call = {.conn = source,.sql = query,.nparams = 3,.params = {first, second, third}};
 
-	zodan_call_all(calls, lengthof(calls), zodan_statement_timeout());
-	zodan_raise_any(calls, lengthof(calls));
-	for (int i = 0; i < lengthof(calls); i++)
-		if (i != 2)
-			PQclear(calls[i].result);
-	return calls[2].result;
+	with_function(&call);
+	zodan_raise_any(&call, 1);
+	return call.result;
 }
 
 /*

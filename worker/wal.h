@@ -16,6 +16,7 @@ typedef struct ZodanResume
 	bool		found;			/* private */
 } ZodanResume;
 
+extern bool zodan_wal_readable(ZodanCall *call);
 extern void zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 								ZodanResume *peers, int npeers);
 extern XLogRecPtr zodan_last_mark(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before);

@@ -1,6 +1,9 @@
 # The layers of the C code: a file includes only headers of files that stand
 # above it in the Makefile's OBJS. Headers without a file of that name have
-# their place here. And PostgreSQL's version is asked for in compat.h only.
+# their place here. PostgreSQL's version is asked for in compat.h only. What
+# changes an engine's subscriptions or nodes is a ZodanChange, made in engine_*.c
+# and handed to remote.c by engine.c: a session that runs it has to be one of
+# zodan_change_all()'s.
 use strict;
 use warnings;
 
@@ -25,6 +28,9 @@ my @layers = $list =~ /(\w+)\.o/g;
 my %place = map { $layers[$_] => $_ } 0 .. $#layers;
 $place{$_} = $place{ $header_only{$_} } - 0.5 for keys %header_only;
 
+# the fields of ZodanEngine that are changes
+my $changes = join '|', slurp("$tree/worker/engine.h") =~ /^\tZodanChange (\w+)/mg;
+
 for my $path (sort glob("$tree/worker/*.[ch]"))
 {
 	my ($file, $name) = $path =~ m{((\w+)\.[ch])$};
@@ -43,5 +49,9 @@ for my $path (sort glob("$tree/worker/*.[ch]"))
 	}
 	is("@wrong", '', "$file includes only what stands above it");
 	unlike($text, qr/PG_VERSION_NUM/, "$file leaves versions to compat.h") unless $name eq 'compat';
+	unlike($text, qr/\b(?:spock|pglogical|\{e\})\.\w+ *\(/, "$file leaves the engines' functions to them") unless $name =~ /^engine_/;
+	unlike($text, qr/\bpg_temp\.|\bCREATE\s+TEMP/, "$file makes nothing temporary");
+	unlike($text, qr/engine->(?:$changes)\b/, "$file leaves changes to engine.c") unless $name eq 'engine';
+	unlike($text, qr/change\.text\b/, "$file leaves the text of a change to remote.c") unless $name eq 'remote';
 }
 done_testing();
