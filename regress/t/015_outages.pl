@@ -186,10 +186,16 @@ outage($id, 'n2', down => sub {
 });
 $go = $c->wait_failpoint('c', 'register_node:begin');
 $c->{quiet} = 1;
-$c->queue('c', "SELECT zodan.cancel($id)");
+# in the middle of a change of the source's subscriptions
+my $held = $c->session('n1', 'BEGIN', "LOCK TABLE $e.local_sync_status IN SHARE MODE");
 $c->failpoints('c', '');
 $go->();
+$c->server('n1')->poll_query_until('inventory', "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+	  . " WHERE NOT l.granted AND a.application_name = 'zodan_bgw: request $id'") or die 'nothing is under way on n1';
+$c->queue('c', "SELECT zodan.cancel($id)");
+$c->wait_queue("SELECT state <> 'running' FROM zodan.status WHERE request_id = $id");
 is($c->wait_for($id), 'cancelled', 'which is where it is cancelled');
+$held->quit;
 
 # one that answers, and will not answer otherwise
 $id = $c->request(new => 'n3', on => 'c', new_node_dsn => $c->dsn('n3') =~ s/dbname='\w+'/dbname=nowhere/r);
