@@ -120,7 +120,7 @@ ok($c->wait_queue("SELECT built_at IS NOT NULL FROM zodan.copy_tables WHERE requ
 kill_runner($id);
 # the gate's session has died with the server
 $gate->{run}->kill_kill;
-ok($n4->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_locks WHERE objid = 4711'), 'the server is there again');
+ok($c->wait_queue('SELECT count(*) = 0 FROM pg_locks WHERE objid = 4711', 'n4'), 'the server is there again');
 is($c->wait_for($id), 'done', 'the request ends done');
 push @{ $c->{order} }, 'n4';
 cmp_ok(attempt($id), '>=', 2, 'by another runner');
