@@ -6,6 +6,8 @@
  */
 #include "engine.h"
 
+#include "change.h"
+
 #include "utils/builtins.h"
 
 /* how long the reader of a slot is waited for */

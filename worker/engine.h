@@ -24,7 +24,7 @@ typedef struct ZodanEngine
 	/* name, provider's dsn, sets, origins to forward; all steps in one transaction */
 	ZodanChange sub_create[ZODAN_MAX_SUB_STEPS];
 	ZodanChange sub_enable;		/* array literal of names; leaves those alone that are enabled, for their
-								 * workers would be ended; can't be in a transaction block */
+								 * workers would be ended */
 	ZodanChange sub_disable;	/* name */
 	ZodanChange sub_drop;		/* name */
 	ZodanChange sub_touch[2];	/* name: change it unless it's enabled, and change it back; in one transaction */

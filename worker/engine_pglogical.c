@@ -24,8 +24,8 @@ const ZodanEngine zodan_engine_pglogical = {
 		{"SELECT pg_catalog.pg_replication_origin_create(s.sub_slot_name)"
 		" FROM pglogical.subscription s WHERE sub_name = $1", 1},
 	},
-	.sub_disable = {"SELECT pglogical.alter_subscription_disable($1, true)", 1},
-	.sub_enable = {"SELECT pglogical.alter_subscription_enable(sub_name, true) FROM pglogical.subscription"
+	.sub_disable = {"SELECT pglogical.alter_subscription_disable($1, false)", 1},
+	.sub_enable = {"SELECT pglogical.alter_subscription_enable(sub_name, false) FROM pglogical.subscription"
 	" WHERE sub_name = ANY ($1::pg_catalog.name[]) AND NOT sub_enabled", 1},
 	.sub_touch = {
 		{"SELECT pglogical.alter_subscription_add_replication_set(sub_name, 'zodan') FROM pglogical.subscription"

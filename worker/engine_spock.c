@@ -21,8 +21,8 @@ const ZodanEngine zodan_engine_spock = {
 			" synchronize_data := false, forward_origins := $4::text[], apply_delay := '0',"
 		" force_text_transfer := false, enabled := false, skip_schema := '{}')", 4},
 	},
-	.sub_disable = {"SELECT spock.sub_disable($1, true)", 1},
-	.sub_enable = {"SELECT spock.sub_enable(sub_name, true) FROM spock.subscription"
+	.sub_disable = {"SELECT spock.sub_disable($1, false)", 1},
+	.sub_enable = {"SELECT spock.sub_enable(sub_name, false) FROM spock.subscription"
 	" WHERE sub_name = ANY ($1::pg_catalog.name[]) AND NOT sub_enabled", 1},
 	.sub_touch = {
 		{"SELECT spock.sub_add_repset(sub_name, 'zodan') FROM spock.subscription WHERE sub_name = $1 AND NOT sub_enabled", 1},

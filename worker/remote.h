@@ -23,7 +23,7 @@ typedef struct ZodanConn
 	bool		replication;	/* a walsender, for replication commands */
 	bool		bulk;			/* may stand still for long, being a lane of the copy */
 	bool		need_password;	/* refuse it unless a password was asked for */
-	bool		changes;		/* private: for one transaction of zodan_change_all(), */
+	bool		changes;		/* change.c's: for one transaction that changes something, */
 	const char *options;		/* with these instead of the DSN's */
 	PGconn	   *pg;				/* NULL unless connected */
 	int			version;		/* as server_version_num */
@@ -34,7 +34,7 @@ typedef struct ZodanConn
 
 /*
  * A statement that calls functions of an engine's that change its subscriptions
- * or nodes: for zodan_change_all(), which alone reads the text.
+ * or nodes: for zodan_change_all() in change.c.
  */
 typedef struct ZodanChange
 {
@@ -75,8 +75,6 @@ extern bool zodan_call_poll(ZodanCall *call);
 extern void zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms);
 pg_noreturn extern void zodan_raise(const ZodanCall *call);
 extern void zodan_raise_any(const ZodanCall *calls, int ncalls);
-extern void zodan_change_all(ZodanCall *calls, int ncalls);
-extern PGresult *zodan_change(ZodanConn *conn, ZodanChange change,...);
 extern PGresult *zodan_query(ZodanConn *conn, const char *sql, int nparams,...);
 extern char *zodan_value(ZodanConn *conn, const char *sql, int nparams,...);
 extern char *zodan_field(const PGresult *result, int row, int column);

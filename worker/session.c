@@ -88,11 +88,12 @@ zodan_session_pins(void)
 
 /*
  * What a session begins with, behind the others, in which an engine's functions
- * change subscriptions or nodes: see zodan_change_all(). The server itself ends a
- * statement whose time has passed, or whose client has gone. The last result is
- * a row: whether it has a temporary schema, the number of its process, and
- * whether this process of ours holds the lock of the cluster there. Who takes
- * that lock later looks for the other one, which is taken here before.
+ * change subscriptions or nodes: see change.c. The server itself ends a statement
+ * whose time has passed, or whose client has gone. The last result is a row:
+ * whether the session has a temporary schema, the number of its backend, and
+ * whether a session of this runner holds the lock of the cluster there. The second
+ * key 1 is taken here before 0 is looked for, and zodan_cluster_lock() takes 0
+ * before it looks for 1: so one of both sees the other.
  */
 const char *
 zodan_session_change_pins(void)

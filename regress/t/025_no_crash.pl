@@ -2,10 +2,11 @@
 # under way that changes subscriptions or nodes: wherever that makes, enables,
 # disables or drops them, on the new node and on the others, in a join, in its
 # roll back and in a removal. No server loses a process by it, and each request
-# ends as it should. Protects from what pglogical and Spock before 6 do when a
-# transaction that has changed a subscription is aborted, and something else is
-# committed in the same session: they crash the server, and with it everybody
-# who is connected to that node.
+# ends as it should, also where the server is busy with changes of its catalogs.
+# Protects from what pglogical and Spock before 6 do when a transaction that has
+# changed a subscription is aborted, and something else is committed in the same
+# session: they crash the server, and with it everybody who is connected to that
+# node.
 use strict;
 use warnings;
 
@@ -113,6 +114,8 @@ sub cancel_at
 	my ($id, $trap, @at) = @_;
 	wait_trapped($id, [@at]);
 	my ($pid) = trapped($id, 1, @at);
+	# so much has changed elsewhere that its backend is told to catch up, which it does when it waits for its client
+	$c->server($at[0])->safe_psql('postgres', 'UPDATE pg_catalog.pg_proc SET proname = proname');
 	my $what = said($id, 'cancelled', @at);
 	# a removal that has begun can only be given up, and has no phase behind it that would see that
 	my $keep = $what =~ /drop_node/ ? 'true' : 'false';
@@ -147,7 +150,8 @@ for my $at ([qw(register_node n3 node)], [qw(register_node n3 replication_set)],
 	[qw(register_node n3 local_sync_status)], [qw(register_node n3 pg_replication_origin)], [qw(register_node n1 node)],
 	[qw(register_node n1 subscription)], [qw(register_node n1 local_sync_status)], [qw(register_node n2 local_sync_status)],
 	[qw(register_node n2 pg_replication_origin)],
-	[qw(sync_source_to_new n3 subscription)], [qw(advance_slots n3 subscription)], [qw(advance_slots n3 local_sync_status)],
+	[qw(sync_source_to_new n3 subscription)], [qw(advance_slots n3 subscription)], [qw(advance_slots n3 pg_replication_origin)],
+	[qw(advance_slots n3 local_sync_status)],
 	[qw(enable_subscriptions n3 subscription)], [qw(subscribe_existing_nodes n1 subscription)], [qw(subscribe_existing_nodes n2 subscription)])
 {
 	my ($phase, @at) = @$at;
