@@ -188,8 +188,10 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 	{
 		ZodanConn  *conn = calls[i].conn;
 
-		if (calls[i].error)
+		if (calls[i].error && conn->pg)
 			fail_connection(conn, calls[i].sqlstate, calls[i].error);
+		else if (!conn->pg)
+			continue;			/* the first error is the one that tells */
 		else if (conn->changes && calls[i].sql != zodan_session_pins())
 			require_changeable(conn, calls[i].result);
 		PQclear(calls[i].result);
@@ -479,40 +481,6 @@ start_in_turn(ZodanCall *calls, int i)
 }
 
 /*
- * Ends the wait for a call whose server doesn't answer, and so the session.
- */
-static void
-give_up(ZodanCall *call, const char *why)
-{
-	fail_call(call, ERRCODE_QUERY_CANCELED, why);
-	zodan_disconnect(call->conn);
-}
-
-static bool run_until(ZodanCall *calls, int ncalls, ZodanDeadline deadline);
-static void leave_calls(ZodanCall *calls, int ncalls);
-
-/*
- * The time for the calls has passed. What may take as long as it takes goes
- * on if its node answers another session; the others fail. Changes are left
- * by the server's doing, not by closing their session.
- */
-static void
-end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
-{
-	if (ncalls > 0 && calls[0].conn->changes)
-		leave_calls(calls, ncalls);
-	for (int i = 0; i < ncalls; i++)
-	{
-		char	   *message = psprintf("no answer within " INT64_FORMAT " ms",
-									   timeout_ms < 0 ? zodan_statement_timeout() : timeout_ms);
-
-		if (calls[i].finished || (timeout_ms < 0 && calls[i].conn->pg && zodan_node_answers(calls[i].conn)))
-			continue;
-		give_up(&calls[i], message);
-	}
-}
-
-/*
  * Runs the calls until all have finished, or the deadline has passed; returns
  * whether they have.
  */
@@ -546,15 +514,16 @@ run_until(ZodanCall *calls, int ncalls, ZodanDeadline deadline)
 
 /*
  * Asks the servers, each in another session, to cancel the statements that are
- * under way. Where there is no other session to be had the statement just goes
- * on; a connection to a node that has gone is ended by the kernel.
+ * under way. Returns whether any of these has answered: where there is no other
+ * session to be had, nothing can be done about the statement.
  */
-static void
+static bool
 cancel_calls(ZodanCall *calls, int ncalls)
 {
 	ZodanConn  *others = palloc0(sizeof(ZodanConn) * ncalls);
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * ncalls);
 	ZodanCall  *cancels = palloc0(sizeof(ZodanCall) * ncalls);
+	bool		answered = false;
 	int			n = 0;
 
 	for (int i = 0; i < ncalls; i++)
@@ -582,19 +551,22 @@ cancel_calls(ZodanCall *calls, int ncalls)
 	zodan_call_all(cancels, n, CANCEL_AGAIN_MS);
 	for (int i = 0; i < n; i++)
 	{
+		answered |= cancels[i].result != NULL;
 		PQclear(cancels[i].result);
 		zodan_disconnect(&others[i]);
 	}
+	return answered;
 }
 
 /*
- * Nobody wants the calls any more. What is under way ends, or is cancelled,
- * before its session goes: a server notices that its client has gone only at the
- * end of a statement. That takes no longer than a statement may take. An error
- * that comes between, which is another process's cancelling us, ends the wait.
+ * Nobody wants the calls any more, why says the reason. What is under way ends,
+ * or is cancelled, before its session goes: most servers notice that a client has
+ * gone only at the end of a statement. That takes no longer than a statement may
+ * take; a server that doesn't answer isn't waited for. An error that comes
+ * between, which is another process's cancelling us, ends the wait.
  */
 static void
-leave_calls(ZodanCall *calls, int ncalls)
+leave_calls(ZodanCall *calls, int ncalls, const char *why)
 {
 	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
 	MemoryContext context = CurrentMemoryContext;
@@ -608,15 +580,14 @@ leave_calls(ZodanCall *calls, int ncalls)
 		if (calls[i].sent)
 			continue;
 		calls[i].sent = true;
-		fail_call(&calls[i], ERRCODE_QUERY_CANCELED, "it was not begun");
+		fail_call(&calls[i], ERRCODE_QUERY_CANCELED, why);
 	}
 	PG_TRY();
 	{
-		if (!run_until(calls, ncalls, zodan_deadline(Min(ENDS_ITSELF_MS, zodan_statement_timeout()))))
-			do
-				cancel_calls(calls, ncalls);
-			while (!run_until(calls, ncalls, zodan_deadline(Min(CANCEL_AGAIN_MS, zodan_deadline_left(deadline)))) &&
-				   !zodan_deadline_passed(deadline));
+		bool		done = run_until(calls, ncalls, zodan_deadline(Min(ENDS_ITSELF_MS, zodan_statement_timeout())));
+
+		while (!done && !zodan_deadline_passed(deadline) && cancel_calls(calls, ncalls))
+			done = run_until(calls, ncalls, zodan_deadline(Min(CANCEL_AGAIN_MS, zodan_deadline_left(deadline))));
 	}
 	PG_CATCH();
 	{
@@ -629,6 +600,29 @@ leave_calls(ZodanCall *calls, int ncalls)
 }
 
 /*
+ * The time for the calls has passed. What may take as long as it takes goes
+ * on if its node answers another session; the others fail. Changes are left
+ * by the server's doing, not by closing their session.
+ */
+static void
+end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
+{
+	char	   *message = psprintf("no answer within " INT64_FORMAT " ms",
+								   timeout_ms < 0 ? zodan_statement_timeout() : timeout_ms);
+
+	/* nothing is changed by the pins */
+	if (ncalls > 0 && calls[0].conn->changes && calls[0].sql != zodan_session_pins())
+		leave_calls(calls, ncalls, message);
+	for (int i = 0; i < ncalls; i++)
+	{
+		if (calls[i].finished || (timeout_ms < 0 && calls[i].conn->pg && zodan_node_answers(calls[i].conn)))
+			continue;
+		fail_call(&calls[i], ERRCODE_QUERY_CANCELED, message);
+		zodan_disconnect(calls[i].conn);
+	}
+}
+
+/*
  * Runs all statements, those on different connections side by side and those
  * on one in their order, and waits until all have finished or timeout_ms has
  * passed. What became of each is in the calls; nothing is raised. When one
@@ -637,12 +631,13 @@ leave_calls(ZodanCall *calls, int ncalls)
  * With ZODAN_NO_TIMEOUT that may take for ever, but once in the time that
  * another statement may take it's looked whether the node is still there.
  *
- * What does raise an error is zodan_wait_hook, by which a request is cancelled:
- * then no statement is left under way.
+ * What does raise an error is an interrupt, and zodan_wait_hook, by which a
+ * request is cancelled: then no statement is left under way.
  */
 void
 zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
 {
+	static bool leaving = false;
 	int64		round_ms = timeout_ms < 0 ? zodan_statement_timeout() : timeout_ms;
 	MemoryContext context = CurrentMemoryContext;
 
@@ -655,15 +650,18 @@ zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
 	{
 		ErrorData  *error;
 
-		if (!zodan_wait_hook)
+		/* what comes in the midst of leaving ends that */
+		if (leaving)
 			PG_RE_THROW();
+		leaving = true;
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
 		/* it may have come out of a statement of our own */
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(context);
-		leave_calls(calls, ncalls);
+		leave_calls(calls, ncalls, "it was not begun");
+		leaving = false;
 		ReThrowError(error);
 	}
 	PG_END_TRY();
