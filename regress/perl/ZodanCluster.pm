@@ -210,7 +210,7 @@ autovacuum_naptime = 10s
 sub init
 {
 	my ($node) = @_;
-	my $template = bless { path => $ENV{ZODAN_TEMPLATE} }, 'ZodanTemplate';
+	my $template = bless { path => $ENV{ZODAN_TEMPLATE} || "$PostgreSQL::Test::Utils::tmp_check/template" }, 'ZodanTemplate';
 	if (-d $template->backup_dir . '/new')
 	{
 		$node->init_from_backup($template, 'new');
