@@ -362,6 +362,21 @@ $c->psql($_, "INSERT INTO item VALUES (900000 + " . substr($_, 1) . ", 'at the e
 $c->settle;
 is($c->differences, '', 'rows are the same');
 is($c->leftovers($id), '', 'nothing is left over');
+
+# ---------- cancelled while the source stands still: nobody can cancel there what is under way ----------
+
+$c->add_server('n6');
+$c->failpoints('c', 'wait mirror_replication_sets:begin');
+$id = $c->request(new => 'n6', on => 'c', src_dsn => $c->dsn('n1') =~ s/port=\d+/port=$port/r);
+$go = $c->wait_failpoint('c', 'mirror_replication_sets:begin');
+$proxy->stall;
+$go->();
+$c->queue('c', "SELECT zodan.cancel($id)");
+ok($c->wait_queue("SELECT state IN ('cancelling', 'rolling_back') FROM zodan.status WHERE request_id = $id"), 'it is left, long before sync_timeout has passed');
+$proxy->move;
+$c->{quiet} = 1;
+is($c->wait_for($id), 'cancelled', 'and undone when the source is back');
+is($c->leftovers($id), '', 'nothing is left over');
 $proxy->stop;
 
 $c->stop;
