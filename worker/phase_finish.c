@@ -30,14 +30,14 @@ zodan_monitor_lag(ZodanJob *job)
 	}
 	for (;;)
 	{
-		TimestampTz started = GetCurrentTimestamp();
+		int64		started = zodan_clock();
 		int64		lag;
 
 		zodan_markers(conns, n, lsns);
 		for (int i = 0; i < n; i++)
 			waits[i].lsn = lsns[i];
 		zodan_wait_confirmed(waits, n, zodan_deadline_left(deadline), zodan_report);
-		lag = (GetCurrentTimestamp() - started) / 1000;
+		lag = (zodan_clock() - started) / 1000;
 		zodan_job_detail(job, 1, psprintf("the new node lags " INT64_FORMAT " ms", lag));
 		if (lag < zodan_max_lag)
 			return;

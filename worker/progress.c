@@ -50,14 +50,14 @@ static ZodanTotals totals;
 static int64 work_us[KINDS];	/* of lanes */
 static int64 work_size[KINDS];	/* and how much was done in that time */
 static double shown;			/* the fraction that was shown last */
-static TimestampTz started;
+static int64 started;
 static ZodanDeadline next;
 static ZodanDeadline next_told;
 static int64 rate;
 
 /* the bytes moved up to then, at most a second apart */
 static int64 history[RATE_S + 1];
-static TimestampTz history_at[RATE_S + 1];
+static int64 history_at[RATE_S + 1];
 static int	nhistory;
 
 /*
@@ -72,7 +72,7 @@ zodan_progress_start(void)
 	shown = 0;
 	rate = 0;
 	nhistory = 0;
-	started = GetCurrentTimestamp();
+	started = zodan_clock();
 	next = next_told = zodan_deadline(0);
 }
 
@@ -90,7 +90,7 @@ kind_of(const ZodanUnit *unit)
 void
 zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
 {
-	work_us[kind_of(unit)] += GetCurrentTimestamp() - unit->since;
+	work_us[kind_of(unit)] += zodan_clock() - unit->since;
 	work_size[kind_of(unit)] += unit->size;
 	totals.bytes += bytes;
 	totals.rows += rows;
@@ -146,7 +146,7 @@ zodan_progress_rate(void)
 static void
 note_rate(int64 bytes)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = zodan_clock();
 	int64		us;
 
 	if (nhistory == lengthof(history))
@@ -186,7 +186,7 @@ static void
 add_done(const ZodanUnit *unit, int64 done, int64 *us, int64 *size, int64 *left)
 {
 	done = Min(done, unit->size);
-	us[kind_of(unit)] += GetCurrentTimestamp() - unit->since;
+	us[kind_of(unit)] += zodan_clock() - unit->since;
 	size[kind_of(unit)] += done;
 	left[kind_of(unit)] -= done;
 }
@@ -305,7 +305,7 @@ zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way,
 	status.copy_rate = zodan_copy_status(&status);
 	if (zodan_progress_tells())
 		tell(job, &status, under_way, n);
-	next = zodan_deadline(Min(Max((GetCurrentTimestamp() - started) / 1000 / 4, PROGRESS_MIN_MS), zodan_deadline_left(next_told)));
+	next = zodan_deadline(Min(Max((zodan_clock() - started) / 1000 / 4, PROGRESS_MIN_MS), zodan_deadline_left(next_told)));
 	return status.copy_rate;
 }
 

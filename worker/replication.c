@@ -294,7 +294,7 @@ look_at_slots(ZodanConfirm *waits, int nwaits)
 		w->confirmed = zodan_parse_lsn(PQgetvalue(result, 0, 0));
 		w->active = PQgetvalue(result, 0, 1)[0] == 't';
 		if (w->active)
-			w->seen = GetCurrentTimestamp();
+			w->seen = zodan_clock();
 		w->reached = w->active && w->confirmed >= w->lsn;
 		PQclear(result);
 	}
@@ -317,7 +317,7 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 	ZodanDeadline deadline = zodan_deadline(timeout_ms);
 	ZodanDeadline next_report = zodan_deadline(1000);
 	XLogRecPtr	moved = 0;
-	TimestampTz started = GetCurrentTimestamp();
+	int64		started = zodan_clock();
 
 	for (int i = 0; i < nwaits; i++)
 	{
@@ -341,7 +341,7 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 				behind = &waits[i];
 		if (!behind)
 			return;
-		if (behind->absent_ms > 0 && TimestampDifferenceExceeds(behind->seen, GetCurrentTimestamp(), behind->absent_ms))
+		if (behind->absent_ms > 0 && zodan_clock() - behind->seen > behind->absent_ms * 1000)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("node \"%s\": nobody reads slot \"%s\" of node \"%s\" any more", behind->subscriber,
@@ -366,7 +366,7 @@ zodan_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 		}
 		pfree(where);
 		/* so that what was short isn't made long */
-		zodan_sleep(Min(Max((GetCurrentTimestamp() - started) / 1000 / 8, POLL_FIRST_MS), POLL_LAST_MS));
+		zodan_sleep(Min(Max((zodan_clock() - started) / 1000 / 8, POLL_FIRST_MS), POLL_LAST_MS));
 	}
 }
 
@@ -398,7 +398,7 @@ zodan_snapshot_begin(ZodanSnapshot *snapshot, const char *slot, bool temporary, 
 {
 	snapshot->conn.replication = true;
 	zodan_connect(&snapshot->conn);
-	snapshot->since = GetCurrentTimestamp();
+	snapshot->since = zodan_clock();
 	snapshot->deadline = zodan_deadline(zodan_statement_timeout());
 	snapshot->next_report = zodan_deadline(1000);
 	snapshot->call.conn = &snapshot->conn;

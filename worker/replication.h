@@ -20,7 +20,7 @@ typedef struct ZodanConfirm
 	XLogRecPtr	confirmed;		/* out: how far it was last seen */
 	bool		active;			/* out */
 	bool		reached;		/* out */
-	TimestampTz seen;			/* private: when it was there */
+	int64		seen;			/* private: when it was there */
 } ZodanConfirm;
 
 /* A slot to make, or to move; or the origin of its name on the subscriber */
@@ -34,7 +34,7 @@ typedef struct ZodanSlot
 typedef struct ZodanSnapshot
 {
 	ZodanConn	conn;			/* holds the snapshot while it's open */
-	TimestampTz since;			/* from when on vacuum is held back on the node */
+	int64		since;			/* from when on vacuum is held back on the node */
 	char	   *name;
 	XLogRecPtr	consistent;
 	ZodanCall	call;			/* private */

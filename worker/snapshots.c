@@ -38,7 +38,7 @@ close_view(ZodanView *view)
 static int64
 age_of(const ZodanView *view)
 {
-	return (GetCurrentTimestamp() - view->snapshot.since) / 1000;
+	return (zodan_clock() - view->snapshot.since) / 1000;
 }
 
 /*
@@ -120,7 +120,7 @@ adopt(ZodanJob *job)
 	views = lappend(views, opening);
 	MemoryContextSwitchTo(context);
 	current = opening;
-	current->adopted = GetCurrentTimestamp();
+	current->adopted = zodan_clock();
 	opening = NULL;
 	waits_for[0] = '\0';
 }
@@ -164,7 +164,7 @@ zodan_snapshot_prepare(ZodanJob *job, bool wanted, bool impatient)
 {
 	int64		max_ms = zodan_snapshot_max_age * INT64CONST(1000);
 	/* not that of its begin: opening it may have taken longer than it may be used */
-	int64		used_ms = current ? (GetCurrentTimestamp() - current->adopted) / 1000 : 0;
+	int64		used_ms = current ? (zodan_clock() - current->adopted) / 1000 : 0;
 
 	if (opening)
 	{
@@ -173,7 +173,7 @@ zodan_snapshot_prepare(ZodanJob *job, bool wanted, bool impatient)
 	}
 	else if (wanted && (!current || used_ms > max_ms - max_ms / 4))
 		begin(job);
-	if (current && (GetCurrentTimestamp() - current->adopted) / 1000 > max_ms)
+	if (current && (zodan_clock() - current->adopted) / 1000 > max_ms)
 		retire_current();
 }
 

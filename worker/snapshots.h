@@ -12,7 +12,7 @@ typedef struct ZodanView
 {
 	ZodanSnapshot snapshot;
 	int			number;			/* zodan.bookmarks.snapshot */
-	TimestampTz adopted;		/* from when on it is used */
+	int64		adopted;		/* from when on it is used */
 	int			users;			/* who has begun under it and has not released it */
 } ZodanView;
 

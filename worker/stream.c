@@ -273,7 +273,7 @@ catch_up(ZodanJob *job, XLogRecPtr *marker, void (*report) (const char *))
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *conn = &source->conn;
 	ZodanConfirm wait = {.provider = conn,.subscriber = job->req->new_node_name,.slot = source->slot_first};
-	TimestampTz started = GetCurrentTimestamp();
+	int64		started = zodan_clock();
 
 	/* nobody else starts the worker of a sealed subscription */
 	if (zodan_sub_sealed(job->engine, &job->new_conn, source->sub_first))
@@ -282,7 +282,7 @@ catch_up(ZodanJob *job, XLogRecPtr *marker, void (*report) (const char *))
 	zodan_wait_confirmed(&wait, 1, zodan_statement_timeout(), report);
 	if (marker)
 		*marker = wait.lsn;
-	return (GetCurrentTimestamp() - started) / 1000;
+	return (zodan_clock() - started) / 1000;
 }
 
 /*

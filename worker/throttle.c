@@ -22,7 +22,7 @@ static int64 asked_rate = 0;	/* bytes/s; 0: no bound */
 static int64 lag_rate = 0;
 static int64 lag_peak = 0;		/* what was moved when the bound was set */
 static double bucket = 0;
-static TimestampTz filled = 0;
+static int64 filled = 0;
 
 static int64
 bound(void)
@@ -85,7 +85,7 @@ int64
 zodan_throttle_budget(void)
 {
 	int64		rate = bound();
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = zodan_clock();
 
 	if (rate == 0)
 		return PG_INT64_MAX;

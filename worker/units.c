@@ -249,7 +249,7 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 
 	unit->kind = kind;
 	unit->group = group;
-	unit->since = GetCurrentTimestamp();
+	unit->since = zodan_clock();
 	switch (kind)
 	{
 		case UNIT_ROWS:

@@ -44,7 +44,7 @@ typedef struct ZodanUnit
 	int			part;
 	List	   *indexes;		/* ZodanIndex */
 	int64		size;			/* bytes of rows, or the work of indexes or of finishing */
-	TimestampTz since;
+	int64		since;
 } ZodanUnit;
 
 extern List *zodan_units_load(List *tables, int64 part_bytes, int snapshot_s);

@@ -9,12 +9,25 @@
 #include "wait.h"
 
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/proc.h"
 #include "utils/wait_event.h"
 
 #define TICK_MS		1000
 
 void		(*zodan_wait_hook) (void) = NULL;
+
+/*
+ * Microseconds on a clock that nobody sets: for how long something takes.
+ */
+int64
+zodan_clock(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
 
 /*
  * A deadline ms milliseconds from now; negative: never.
@@ -24,7 +37,7 @@ zodan_deadline(int64 ms)
 {
 	ZodanDeadline deadline;
 
-	deadline.at = ms < 0 ? DT_NOEND : GetCurrentTimestamp() + ms * 1000;
+	deadline.at = ms < 0 ? PG_INT64_MAX : zodan_clock() + ms * 1000;
 	return deadline;
 }
 
@@ -37,9 +50,9 @@ zodan_deadline_left(ZodanDeadline deadline)
 {
 	int64		left;
 
-	if (deadline.at == DT_NOEND)
+	if (deadline.at == PG_INT64_MAX)
 		return PG_INT64_MAX;
-	left = deadline.at - GetCurrentTimestamp();
+	left = deadline.at - zodan_clock();
 	return left <= 0 ? 0 : (left + 999) / 1000;
 }
 
@@ -58,8 +71,8 @@ zodan_deadline_passed(ZodanDeadline deadline)
 static void
 tick(void)
 {
-	static TimestampTz last = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	static int64 last = 0;
+	int64		now = zodan_clock();
 
 	if (zodan_wait_hook && now - last >= TICK_MS * INT64CONST(1000))
 	{

@@ -7,12 +7,10 @@
 
 #include "compat.h"
 
-#include "utils/timestamp.h"
-
 /* A moment by which something must have happened */
 typedef struct ZodanDeadline
 {
-	TimestampTz at;				/* DT_NOEND: never */
+	int64		at;				/* on zodan_clock(); PG_INT64_MAX: never */
 } ZodanDeadline;
 
 /* One socket or pipe to wait for */
@@ -29,6 +27,7 @@ typedef struct ZodanSocket
  */
 extern void (*zodan_wait_hook) (void);
 
+extern int64 zodan_clock(void);
 extern ZodanDeadline zodan_deadline(int64 ms);
 extern int64 zodan_deadline_left(ZodanDeadline deadline);
 extern bool zodan_deadline_passed(ZodanDeadline deadline);
