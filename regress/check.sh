@@ -10,8 +10,8 @@
 # that SPOCK_PG_CONFIG names (pg_configs, divided by blanks), or else all of
 # /opt/*/bin/pg_config that have it. A test's name is SERVER:TEST; "tree"
 # instead of a server stands for what is found by reading the sources.
-# CHECK_JOBS is the number of tests that run at a time: 1, since some need the
-# machine for themselves. With ZODAN_FAULTS those of regress/nightly are run, too.
+# CHECK_JOBS is the number of tests that run at a time: 2, since a test mostly
+# waits. With ZODAN_FAULTS those of regress/nightly are run, too.
 set -eu
 
 servers=$ZODAN_SCRATCH/servers
@@ -96,4 +96,4 @@ tests=$(
 tests=$(echo "$tests" | tr ' ' '\n' | grep -F -e "$1") || { echo "No test has '$1' in its name." >&2; exit 1; }
 
 # shellcheck disable=SC2086
-prove -j "${CHECK_JOBS:-1}" --timer --exec 'sh regress/check-one.sh' $tests
+prove -j "${CHECK_JOBS:-2}" --timer --exec 'sh regress/check-one.sh' $tests

@@ -120,14 +120,19 @@ zodan_effect_intent(const char *node, const char *kind, const char *name)
 
 /*
  * Stores what has become of an intent: "done", or still "intent", and a result
- * (an LSN, an id) or NULL.
+ * (an LSN, an id) or NULL. That something has been made is progress: the next
+ * attempt isn't held back for those before it.
  */
 void
 zodan_effect_result(const char *node, const char *kind, const char *name,
 					const char *state, const char *result)
 {
 	zodan_failpoint("after_effect", kind);
-	zodan_one("UPDATE zodan.effects SET state = $5, result = $6, changed_at = clock_timestamp()"
+	zodan_one("WITH progress AS ("
+			  " UPDATE zodan.request_state s SET attempt_of_progress = s.attempt FROM zodan.effects e"
+			  "  WHERE s.request_id = $1::bigint AND e.request_id = s.request_id AND e.node = $2 AND e.kind = $3 AND e.name = $4"
+			  "    AND e.state = 'intent' AND $5 = 'done')"
+			  "UPDATE zodan.effects SET state = $5, result = $6, changed_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4"
 			  "   AND state <> 'undone'", 6, zodan_request_id, node, kind, name, state, result);
 }
