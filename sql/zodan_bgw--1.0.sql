@@ -12,7 +12,7 @@ REVOKE ALL ON SCHEMA zodan FROM PUBLIC;
  * with its passwords.
  */
 CREATE TABLE zodan.requests (
-    id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id                bigint PRIMARY KEY,
     operation         text NOT NULL DEFAULT 'add_node',
     src_node_name     text NOT NULL,
     src_dsn           text NOT NULL,
@@ -32,7 +32,10 @@ CREATE TABLE zodan.requests (
     requested_by      name NOT NULL DEFAULT current_user,
     requested_at      timestamptz NOT NULL DEFAULT now()
 );
+CREATE SEQUENCE zodan.request_ids OWNED BY zodan.requests.id;
+COMMENT ON SEQUENCE zodan.request_ids IS 'the trigger takes the ids of requests from here';
 COMMENT ON TABLE zodan.requests IS 'what was asked for, one row a request: insert here';
+COMMENT ON COLUMN zodan.requests.id IS 'the request''s number; not to be given';
 COMMENT ON COLUMN zodan.requests.operation IS 'add_node; remove_node; or check: only the checks of add_node, which change nothing';
 COMMENT ON COLUMN zodan.requests.src_node_name IS 'an existing node: rows are copied from it; of remove_node: one that stays, which tells the others';
 COMMENT ON COLUMN zodan.requests.src_dsn IS 'how the coordinator reaches the source; its passwords are blanked when the request ends';
@@ -63,7 +66,7 @@ CREATE TABLE zodan.request_state (
     eta             timestamptz,
     attempt         integer NOT NULL DEFAULT 0,
     attempt_of_progress integer NOT NULL DEFAULT 0,
-    asked           text CHECK (asked IN ('cancel', 'pause', 'restart')),
+    asked           text CHECK (asked IN ('cancel', 'pause', 'restart', 'abandon')),
     keep            boolean NOT NULL DEFAULT false,
     next_attempt_at timestamptz,
     last_error      text,
@@ -72,6 +75,9 @@ CREATE TABLE zodan.request_state (
     updated_at      timestamptz NOT NULL DEFAULT now(),
     finished_at     timestamptz,
     reason          text,
+    reason_hint     text,
+    claim           bigint NOT NULL DEFAULT 0,
+    claim_told      bigint NOT NULL DEFAULT 0,
     wal_retained    bigint,
     wal_over        boolean NOT NULL DEFAULT false,
     missing         text[],
@@ -85,7 +91,10 @@ CREATE TABLE zodan.request_state (
 );
 COMMENT ON TABLE zodan.request_state IS 'where each request stands; read zodan.status instead';
 COMMENT ON COLUMN zodan.request_state.token IS 'tells this request''s sessions on the nodes from those of another coordinator''s request of the same number';
-COMMENT ON COLUMN zodan.request_state.reason IS 'why it is cancelled or begins anew, if no user has asked for that';
+COMMENT ON COLUMN zodan.request_state.reason IS 'why it is cancelled, begins anew or is given up, if no user has asked for that';
+COMMENT ON COLUMN zodan.request_state.claim_told IS 'the number that the new node was told last';
+COMMENT ON COLUMN zodan.request_state.reason_hint IS 'what to do about that';
+COMMENT ON COLUMN zodan.request_state.claim IS 'how often it has intended something: the new node, which has the number in its claim, must not have a higher one';
 COMMENT ON COLUMN zodan.request_state.wal_retained IS 'bytes of WAL that its slots made a node keep when that was looked at last; of the node where it is most';
 COMMENT ON COLUMN zodan.request_state.missing IS 'nodes that could not be reached: as soon as one of them can, the request goes on';
 COMMENT ON COLUMN zodan.request_state.bytes_per_second IS 'what was copied a second, over the last ten';
@@ -115,12 +124,36 @@ CREATE TABLE zodan.effects (
     node       text NOT NULL,
     kind       text NOT NULL,
     name       text NOT NULL,
-    state      text NOT NULL DEFAULT 'intent' CHECK (state IN ('intent', 'done', 'undone')),
+    state      text NOT NULL DEFAULT 'intent' CHECK (state IN ('intent', 'done', 'undone', 'left')),
     result     text,
+    identity   text,
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (request_id, node, kind, name)
 );
 COMMENT ON TABLE zodan.effects IS 'every object that a request makes on any node; the intent is stored before it is made';
+COMMENT ON COLUMN zodan.effects.state IS 'intent: it may be there; done: it is; undone: it is not any more; left: it is not the request''s to drop any more';
+COMMENT ON COLUMN zodan.effects.identity IS 'what tells it from a later object of the same name';
+
+CREATE TABLE zodan.servers (
+    request_id        bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
+    node              text NOT NULL,
+    system_identifier bigint NOT NULL,
+    database_oid      oid NOT NULL,
+    timeline          integer NOT NULL,
+    lsn               pg_lsn NOT NULL,
+    PRIMARY KEY (request_id, node)
+);
+COMMENT ON TABLE zodan.servers IS 'which server and database each node of a request was when it was looked at last: positions and snapshots of another one are worth nothing';
+COMMENT ON COLUMN zodan.servers.timeline IS 'another one: the server was promoted, or restored';
+COMMENT ON COLUMN zodan.servers.lsn IS 'how far its WAL was flushed then';
+
+CREATE TABLE zodan.kept (
+    request_id bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,
+    objects    text[] NOT NULL,
+    rights     json NOT NULL
+);
+COMMENT ON TABLE zodan.kept IS 'what the new node had before the structure was restored there, which a roll back leaves as it was';
+COMMENT ON COLUMN zodan.kept.rights IS 'owner, privileges and comment of the schema public, comments on extensions, privileges on their members';
 
 CREATE TABLE zodan.bookmarks (
     request_id  bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
@@ -502,7 +535,7 @@ BEGIN
     END IF;
     /* nothing left to go on with, and its passwords are gone */
     IF before IN ('failed', 'cancelled') AND NOT EXISTS (SELECT FROM zodan.effects e
-                                                          WHERE e.request_id = steer.id AND e.state <> 'undone') THEN
+                                                          WHERE e.request_id = steer.id AND e.state IN ('intent', 'done')) THEN
         RAISE EXCEPTION 'request % is % and has left nothing: there is nothing to %', steer.id, before, steer.verb
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'File the request again.';
     END IF;
@@ -523,6 +556,7 @@ BEGIN
        SET state = CASE WHEN before IN ('running', 'rolling_back') THEN before ELSE steer.state END,
            asked = steer.asked,
            reason = NULL,
+           reason_hint = NULL,
            keep = steer.keep,
            attempt = CASE WHEN steer.verb = 'retry' THEN 0 ELSE s.attempt END,
            next_attempt_at = NULL,

@@ -77,16 +77,16 @@ zodan_launcher_pid(void)
 	" updated_at = clock_timestamp()"
 
 /*
- * Claims at most limit requests that are due and that nobody runs, oldest
+ * Takes at most limit requests that are due and that nobody runs, oldest
  * first, and returns their ids. busy is an array literal of the requests
  * whose runner may not have got as far as taking its lock.
  *
  * A request that has lost its runner is due as well. How often it has been
- * claimed is counted before it starts; if it takes its runner down each time
+ * taken is counted before it starts; if it takes its runner down each time
  * and gets nowhere, that holds back the next start.
  */
 ZodanRows *
-zodan_claim(int limit, const char *busy)
+zodan_dequeue(int limit, const char *busy)
 {
 	return zodan_sql("WITH due AS ("
 					 "  SELECT s.request_id FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id"
@@ -108,7 +108,7 @@ zodan_claim(int limit, const char *busy)
  * again some seconds later, whatever becomes of that.
  */
 ZodanRows *
-zodan_claim_looks(int limit, const char *busy)
+zodan_dequeue_looks(int limit, const char *busy)
 {
 	return zodan_sql("WITH due AS ("
 					 "  SELECT s.request_id FROM zodan.request_state s"
@@ -116,7 +116,7 @@ zodan_claim_looks(int limit, const char *busy)
 					 "          OR s.state IN " IDLE " AND coalesce(s.look_at, '-infinity') <= now()"
 					 "             AND EXISTS (SELECT FROM zodan.requests r JOIN zodan.effects e ON e.request_id = r.id"
 					 "                          WHERE r.id = s.request_id AND r.operation = 'add_node'"
-					 "                            AND e.kind = 'slot' AND e.state <> 'undone'))"
+					 "                            AND e.kind = 'slot' AND e.state IN ('intent', 'done')))"
 					 "     AND" NOBODY_RUNS_IT
 					 "   ORDER BY s.look_at LIMIT $1::int"
 					 "     FOR UPDATE OF s SKIP LOCKED)"
@@ -141,7 +141,7 @@ zodan_missing_nodes(void)
  * doesn't wait any more.
  */
 bool
-zodan_claim_found(void)
+zodan_dequeue_found(void)
 {
 	return zodan_sql("UPDATE zodan.request_state s SET" ATTEMPT_BEGINS
 					 " WHERE s.request_id = $1::bigint AND s.state IN " WAITING
@@ -158,7 +158,7 @@ zodan_next_due_ms(void)
 								 "  FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id,"
 								 "       LATERAL (VALUES (greatest(s.next_attempt_at, CASE WHEN s.state = 'queued' THEN r.not_before END)),"
 								 "                       (s.look_at)) AS due(at)"
-								 " WHERE s.state NOT IN ('done', 'cancelled') AND due.at > now()", 0)->value[0][0];
+								 " WHERE s.state <> 'done' AND due.at > now()", 0)->value[0][0];
 
 	return text ? Max(zodan_to_int64(text), 0) : -1;
 }
@@ -182,8 +182,9 @@ zodan_queue(int64 id)
 /*
  * The requests that a new one may collide with: those that add or remove a
  * node of the same name and haven't ended, or have ended and left something
- * that can be gone on with: id, operation, state, new_node_dsn. Runs in the
- * transaction that inserts the new one, and keeps others of that name waiting.
+ * that can be gone on with, or undone: id, operation, state, new_node_dsn. What
+ * was kept when a request was cancelled can be removed. Runs in the transaction
+ * that inserts the new one, and keeps others of that name waiting.
  */
 ZodanRows *
 zodan_rivals(int64 id)
@@ -198,9 +199,51 @@ zodan_rivals(int64 id)
 					 " WHERE mine.id = $1::bigint AND r.id <> mine.id"
 					 "   AND mine.operation <> 'check' AND r.operation <> 'check'"
 					 "   AND (s.state NOT IN ('done', 'failed', 'cancelled')"
-					 "        OR s.state = 'failed' AND EXISTS (SELECT FROM zodan.effects e"
-					 "                                           WHERE e.request_id = r.id AND e.state <> 'undone'))"
+					 "        OR (s.state = 'failed' OR s.state = 'cancelled' AND mine.operation = 'add_node')"
+					 "           AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done')))"
 					 " ORDER BY r.id", 1, text);
+}
+
+/*
+ * The request whose token that is, for messages; NULL: it isn't in this queue.
+ */
+char *
+zodan_request_of(const char *token)
+{
+	ZodanRows  *rows = zodan_sql("SELECT format('request %s, %s, which is %s', r.id, r.operation, s.state)"
+								 "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id WHERE s.token::text = $1", 1, token);
+
+	return rows->nrows ? rows->value[0][0] : NULL;
+}
+
+/*
+ * The requests that have ended and left something of a node of the name of the
+ * one that this process is about: id, new_node_dsn.
+ */
+ZodanRows *
+zodan_older_requests(void)
+{
+	return zodan_sql("SELECT r.id, r.new_node_dsn FROM zodan.requests mine JOIN zodan.requests r USING (new_node_name)"
+					 "  JOIN zodan.request_state s ON s.request_id = r.id"
+					 " WHERE mine.id = $1::bigint AND r.id < mine.id AND s.state IN ('failed', 'cancelled')"
+					 "   AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done'))", 1,
+					 zodan_request_id);
+}
+
+/*
+ * What a request has left isn't its own any more: the request of this process has
+ * removed it.
+ */
+void
+zodan_settle(const char *id)
+{
+	zodan_sql("WITH e AS (UPDATE zodan.effects SET state = 'left', changed_at = clock_timestamp()"
+			  "            WHERE request_id = $2::bigint AND state IN ('intent', 'done')),"
+			  " r AS (UPDATE zodan.requests SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn)"
+			  "        WHERE id = $2::bigint)"
+			  "INSERT INTO zodan.events (request_id, level, message)"
+			  " SELECT $2::bigint, 'info', format('what this request has left was removed by request %s', $1)", 2,
+			  zodan_request_id, id);
 }
 
 /*
@@ -229,8 +272,8 @@ zodan_load_request(int64 id)
 				  "       r.new_node_location, r.new_node_country, r.new_node_info, r.verb,"
 				  "       (extract(epoch FROM r.sync_timeout) * 1000)::bigint, r.max_attempts, r.fence,"
 				  "       r.copy_jobs, coalesce(u.rolsuper, false), s.state, s.attempt,"
-				  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), left(s.token::text, 8),"
-				  "       coalesce(s.asked, 'cancel'), s.reason"
+				  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), s.token::text,"
+				  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint"
 				  "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
 				  "  LEFT JOIN pg_catalog.pg_roles u ON u.rolname = r.requested_by"
 				  " WHERE r.id = $1::bigint", 1, zodan_request_id)->value[0];
@@ -253,9 +296,11 @@ zodan_load_request(int64 id)
 	req->attempt = (int) zodan_to_int64(v[15]);
 	req->keep = zodan_is_true(v[16]);
 	req->force = zodan_is_true(v[17]);
-	req->token = (uint32) strtoul(v[18], NULL, 16) & 0x7FFFFFFF;
+	req->token = v[18];
+	req->session_token = (uint32) strtoul(pnstrdup(v[18], 8), NULL, 16) & 0x7FFFFFFF;
 	req->asked = v[19];
 	req->reason = v[20];
+	req->reason_hint = v[21];
 	return req;
 }
 
@@ -306,12 +351,12 @@ notify_progress(void)
  * Cancels the request unless somebody works on it again.
  */
 void
-zodan_cancel_idle(const char *reason)
+zodan_cancel_idle(const char *reason, const char *hint)
 {
 	ZodanRows  *rows = zodan_sql("UPDATE zodan.request_state"
-								 "   SET state = 'cancelling', asked = 'cancel', reason = $2, look_at = NULL, next_attempt_at = NULL,"
+								 "   SET state = 'cancelling', asked = 'cancel', keep = false, reason = $2, reason_hint = $3, look_at = NULL, next_attempt_at = NULL,"
 								 "       finished_at = NULL, updated_at = clock_timestamp()"
-								 " WHERE request_id = $1::bigint AND state IN " IDLE, 2, zodan_request_id, reason);
+								 " WHERE request_id = $1::bigint AND state IN " IDLE, 3, zodan_request_id, reason, hint);
 
 	if (rows->nrows > 0)
 		notify_progress();
@@ -334,10 +379,11 @@ zodan_note_broken(const char *message, const char *hint)
  * returns whether that's new.
  */
 bool
-zodan_ask(const char *what, const char *reason)
+zodan_ask(const char *what, const char *reason, const char *hint)
 {
-	return zodan_sql("UPDATE zodan.request_state SET asked = $2, reason = $3 WHERE request_id = $1::bigint AND asked IS NULL", 3,
-					 zodan_request_id, what, reason)->nrows > 0;
+	return zodan_sql("UPDATE zodan.request_state SET asked = $2, reason = $3, reason_hint = $4"
+					 " WHERE request_id = $1::bigint AND asked IS NULL", 4,
+					 zodan_request_id, what, reason, hint)->nrows > 0;
 }
 
 /*
@@ -387,6 +433,11 @@ array_literal(List *strings)
 	initStringInfo(&buf);
 	foreach(cell, strings)
 	{
+		if (!lfirst(cell))
+		{
+			appendStringInfoString(&buf, buf.len ? ",NULL" : "{NULL");
+			continue;
+		}
 		appendStringInfoString(&buf, buf.len ? ",\"" : "{\"");
 		for (const char *c = lfirst(cell); *c; c++)
 			appendStringInfo(&buf, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
@@ -398,9 +449,9 @@ array_literal(List *strings)
 
 /*
  * The request, running now, is tried again after ms milliseconds, or as soon
- * as one of the missing nodes (names; NIL: none) can be reached. One that is
- * being undone stays in its state: it only waits. What a user has asked in
- * the meantime doesn't wait.
+ * as one of the missing nodes (names; NIL: none), which have these connection
+ * strings, can be reached. One that is being undone stays in its state: it only
+ * waits. What a user has asked in the meantime doesn't wait.
  */
 void
 zodan_retry_at(int64 ms, const char *message, const char *hint, List *missing)
@@ -440,16 +491,18 @@ zodan_wait_turn(int64 ms, const char *message)
 
 /*
  * The request, running now, is undone by the process that comes next. what:
- * "cancel", or "restart" if it begins anew afterwards. reason: NULL if one
- * is stored already, or a user has asked.
+ * "cancel", "restart" if it begins anew afterwards, or "abandon" if its node is
+ * not its own any more. reason and hint: NULL if they are stored already, or a
+ * user has asked. That a user has asked for its end stays.
  */
 void
-zodan_undo_for(const char *what, const char *reason)
+zodan_undo_for(const char *what, const char *reason, const char *hint)
 {
 	zodan_one("UPDATE zodan.request_state"
 			  "   SET state = CASE WHEN $2 = 'cancel' THEN 'cancelling' ELSE 'rolling_back' END,"
-			  "       asked = $2, reason = coalesce($3, reason), updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state = 'running'", 3, zodan_request_id, what, reason);
+			  "       asked = CASE WHEN asked = 'cancel' THEN asked ELSE $2 END, reason = coalesce($3, reason),"
+			  "       reason_hint = coalesce($4, reason_hint), updated_at = clock_timestamp()"
+			  " WHERE request_id = $1::bigint AND state = 'running'", 4, zodan_request_id, what, reason, hint);
 	notify_progress();
 }
 
@@ -458,22 +511,24 @@ zodan_undo_for(const char *what, const char *reason)
  * to be seen. False: it was cancelled meanwhile.
  */
 bool
-zodan_start_again(int64 ms, const char *hint)
+zodan_start_again(int64 ms)
 {
 	ZodanRows  *rows = zodan_sql("WITH u AS ("
 								 " UPDATE zodan.request_state"
-								 "    SET state = 'retrying', asked = NULL, reason = NULL, phase = NULL, percent = 0,"
+								 "    SET state = 'retrying', asked = NULL, reason = NULL, reason_hint = NULL, phase = NULL, percent = 0,"
 								 "        bytes_copied = NULL, bytes_total = NULL, eta = NULL,"
 								 "        next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
-								 "        last_error = reason, hint = $3, updated_at = clock_timestamp()"
+								 "        last_error = reason, hint = reason_hint, updated_at = clock_timestamp()"
 								 "  WHERE request_id = $1::bigint AND state = 'rolling_back' AND asked = 'restart'"
 								 "  RETURNING request_id),"
 								 " c AS (DELETE FROM zodan.checkpoints x USING u WHERE x.request_id = u.request_id),"
 								 " e AS (DELETE FROM zodan.effects x USING u WHERE x.request_id = u.request_id),"
 								 " b AS (DELETE FROM zodan.bookmarks x USING u WHERE x.request_id = u.request_id),"
-								 " t AS (DELETE FROM zodan.copy_tables x USING u WHERE x.request_id = u.request_id)"
-								 " SELECT FROM u", 3,
-								 zodan_request_id, psprintf(INT64_FORMAT, ms), hint);
+								 " t AS (DELETE FROM zodan.copy_tables x USING u WHERE x.request_id = u.request_id),"
+								 " k AS (DELETE FROM zodan.kept x USING u WHERE x.request_id = u.request_id),"
+								 " n AS (DELETE FROM zodan.servers x USING u WHERE x.request_id = u.request_id)"
+								 " SELECT FROM u", 2,
+								 zodan_request_id, psprintf(INT64_FORMAT, ms));
 
 	if (rows->nrows == 1)
 		notify_progress();
@@ -522,7 +577,7 @@ zodan_purge(int minutes)
 						 " WHERE s.request_id = r.id AND s.state IN ('done', 'failed', 'cancelled')"
 						 "   AND s.finished_at < now() - $1::int * interval '1 min'"
 						 "   AND (s.state = 'done' OR NOT EXISTS (SELECT FROM zodan.effects e"
-						 "                                         WHERE e.request_id = r.id AND e.state <> 'undone'))",
+						 "                                         WHERE e.request_id = r.id AND e.state IN ('intent', 'done')))",
 						 1, age);
 	zodan_sql("DELETE FROM zodan.events WHERE at < now() - $1::int * interval '1 min'", 1, age);
 	if (zodan_sql("SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron'", 0)->nrows)

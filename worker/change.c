@@ -81,7 +81,7 @@ zodan_change_all(ZodanCall *calls, int ncalls)
 			continue;			/* with one before */
 		*session = (ZodanConn)
 		{
-			.node = conn->node,.dsn = conn->dsn,.need_password = conn->need_password,.changes = true,.options = change_options(conn)
+			.node = conn->node,.dsn = conn->dsn,.need_password = conn->need_password,.guard = conn->guard,.changes = true,.options = change_options(conn)
 		};
 		conns[nsessions++] = session;
 		add_command(run, whose, &n, session, "BEGIN", &calls[i]);

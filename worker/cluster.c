@@ -9,6 +9,7 @@
 #include "cluster.h"
 
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #define SUB_PLAIN_MAX	40
@@ -108,15 +109,65 @@ name_subscription(ZodanJob *job, const char *dbname, const char *provider, const
 }
 
 /*
- * The name of a slot on the node that a join from that source has for a while.
- * The slots of other databases and other coordinators are there as well.
+ * What ends the names of all that a request has for a while: no other request has
+ * it, of whatever queue of whatever coordinator.
  */
 char *
-zodan_passing_slot(const ZodanMember *source, const ZodanConn *conn, const char *use)
+zodan_own_suffix(const ZodanJob *job)
+{
+	return psprintf("%u_%.8s", MyDatabaseId, job->req->token);
+}
+
+/*
+ * How the names begin of the slots on the node that joins from that source have
+ * for a while. The slots of other databases and other nodes are there as well.
+ */
+char *
+zodan_passing_slots(const ZodanMember *source, const ZodanConn *conn, const char *use)
 {
 	char	   *own = psprintf("%s/%s", source->slot_in, conn->node);
 
-	return psprintf("zodan_%s_%08x", use, hash_bytes((const unsigned char *) own, (int) strlen(own)));
+	return psprintf("zodan_%s_%08x_", use, hash_bytes((const unsigned char *) own, (int) strlen(own)));
+}
+
+/*
+ * The name of the request's own.
+ */
+char *
+zodan_passing_slot(ZodanJob *job, const ZodanConn *conn, const char *use)
+{
+	return psprintf("%s%s", zodan_passing_slots(ZODAN_SOURCE(job), conn, use), zodan_own_suffix(job));
+}
+
+/*
+ * Is that the name of one of them?
+ */
+bool
+zodan_is_passing(const ZodanJob *job, const char *name)
+{
+	char	   *end = psprintf("_%s", zodan_own_suffix(job));
+	size_t		n = strlen(name);
+
+	return strncmp(name, "zodan_", 6) == 0 && n > strlen(end) && strcmp(name + n - strlen(end), end) == 0;
+}
+
+/*
+ * How the names begin of the origins on the new node under which rows are copied,
+ * one for each lane.
+ */
+char *
+zodan_lane_origins(const ZodanJob *job)
+{
+	return psprintf("zodan_copy_%s_", zodan_own_suffix(job));
+}
+
+/*
+ * The schema on the new node that has the marks of what was copied: see marks.c.
+ */
+char *
+zodan_marks_schema(const ZodanJob *job)
+{
+	return psprintf("zodan_copied_%s", zodan_own_suffix(job));
 }
 
 /*
@@ -126,7 +177,7 @@ zodan_passing_slot(const ZodanMember *source, const ZodanConn *conn, const char 
 char *
 zodan_start_slot(ZodanJob *job)
 {
-	return zodan_passing_slot(ZODAN_SOURCE(job), &ZODAN_SOURCE(job)->conn, "start");
+	return zodan_passing_slot(job, &ZODAN_SOURCE(job)->conn, "start");
 }
 
 /* Has it been made, and not dropped since? */
@@ -205,10 +256,7 @@ static void
 find_new_node(ZodanJob *job)
 {
 	ZodanConn  *conn = &job->new_conn;
-	char	   *dsn = zodan_value(&ZODAN_SOURCE(job)->conn, zodan_engine_sql(job->engine,
-								  "SELECT i.if_dsn FROM {e}.node n JOIN {e}.node_interface i"
-								  "    ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
-								  " WHERE n.node_name = $1"), 1, job->req->new_node_name);
+	char	   *dsn = zodan_node_dsn(job->engine, &ZODAN_SOURCE(job)->conn, job->req->new_node_name);
 
 	set_conn(job, conn, job->req->new_node_name, dsn);
 	conn->error = "the source does not know its connection string";
@@ -333,17 +381,6 @@ zodan_cluster_open(ZodanJob *job)
 	if (ZODAN_NPEERS(job) > 0 && job->new_dbname)
 		name_subscription(job, job->new_dbname, source->name, req->new_node_name, "catchup",
 						  &source->sub_first, &source->slot_first);
-}
-
-/*
- * Ends the sessions on all nodes.
- */
-void
-zodan_cluster_close(ZodanJob *job)
-{
-	for (int i = 0; i < job->nmembers; i++)
-		zodan_disconnect(&job->members[i].conn);
-	zodan_disconnect(&job->new_conn);
 }
 
 /*

@@ -51,7 +51,6 @@ typedef struct ZodanJob
 
 extern void zodan_cluster_reach(ZodanJob *job);
 extern void zodan_cluster_open(ZodanJob *job);
-extern void zodan_cluster_close(ZodanJob *job);
 extern bool zodan_cluster_complete(ZodanJob *job);
 extern char *zodan_cluster_missing(ZodanJob *job);
 extern void zodan_cluster_require(ZodanJob *job, bool all);
@@ -60,7 +59,12 @@ extern ZodanConn *zodan_cluster_session(ZodanJob *job, const char *node);
 extern void zodan_cluster_watch(void);
 extern List *zodan_cluster_absent(ZodanJob *job, const char **lost);
 extern char *zodan_cluster_names(ZodanJob *job);
-extern char *zodan_passing_slot(const ZodanMember *source, const ZodanConn *conn, const char *use);
+extern char *zodan_own_suffix(const ZodanJob *job);
+extern char *zodan_passing_slots(const ZodanMember *source, const ZodanConn *conn, const char *use);
+extern char *zodan_passing_slot(ZodanJob *job, const ZodanConn *conn, const char *use);
+extern bool zodan_is_passing(const ZodanJob *job, const char *name);
+extern char *zodan_lane_origins(const ZodanJob *job);
+extern char *zodan_marks_schema(const ZodanJob *job);
 extern char *zodan_start_slot(ZodanJob *job);
 extern bool zodan_has_start_slot(ZodanJob *job);
 

@@ -19,6 +19,7 @@
 #include <math.h>
 
 #include "failpoint.h"
+#include "marks.h"
 #include "mb/pg_wchar.h"
 #include "pipe.h"
 #include "progress.h"
@@ -57,7 +58,7 @@ typedef struct Lane
 char *
 zodan_copy_origin(ZodanJob *job, int lane)
 {
-	return psprintf("zodan_copy_" INT64_FORMAT "_%d", job->req->id, lane);
+	return psprintf("%s%d", zodan_lane_origins(job), lane);
 }
 
 /*
@@ -86,8 +87,7 @@ set_up_receiver(ZodanJob *job, Lane *lane, int i)
 						psprintf("%d", zodan_maintenance_work_mem > 0 ? Max(zodan_maintenance_work_mem, 1024) : 0),
 						psprintf("%d", zodan_copy_lanes(job))));
 	/* on a node that replicates DDL by itself, this must stay here */
-	if (job->engine->ddl_setting)
-		PQclear(zodan_query(&lane->to, "SELECT pg_catalog.set_config($1, 'off', false)", 1, job->engine->ddl_setting));
+	zodan_engine_keep_ddl(job->engine, &lane->to);
 	PQclear(zodan_query(&lane->to, "SELECT pg_catalog.pg_replication_origin_session_setup($1)", 1, zodan_copy_origin(job, i)));
 }
 
@@ -138,10 +138,11 @@ close_lanes(Lane *lanes, int nlanes)
 /*
  * Empties the tables of which an earlier process may have left some rows, or all
  * of them under a snapshot that they can't share any more; and those that their
- * extension has made, maybe with rows.
+ * extension has made, maybe with rows. A lane does that: what has its origin never
+ * leaves the new node, whatever follows that.
  */
 static void
-empty_begun(ZodanJob *job, List *tables)
+empty_begun(ZodanJob *job, Lane *lane, List *tables)
 {
 	List	   *emptied = NIL;
 	int			nbegun = 0;
@@ -161,7 +162,8 @@ empty_begun(ZodanJob *job, List *tables)
 	}
 	if (emptied == NIL)
 		return;
-	PQclear(zodan_query(&job->new_conn, sql.data, 0));
+	PQclear(zodan_query(&lane->to, psprintf("BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch'); %s %s; COMMIT",
+									 zodan_marks_forget(job, emptied), sql.data), 0));
 	zodan_plan_emptied(emptied);
 	if (nbegun > 0)
 		zodan_event("warning", job->req->new_node_name,
@@ -211,7 +213,7 @@ copy_options(const ZodanTable *table, const char *encoding)
  * Begins a unit of rows.
  */
 static void
-start_rows(Lane *lane)
+start_rows(ZodanJob *job, Lane *lane)
 {
 	ZodanGroup *group = lane->unit->group;
 	StringInfoData out;
@@ -229,7 +231,8 @@ start_rows(Lane *lane)
 	initStringInfo(&in);
 	appendStringInfo(&out, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s;",
 					 quote_literal_cstr(group->view->snapshot.name));
-	appendStringInfoString(&in, "BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch');");
+	appendStringInfo(&in, "BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch');%s",
+					 zodan_marks_rows(job, group->tables, lane->unit->part, group->nparts));
 	foreach(cell, group->tables)
 	{
 		ZodanTable *table = lfirst(cell);
@@ -259,7 +262,7 @@ start_rows(Lane *lane)
  * the indexes are used for, statistics.
  */
 static char *
-finish_statements(const ZodanGroup *group)
+finish_statements(ZodanJob *job, const ZodanGroup *group)
 {
 	StringInfoData keys;
 	StringInfoData rest;
@@ -279,7 +282,7 @@ finish_statements(const ZodanGroup *group)
 	appendStringInfoString(&rest, "ANALYZE ");
 	foreach(cell, group->tables)
 		appendStringInfo(&rest, "%s%s", foreach_current_index(cell) ? ", " : "", ((ZodanTable *) lfirst(cell))->name);
-	return psprintf("%s%s", zodan_plan_make_keys(&keys), rest.data);
+	return psprintf("%s%s%s", zodan_marks_built(job, group->tables), zodan_plan_make_keys(&keys), rest.data);
 }
 
 /*
@@ -303,7 +306,7 @@ sort_memory(int64 bytes)
  * would only be in the way of others where the lanes have enough to do.
  */
 static void
-start_call(Lane *lane, bool lanes_have_work)
+start_call(ZodanJob *job, Lane *lane, bool lanes_have_work)
 {
 	StringInfoData sql;
 	ListCell   *cell;
@@ -321,7 +324,7 @@ start_call(Lane *lane, bool lanes_have_work)
 		appendStringInfo(&sql, "%s;", ((ZodanIndex *) lfirst(cell))->definition);
 	lane->call = (ZodanCall)
 	{
-		.conn = &lane->to,.sql = lane->unit->kind == UNIT_FINISH ? finish_statements(lane->unit->group) : sql.data
+		.conn = &lane->to,.sql = lane->unit->kind == UNIT_FINISH ? finish_statements(job, lane->unit->group) : sql.data
 	};
 	lane->answer = zodan_deadline(zodan_statement_timeout());
 	zodan_call_start(&lane->call);
@@ -331,13 +334,13 @@ start_call(Lane *lane, bool lanes_have_work)
  * Begins the unit that a lane has been given.
  */
 static void
-start_unit(Lane *lane, bool lanes_have_work)
+start_unit(ZodanJob *job, Lane *lane, bool lanes_have_work)
 {
 	lane->fraction = 0;
 	if (lane->unit->kind == UNIT_ROWS)
-		start_rows(lane);
+		start_rows(job, lane);
 	else
-		start_call(lane, lanes_have_work);
+		start_call(job, lane, lanes_have_work);
 }
 
 /*
@@ -539,7 +542,7 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 				lane->unit = zodan_units_next(groups, zodan_snapshot_current());
 				if (!lane->unit)
 					break;
-				start_unit(lane, count_busy(lanes, nlanes) + zodan_units_left(groups) >= nlanes);
+				start_unit(job, lane, count_busy(lanes, nlanes) + zodan_units_left(groups) >= nlanes);
 			}
 			if (!step_lane(lane))
 				break;
@@ -570,10 +573,10 @@ zodan_copy_run(ZodanJob *job, List *tables)
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * (nlanes * 2 + 1));
 	bool		wanted = false;
 
-	empty_begun(job, tables);
+	open_lanes(job, lanes, nlanes, tables);
+	empty_begun(job, &lanes[0], tables);
 	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024, zodan_snapshot_max_age);
 	zodan_progress_start();
-	open_lanes(job, lanes, nlanes, tables);
 	for (;;)
 	{
 		bool		starved;

@@ -256,6 +256,29 @@ zodan_sub_enable(const ZodanEngine *engine, ZodanCall *calls, int ncalls)
 }
 
 /*
+ * The connection string by which a node knows another one; NULL: it doesn't.
+ */
+char *
+zodan_node_dsn(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+{
+	return zodan_value(conn, zodan_engine_sql(engine,
+							  "SELECT i.if_dsn FROM {e}.node n JOIN {e}.node_interface i"
+							  "    ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
+							  " WHERE n.node_name = $1"), 1, name);
+}
+
+/*
+ * What is done in the session stays on its node, where the engine would replicate
+ * changes of structure by itself.
+ */
+void
+zodan_engine_keep_ddl(const ZodanEngine *engine, ZodanConn *conn)
+{
+	if (engine->ddl_setting)
+		PQclear(zodan_query(conn, "SELECT pg_catalog.set_config($1, 'off', false)", 1, engine->ddl_setting));
+}
+
+/*
  * Disables a subscription; its worker ends a little later.
  */
 void

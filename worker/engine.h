@@ -61,6 +61,7 @@ extern const ZodanEngine zodan_engine_pglogical;
 
 extern const ZodanEngine *zodan_engine_named(const char *name);
 extern const ZodanEngine *zodan_engine_find(ZodanConn *conn);
+extern void zodan_engine_keep_ddl(const ZodanEngine *engine, ZodanConn *conn);
 extern char *zodan_engine_sql(const ZodanEngine *engine, const char *text);
 
 extern bool zodan_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
@@ -68,6 +69,7 @@ extern void zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const 
 							  const char *dsn, const char *location, const char *country,
 							  const char *info);
 extern void zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern char *zodan_node_dsn(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern char *zodan_local_node(const ZodanEngine *engine, ZodanConn *conn);
 extern bool zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);

@@ -83,7 +83,7 @@ ZodanEffect *
 zodan_find_effect(const char *node, const char *kind, const char *name)
 {
 	ZodanEffect *effect = palloc0(sizeof(ZodanEffect));
-	ZodanRows  *rows = zodan_sql("SELECT state, result FROM zodan.effects"
+	ZodanRows  *rows = zodan_sql("SELECT state, result, identity FROM zodan.effects"
 								 " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4", 4,
 								 zodan_request_id, node, kind, name);
 
@@ -94,6 +94,7 @@ zodan_find_effect(const char *node, const char *kind, const char *name)
 	{
 		effect->state = rows->value[0][0];
 		effect->result = rows->value[0][1];
+		effect->identity = rows->value[0][2];
 	}
 	return effect;
 }
@@ -101,7 +102,8 @@ zodan_find_effect(const char *node, const char *kind, const char *name)
 /*
  * Stores the intent to make something on a node, unless that was done before,
  * and returns the effect as it was *before* the call: its state tells whether
- * an earlier attempt may have made it ("intent") or has ("done").
+ * an earlier attempt may have made it ("intent") or has ("done"). For
+ * zodan_claim_effect(), which tells the new node that there is one more.
  */
 ZodanEffect *
 zodan_effect_intent(const char *node, const char *kind, const char *name)
@@ -110,9 +112,10 @@ zodan_effect_intent(const char *node, const char *kind, const char *name)
 
 	zodan_failpoint("before_intent", kind);
 	before = zodan_find_effect(node, kind, name);
-	zodan_sql("INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
+	zodan_sql("WITH c AS (UPDATE zodan.request_state SET claim = claim + 1 WHERE request_id = $1::bigint)"
+			  "INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
 			  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
-			  "    SET state = 'intent', result = NULL, changed_at = clock_timestamp()"
+			  "    SET state = 'intent', result = NULL, identity = NULL, changed_at = clock_timestamp()"
 			  "  WHERE e.state = 'undone'", 4, zodan_request_id, node, kind, name);
 	zodan_failpoint("after_intent", kind);
 	return before;
@@ -134,7 +137,51 @@ zodan_effect_result(const char *node, const char *kind, const char *name,
 			  "    AND e.state = 'intent' AND $5 = 'done')"
 			  "UPDATE zodan.effects SET state = $5, result = $6, changed_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4"
-			  "   AND state <> 'undone'", 6, zodan_request_id, node, kind, name, state, result);
+			  "   AND state IN ('intent', 'done')", 6, zodan_request_id, node, kind, name, state, result);
+}
+
+/*
+ * Stores what tells something that was made from a later object of its name.
+ */
+void
+zodan_effect_identity(const char *node, const char *kind, const char *name, const char *identity)
+{
+	zodan_one("UPDATE zodan.effects SET identity = $5"
+			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4", 5,
+			  zodan_request_id, node, kind, name, identity);
+}
+
+/*
+ * Notes that something may be there that the journal doesn't know of, unless it
+ * does; result: NULL if it isn't known. That doesn't count as an intent.
+ */
+void
+zodan_effect_assume(const char *node, const char *kind, const char *name, const char *result)
+{
+	zodan_sql("INSERT INTO zodan.effects AS e (request_id, node, kind, name, result) VALUES ($1::bigint, $2, $3, $4, $5)"
+			  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
+			  "    SET state = CASE WHEN e.state = 'done' THEN 'done' ELSE 'intent' END, result = coalesce(e.result, excluded.result),"
+			  "        changed_at = clock_timestamp()"
+			  "  WHERE e.state = 'undone' OR e.result IS NULL", 5, zodan_request_id, node, kind, name, result);
+}
+
+/*
+ * Stores the intent to open the new node to its users, unless something else was
+ * asked of the request: false. Whoever asks for the request's end locks the same
+ * row, so one of both is first.
+ */
+bool
+zodan_effect_intent_open(const char *node, const char *database)
+{
+	bool		stored;
+
+	zodan_failpoint("before_intent", EFFECT_OPEN);
+	stored = zodan_sql("WITH s AS (SELECT request_id FROM zodan.request_state"
+					 "            WHERE request_id = $1::bigint AND state = 'running' AND asked IS NULL FOR UPDATE)"
+					 "INSERT INTO zodan.effects (request_id, node, kind, name) SELECT request_id, $2, '" EFFECT_OPEN "', $3 FROM s", 3,
+					 zodan_request_id, node, database)->nrows == 1;
+	zodan_failpoint("after_intent", EFFECT_OPEN);
+	return stored;
 }
 
 /*
@@ -146,8 +193,58 @@ zodan_effect_undone(const char *node, const char *kind, const char *name)
 {
 	zodan_failpoint("after_undo", kind);
 	zodan_sql("UPDATE zodan.effects SET state = 'undone', changed_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state <> 'undone'",
+			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
 			  4, zodan_request_id, node, kind, name);
+}
+
+/*
+ * Notes that something isn't the request's to drop any more.
+ */
+void
+zodan_effect_left(const char *node, const char *kind, const char *name)
+{
+	zodan_one("UPDATE zodan.effects SET state = 'left', changed_at = clock_timestamp()"
+			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
+			  4, zodan_request_id, node, kind, name);
+}
+
+/*
+ * How often the request has intended something; with count once more.
+ */
+char *
+zodan_intents(bool count)
+{
+	return zodan_one("UPDATE zodan.request_state SET claim = claim + $2::int WHERE request_id = $1::bigint RETURNING claim", 2,
+					 zodan_request_id, count ? "1" : "0")->value[0][0];
+}
+
+/*
+ * The new node was told that it has intended something so often.
+ */
+void
+zodan_set_told(const char *intents)
+{
+	zodan_one_async("UPDATE zodan.request_state SET claim_told = $2::bigint WHERE request_id = $1::bigint", 2, zodan_request_id, intents);
+}
+
+/*
+ * What it was told last; it may have been told more since.
+ */
+int64
+zodan_get_told(void)
+{
+	return zodan_to_int64(zodan_one("SELECT claim_told FROM zodan.request_state WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0][0]);
+}
+
+/*
+ * It has intended something as often as that at least, though the journal didn't
+ * know.
+ */
+void
+zodan_set_intents(const char *intents)
+{
+	zodan_one("UPDATE zodan.request_state SET claim = greatest(claim, $2::bigint) WHERE request_id = $1::bigint", 2,
+			  zodan_request_id, intents);
 }
 
 /*
@@ -157,8 +254,8 @@ zodan_effect_undone(const char *node, const char *kind, const char *name)
 List *
 zodan_live_effects(void)
 {
-	ZodanRows  *rows = zodan_sql("SELECT node, kind, name, state, result FROM zodan.effects"
-								 " WHERE request_id = $1::bigint AND state <> 'undone'"
+	ZodanRows  *rows = zodan_sql("SELECT node, kind, name, state, result, identity FROM zodan.effects"
+								 " WHERE request_id = $1::bigint AND state IN ('intent', 'done')"
 								 " ORDER BY id DESC", 1, zodan_request_id);
 	List	   *effects = NIL;
 
@@ -171,9 +268,86 @@ zodan_live_effects(void)
 		effect->name = rows->value[i][2];
 		effect->state = rows->value[i][3];
 		effect->result = rows->value[i][4];
+		effect->identity = rows->value[i][5];
 		effects = lappend(effects, effect);
 	}
 	return effects;
+}
+
+/*
+ * Stores what the new node has before anything of the structure is made there,
+ * unless that was stored before: see kept.c.
+ */
+void
+zodan_set_kept(const char *objects, const char *rights)
+{
+	zodan_sql("INSERT INTO zodan.kept (request_id, objects, rights) VALUES ($1::bigint, $2::text[], $3::json)"
+			  " ON CONFLICT (request_id) DO NOTHING", 3, zodan_request_id, objects, rights);
+}
+
+/*
+ * A column of that, as text; NULL if nothing is stored.
+ */
+char *
+zodan_get_kept(const char *column)
+{
+	ZodanRows  *rows = zodan_sql(psprintf("SELECT %s FROM zodan.kept WHERE request_id = $1::bigint", column), 1, zodan_request_id);
+
+	return rows->nrows ? rows->value[0][0] : NULL;
+}
+
+/*
+ * What a node was when it was looked at last: NULL if it wasn't. Its WAL has got at
+ * least as far as the positions that were found on it.
+ */
+ZodanServer *
+zodan_get_server(const char *node)
+{
+	ZodanServer *server = palloc(sizeof(ZodanServer));
+	ZodanRows  *rows = zodan_sql("SELECT system_identifier, database_oid, timeline, greatest(lsn,"
+								 "       (SELECT greatest(max(b.slot_lsn), max(b.consistent_lsn)) FROM zodan.bookmarks b"
+								 "         WHERE b.request_id = $1::bigint AND b.node = $2))"
+								 "  FROM zodan.servers WHERE request_id = $1::bigint AND node = $2", 2, zodan_request_id, node);
+
+	if (rows->nrows == 0)
+		return NULL;
+	server->system_identifier = rows->value[0][0];
+	server->database_oid = rows->value[0][1];
+	server->timeline = rows->value[0][2];
+	server->lsn = rows->value[0][3];
+	return server;
+}
+
+/*
+ * Stores what a node is now.
+ */
+void
+zodan_set_server(const char *node, const ZodanServer *server)
+{
+	zodan_one("INSERT INTO zodan.servers (request_id, node, system_identifier, database_oid, timeline, lsn)"
+			  " VALUES ($1::bigint, $2, $3::bigint, $4::oid, $5::int, $6::pg_lsn)"
+			  " ON CONFLICT (request_id, node) DO UPDATE SET system_identifier = excluded.system_identifier,"
+			  "    database_oid = excluded.database_oid, timeline = excluded.timeline, lsn = excluded.lsn", 6,
+			  zodan_request_id, node, server->system_identifier, server->database_oid, server->timeline, server->lsn);
+}
+
+/*
+ * Notes how far the WAL of a node has got, which can't be less later.
+ */
+void
+zodan_note_lsn(const char *node, const char *lsn)
+{
+	zodan_sql("UPDATE zodan.servers SET lsn = greatest(lsn, $3::pg_lsn) WHERE request_id = $1::bigint AND node = $2", 3,
+			  zodan_request_id, node, lsn);
+}
+
+/*
+ * Forgets which phases were done: none can be gone on with.
+ */
+void
+zodan_forget_checkpoints(void)
+{
+	zodan_sql("DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint", 1, zodan_request_id);
 }
 
 /*

@@ -152,9 +152,9 @@ static void
 look_at_queue(void)
 {
 	if (list_length(started) < zodan_max_runners)
-		start_all(zodan_claim(zodan_max_runners - list_length(started), busy(false)), false);
+		start_all(zodan_dequeue(zodan_max_runners - list_length(started), busy(false)), false);
 	if (list_length(started) <= zodan_max_runners)
-		start_all(zodan_claim_looks(zodan_max_runners + 1 - list_length(started), busy(true)), true);
+		start_all(zodan_dequeue_looks(zodan_max_runners + 1 - list_length(started), busy(true)), true);
 }
 
 /*

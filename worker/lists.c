@@ -32,10 +32,13 @@
 
 /* ---------- the directory ---------- */
 
-static char *
-directory(ZodanJob *job)
+/*
+ * The request's directory, below the data directory.
+ */
+char *
+zodan_work_directory(ZodanJob *job)
 {
-	return psprintf("%s/%s/" INT64_FORMAT, DataDir, WORK_DIR, job->req->id);
+	return psprintf("%s/" INT64_FORMAT "_%s", WORK_DIR, job->req->id, zodan_own_suffix(job));
 }
 
 /*
@@ -44,7 +47,7 @@ directory(ZodanJob *job)
 char *
 zodan_work_path(ZodanJob *job, const char *file)
 {
-	return psprintf("%s/%s", directory(job), file);
+	return psprintf("%s/%s/%s", DataDir, zodan_work_directory(job), file);
 }
 
 static void
@@ -61,7 +64,7 @@ void
 zodan_work_make(ZodanJob *job)
 {
 	make_directory(psprintf("%s/%s", DataDir, WORK_DIR));
-	make_directory(directory(job));
+	make_directory(psprintf("%s/%s", DataDir, zodan_work_directory(job)));
 }
 
 /*
@@ -70,7 +73,7 @@ zodan_work_make(ZodanJob *job)
 void
 zodan_work_forget(ZodanJob *job)
 {
-	char	   *path = directory(job);
+	char	   *path = psprintf("%s/%s", DataDir, zodan_work_directory(job));
 
 	if (access(path, F_OK) == 0 && !rmtree(path, true))
 		ereport(WARNING, (errmsg("could not remove directory \"%s\"", path)));
@@ -251,10 +254,10 @@ write_pre(ZodanJob *job, const List *pre, const Oid *independent, int n)
 /*
  * Writes the lists of what a dump holds, a file's name. independent: the n
  * tables, by their OIDs on the source in ascending order, that need nothing but
- * schemas and extensions.
+ * schemas and extensions. kept: see zodan_kept_entries().
  */
 void
-zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n)
+zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n, char *kept)
 {
 	List	   *post = NIL;
 	List	   *keys = NIL;
@@ -276,6 +279,7 @@ zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n)
 	write_list(job, ZODAN_LIST_POST, post);
 	write_list(job, ZODAN_LIST_KEYS, keys);
 	write_list(job, ZODAN_LIST_LAST, last);
+	write_list(job, ZODAN_LIST_KEPT, list_make1(kept));
 }
 
 /*
@@ -394,7 +398,8 @@ lacks_view(ZodanJob *job, const char *line)
  * Writes a list of what is to be dropped, which pg_restore goes through from
  * its end: indexes and keys after all else, and in the order in which they were
  * made. That of a partitioned table takes those of its partitions with it,
- * which can't be dropped before. Returns its name.
+ * which can't be dropped before. What the new node had itself isn't among them.
+ * Returns its name.
  */
 const char *
 zodan_list_write_drops(ZodanJob *job, const char *list)
@@ -402,12 +407,18 @@ zodan_list_write_drops(ZodanJob *job, const char *list)
 	static const char name[] = "drop.list";
 	List	   *indexes = NIL;
 	List	   *others = NIL;
+	char	   *kept = read_file(zodan_work_path(job, ZODAN_LIST_KEPT));
 	ListCell   *cell;
 
 	foreach(cell, read_list(job, list))
 	{
 		char	   *line = lfirst(cell);
+		Oid			class;
+		Oid			oid;
 
+		entry_object(line, &class, &oid);
+		if (OidIsValid(class) && strstr(kept, psprintf(" %u %u ", class, oid)))
+			continue;
 		if (entry_is(line, "INDEX") || entry_is(line, "CONSTRAINT"))
 			indexes = lcons(line, indexes);
 		else if (!lacks_view(job, line))

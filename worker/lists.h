@@ -15,12 +15,14 @@
 #define ZODAN_LIST_REST		"rest.list" /* of POST, what isn't made with the rows */
 #define ZODAN_LIST_KEYS		"keys.list" /* only dropped by it */
 #define ZODAN_LIST_LAST		"last.list"
+#define ZODAN_LIST_KEPT		"kept.list"	/* what the new node had itself, never dropped: lines of "CLASS OID" */
 
+extern char *zodan_work_directory(ZodanJob *job);
 extern char *zodan_work_path(ZodanJob *job, const char *file);
 extern void zodan_work_make(ZodanJob *job);
 extern void zodan_work_forget(ZodanJob *job);
 
-extern void zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n);
+extern void zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n, char *kept);
 extern bool zodan_list_is_empty(ZodanJob *job, const char *list);
 extern bool zodan_list_is_own(ZodanJob *job, const char *list);
 extern int	zodan_list_divide_tables(ZodanJob *job, int n);

@@ -8,7 +8,7 @@
 #ifndef ZODAN_PHASE_H
 #define ZODAN_PHASE_H
 
-#include "cluster.h"
+#include "claim.h"
 
 /* phase_check.c */
 extern void zodan_check_versions(ZodanJob *job);
@@ -51,7 +51,7 @@ extern void zodan_drain_node(ZodanJob *job);
 extern void zodan_drop_node(ZodanJob *job);
 
 /* undo.c */
-extern void zodan_undo(ZodanJob *job);
+extern char *zodan_undo(ZodanJob *job, bool *fence);
 extern void zodan_undo_objects(ZodanJob *job);
 
 /* zodan.bookmarks.snapshot of the positions where the peers' own streams begin */

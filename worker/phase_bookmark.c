@@ -23,7 +23,7 @@ zodan_bookmark_peers(ZodanJob *job)
 	{
 		ZodanMember *m = &ZODAN_PEERS(job)[i];
 
-		zodan_effect_intent(m->name, EFFECT_SLOT, m->slot_in);
+		zodan_claim_effect(job, m->name, EFFECT_SLOT, m->slot_in);
 		slots[i].conn = &m->conn;
 		slots[i].name = m->slot_in;
 	}
@@ -45,9 +45,9 @@ zodan_bookmark_peers(ZodanJob *job)
 void
 zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *slot = zodan_passing_slot(ZODAN_SOURCE(job), conn, "wal");
+	char	   *slot = zodan_passing_slot(job, conn, "wal");
 
-	zodan_effect_intent(conn->node, EFFECT_SLOT, slot);
+	zodan_claim_effect(job, conn->node, EFFECT_SLOT, slot);
 	zodan_wal_slot_create(conn, slot);
 	zodan_effect_result(conn->node, EFFECT_SLOT, slot, "done", NULL);
 }
@@ -58,7 +58,7 @@ zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
 void
 zodan_release_wal(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *slot = zodan_passing_slot(ZODAN_SOURCE(job), conn, "wal");
+	char	   *slot = zodan_passing_slot(job, conn, "wal");
 
 	zodan_slot_drop(conn, slot);
 	zodan_effect_undone(conn->node, EFFECT_SLOT, slot);

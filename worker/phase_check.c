@@ -11,6 +11,7 @@
 #include "phase.h"
 
 #include "copy.h"
+#include "kept.h"
 #include "retry.h"
 #include "schema.h"
 #include "utils/builtins.h"
@@ -506,6 +507,46 @@ raise_failures(ZodanJob *job, bool last)
 }
 
 /*
+ * Another request may have the new node, by whatever name and connection string.
+ */
+static void
+check_claim(ZodanJob *job)
+{
+	char	   *mark = job->new_conn.pg ? zodan_claim_of_other(job) : NULL;
+	char	   *rival;
+
+	if (!mark)
+		return;
+	rival = zodan_request_of(pnstrdup(mark, strcspn(mark, "/")));
+	zodan_check_failure(job->phase, "claimed", job->new_conn.node,
+						rival ? psprintf("the mark of %s", rival) : psprintf("the mark of another coordinator's request (%s)", mark),
+						"a database that no other request adds to a cluster",
+						rival ? "Wait for that request, or cancel it." :
+						psprintf("Wait for that request or cancel it, on its coordinator. If that is gone for good, remove the node by zodan.remove_node(); if it was removed, ALTER DATABASE %s RESET zodan.claim.",
+								 zodan_quote(job->new_dbname)), false);
+}
+
+/*
+ * What the new node has must not have the name of something that is to be made.
+ */
+static void
+check_objects(ZodanJob *job)
+{
+	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
+	char	   *own;
+	PGresult   *result;
+
+	if (!source->pg || !job->new_conn.pg)
+		return;
+	own = zodan_schema_own_schemas(job);
+	result = zodan_kept_conflicts(source, zodan_kept_objects(&job->new_conn), own ? own : "{}", job->engine->foreign_schemas);
+	for (int i = 0; i < PQntuples(result); i++)
+		zodan_check_failure(job->phase, "new_node_objects", job->new_conn.node, PQgetvalue(result, i, 0),
+							"nothing of that name but on the source", "Drop it on the new node: the join makes it, as it is on the source.", false);
+	PQclear(result);
+}
+
+/*
  * Everything that a join needs besides versions that go together, on the nodes
  * that can be reached.
  */
@@ -515,6 +556,8 @@ look_at_prerequisites(ZodanJob *job)
 	ZodanConn  *conns[] = {&ZODAN_SOURCE(job)->conn, &job->new_conn};
 
 	run_checks(job, prerequisite_checks, lengthof(prerequisite_checks));
+	check_claim(job);
+	check_objects(job);
 	for (int i = 0; i < lengthof(conns); i++)
 	{
 		ZodanCall	call = {.conn = conns[i]};

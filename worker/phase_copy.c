@@ -6,6 +6,8 @@
 
 #include "copy.h"
 #include "failpoint.h"
+#include "kept.h"
+#include "marks.h"
 #include "plan.h"
 #include "schema.h"
 #include "snapshots.h"
@@ -30,7 +32,7 @@ zodan_skipped_schemas(ZodanJob *job)
 void
 zodan_copy_schema(ZodanJob *job)
 {
-	ZodanEffect *schema = zodan_effect_intent(job->req->new_node_name, EFFECT_SCHEMA, job->new_dbname);
+	ZodanEffect *schema = zodan_claim_effect(job, job->req->new_node_name, EFFECT_SCHEMA, job->new_dbname);
 	bool		again = schema->result != NULL;
 	char	   *skipped = schema->result;
 
@@ -40,6 +42,7 @@ zodan_copy_schema(ZodanJob *job)
 		char	   *own = zodan_schema_own_schemas(job);
 
 		skipped = own ? own : "{}";
+		zodan_set_kept(zodan_kept_objects(&job->new_conn), zodan_kept_rights(&job->new_conn));
 		if (own)
 			zodan_event("warning", job->req->new_node_name,
 						psprintf("schemas that the new node already had are left out: %s", own));
@@ -77,13 +80,14 @@ zodan_copy_data(ZodanJob *job)
 	ListCell   *cell;
 
 	tables = zodan_plan_tables();
+	zodan_marks_create(job);
 	if (tables != NIL)
 	{
 		for (int i = 0; i < zodan_copy_lanes(job); i++)
 		{
 			char	   *origin = zodan_copy_origin(job, i);
 
-			zodan_effect_intent(job->req->new_node_name, EFFECT_ORIGIN, origin);
+			zodan_claim_effect(job, job->req->new_node_name, EFFECT_ORIGIN, origin);
 			zodan_origin_create(&job->new_conn, origin);
 			zodan_effect_result(job->req->new_node_name, EFFECT_ORIGIN, origin, "done", NULL);
 		}

@@ -5,6 +5,7 @@
 #include "phase.h"
 
 #include "lists.h"
+#include "marks.h"
 #include "schema.h"
 #include "settings.h"
 
@@ -124,6 +125,7 @@ zodan_finish(ZodanJob *job)
 	{
 		zodan_schema_restore_last(job, zodan_checkpoint_attempts(job->phase) > 1);
 		check_exceptions(job);
+		zodan_marks_drop(job, zodan_marks_schema(job));
 	}
 	replicating = list_subscriptions(job);
 	if (replicating != n * (n - 1))
@@ -140,13 +142,13 @@ zodan_finish(ZodanJob *job)
 	if (!open->state)
 	{
 		zodan_copy_sequences(job, zodan_skipped_schemas(job));
-		zodan_effect_intent(job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
+		/* what was asked instead is seen while this waits */
+		while (!zodan_effect_intent_open(job->req->new_node_name, job->new_dbname))
+			zodan_sleep(20);
 	}
 	/* rows of users may be lost by a rollback from here on */
 	zodan_wait_hook = NULL;
-	if (fence->result)
-		PQclear(zodan_query(&job->new_conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT %s",
-													 zodan_quote(job->new_dbname), fence->result), 0));
+	zodan_claim_open(job, fence->result);
 	zodan_work_forget(job);
 	zodan_job_detail(job, 1, psprintf("node %s has joined: %d subscriptions are replicating",
 									  job->req->new_node_name, replicating));

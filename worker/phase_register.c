@@ -23,7 +23,7 @@ zodan_fence(ZodanJob *job)
 	"   AND NOT r.rolsuper";
 	ZodanConn  *conn = &job->new_conn;
 	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
-	ZodanEffect *fence = zodan_effect_intent(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+	ZodanEffect *fence = zodan_claim_effect(job, job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
 
 	/* what it was must be known before it's changed */
 	if (!fence->result)
@@ -49,7 +49,7 @@ static void
 create_node(ZodanJob *job)
 {
 	ZodanRequest *req = job->req;
-	ZodanEffect *node = zodan_effect_intent(req->new_node_name, EFFECT_NODE, req->new_node_name);
+	ZodanEffect *node = zodan_claim_effect(job, req->new_node_name, EFFECT_NODE, req->new_node_name);
 
 	if (node->state && strcmp(node->state, "done") == 0)
 		return;
@@ -67,12 +67,20 @@ create_node(ZodanJob *job)
 static void
 want_subscription(ZodanJob *job, ZodanSubscription *subs, int *nsubs, ZodanSubscription sub)
 {
-	ZodanEffect *effect = zodan_effect_intent(sub.subscriber->node, EFFECT_SUBSCRIPTION, sub.name);
+	ZodanEffect *effect = zodan_find_effect(sub.subscriber->node, EFFECT_SUBSCRIPTION, sub.name);
+
+	/* one that was there before is somebody else's, and isn't to be undone */
+	if (!effect->state && zodan_sub_exists(job->engine, sub.subscriber, sub.name))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("node \"%s\" has a subscription \"%s\" that this request hasn't made", sub.subscriber->node, sub.name),
+				 errhint("Drop it there, if nobody needs it, or remove the node first.")));
+	effect = zodan_claim_effect(job, sub.subscriber->node, EFFECT_SUBSCRIPTION, sub.name);
 
 	if (effect->state && strcmp(effect->state, "done") == 0)
 		return;
 	if (effect->state && zodan_sub_exists(job->engine, sub.subscriber, sub.name))
-		zodan_effect_result(effect->node, effect->kind, effect->name, "done", sub.slot);
+		zodan_claim_note_subscription(job, &sub);
 	else
 		subs[(*nsubs)++] = sub;
 }
@@ -110,7 +118,7 @@ create_subscriptions(ZodanJob *job)
 	}
 	zodan_sub_create_disabled(job->engine, subs, nsubs, zodan_checkpoint_attempts(job->phase) <= UNREACHABLE_AGAIN);
 	for (int i = 0; i < nsubs; i++)
-		zodan_effect_result(subs[i].subscriber->node, EFFECT_SUBSCRIPTION, subs[i].name, "done", subs[i].slot);
+		zodan_claim_note_subscription(job, &subs[i]);
 }
 
 /*
@@ -131,7 +139,7 @@ zodan_subscribe_to_source(ZodanJob *job)
 	/* they could connect before */
 	zodan_sub_create_disabled(job->engine, &sub, nsubs, true);
 	if (nsubs > 0)
-		zodan_effect_result(job->req->new_node_name, EFFECT_SUBSCRIPTION, sub.name, "done", sub.slot);
+		zodan_claim_note_subscription(job, &sub);
 }
 
 /*

@@ -138,25 +138,25 @@ zodan_drain_node(ZodanJob *job)
  * Notes something that is to go.
  */
 static void
-list_object(const char *node, const char *kind, const char *name, const char *result)
+list_object(ZodanJob *job, const char *node, const char *kind, const char *name, const char *result)
 {
-	zodan_effect_intent(node, kind, name);
+	zodan_claim_effect(job, node, kind, name);
 	zodan_effect_result(node, kind, name, "done", result);
 }
 
 /*
- * Notes the slots of a member that a join has made for the node, and, where the
- * node itself can't tell (blind), those that it has read from. Their names must
- * tell then: a slot that no other member reads, that isn't in use, and that is
- * named for a subscription with the node's name in it. Others of the engine's
- * are only pointed at.
+ * Notes the slots of a member that a join has made for the node: those of exactly
+ * the names that a join gives them, which nobody uses. Where the node itself can't
+ * tell what it has read from (blind), there may be others. If every member could be
+ * asked, and reads none of them, one whose subscription's name ends in the node's is
+ * taken for its; with a member missing it could be that one's, and a name is no
+ * proof. What is left is pointed at.
  */
 static void
 list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 {
 	StringInfoData claimed;
 	PGresult   *result;
-	char	   *prefix;
 	char	   *own;
 
 	initStringInfo(&claimed);
@@ -175,23 +175,25 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 	appendStringInfoChar(&claimed, '}');
 
 	/* this one may have been the join's source */
-	own = psprintf("{%s,%s,%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in,
-				   zodan_passing_slot(m, &m->conn, "start"), zodan_passing_slot(m, &m->conn, "wal"));
-	prefix = zodan_value(&m->conn, job->engine->slot_name, 3, job->new_dbname, m->name, "");
+	own = psprintf("{%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in);
 	result = zodan_query(&m->conn,
-						 "SELECT slot_name, slot_name = ANY ($3::text[]) OR"
-						 "       (starts_with(slot_name, $4) AND substr(slot_name, length($4) + 1) ~"
-						 "        ('(^|_)' || regexp_replace(lower($5), '[^a-z0-9]', '_', 'g') || '(_|$)'))"
+						 "SELECT slot_name, slot_name = ANY ($3::text[]) OR starts_with(slot_name, $5) OR starts_with(slot_name, $6)"
+						 "       OR $7::bool AND starts_with(slot_name, $8) AND substr(slot_name, length($8) + 1) ~"
+						 "          ('(^|_)' || regexp_replace(lower($9), '[^a-z0-9]', '_', 'g') || '(_x[0-9a-f]*)?$')"
 						 "  FROM pg_catalog.pg_replication_slots"
-						 " WHERE ($6::bool AND plugin = $1 AND database = pg_catalog.current_database() OR slot_name = ANY ($3::text[]))"
-						 "   AND NOT active AND NOT temporary AND slot_name <> ALL ($2::text[])", 6,
-						 job->engine->plugin, claimed.data, own, prefix, job->req->new_node_name, blind ? "true" : "false");
+						 " WHERE ($4::bool AND plugin = $1 AND database = pg_catalog.current_database() OR slot_name = ANY ($3::text[])"
+						 "        OR starts_with(slot_name, $5) OR starts_with(slot_name, $6))"
+						 "   AND NOT active AND NOT temporary AND slot_name <> ALL ($2::text[])", 9,
+						 job->engine->plugin, claimed.data, own, blind ? "true" : "false",
+						 zodan_passing_slots(m, &m->conn, "start"), zodan_passing_slots(m, &m->conn, "wal"),
+						 blind && !zodan_cluster_missing(job) ? "true" : "false",
+						 zodan_value(&m->conn, job->engine->slot_name, 3, job->new_dbname, m->name, ""), job->req->new_node_name);
 	for (int i = 0; i < PQntuples(result); i++)
 	{
 		const char *slot = PQgetvalue(result, i, 0);
 
 		if (PQgetvalue(result, i, 1)[0] == 't')
-			list_object(m->name, EFFECT_SLOT, slot, NULL);
+			list_object(job, m->name, EFFECT_SLOT, slot, NULL);
 		else if (!zodan_find_effect(m->name, EFFECT_SLOT, slot)->state)
 			zodan_event("warning", m->name, psprintf("slot %s is read by no node that could be asked; if it was node %s's, drop it: SELECT pg_drop_replication_slot('%s')",
 													 slot, job->req->new_node_name, slot));
@@ -200,17 +202,52 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 }
 
 /*
- * Notes the slot by which the node kept its own WAL while it joined, if that is
+ * Notes the slots by which the node kept its own WAL while it joined, if they are
  * left. The member may have been the join's source.
  */
 static void
 list_own_slot(ZodanJob *job, ZodanMember *m)
 {
 	ZodanConn  *conn = &job->new_conn;
-	char	   *slot = zodan_passing_slot(m, conn, "wal");
+	PGresult   *result;
 
-	if (conn->pg && zodan_value(conn, "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot))
-		list_object(conn->node, EFFECT_SLOT, slot, NULL);
+	if (!conn->pg)
+		return;
+	result = zodan_query(conn, "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE starts_with(slot_name, $1) AND NOT active",
+						 1, zodan_passing_slots(m, conn, "wal"));
+	for (int i = 0; i < PQntuples(result); i++)
+		list_object(job, conn->node, EFFECT_SLOT, PQgetvalue(result, i, 0), NULL);
+	PQclear(result);
+}
+
+/*
+ * Notes what a join that didn't come to its end has left under names that have its
+ * token, which the new node's mark tells: slots everywhere, origins on that node.
+ */
+static void
+list_of_join(ZodanJob *job, const char *mark)
+{
+	char	   *end = psprintf("_[0-9]+_%.8s", mark);
+	PGresult   *result;
+
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		ZodanConn  *conn = i < job->nmembers ? &job->members[i].conn : &job->new_conn;
+
+		if (!conn->pg)
+			continue;
+		result = zodan_query(conn, "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE slot_name ~ $1 AND NOT temporary", 1,
+							 psprintf("^zodan_[a-z0-9]+_[0-9a-f]+%s$", end));
+		for (int k = 0; k < PQntuples(result); k++)
+			list_object(job, conn->node, EFFECT_SLOT, PQgetvalue(result, k, 0), NULL);
+		PQclear(result);
+	}
+	result = zodan_query(&job->new_conn, "SELECT $3::text, roname FROM pg_catalog.pg_replication_origin WHERE roname ~ $1"
+						 " UNION ALL SELECT $4, nspname FROM pg_catalog.pg_namespace WHERE nspname ~ $2", 4,
+						 psprintf("^zodan_copy%s_[0-9]+$", end), psprintf("^zodan_copied%s$", end), EFFECT_ORIGIN, EFFECT_MARKS);
+	for (int k = 0; k < PQntuples(result); k++)
+		list_object(job, job->new_conn.node, PQgetvalue(result, k, 0), PQgetvalue(result, k, 1), NULL);
+	PQclear(result);
 }
 
 /*
@@ -223,13 +260,16 @@ list_objects(ZodanJob *job)
 	const char *name = job->req->new_node_name;
 	bool		is_node = job->new_conn.pg && zodan_engine_find(&job->new_conn) == job->engine &&
 		zodan_node_exists(job->engine, &job->new_conn, name);
+	char	   *mark = job->new_conn.pg ? zodan_claim_of_other(job) : NULL;
 	PGresult   *result;
 
+	if (mark)
+		list_of_join(job, mark);
 	for (int i = 0; i < job->nmembers; i++)
 		if (job->members[i].conn.pg && zodan_node_exists(job->engine, &job->members[i].conn, name))
-			list_object(job->members[i].name, EFFECT_NODE, name, NULL);
+			list_object(job, job->members[i].name, EFFECT_NODE, name, NULL);
 	if (is_node)
-		list_object(name, EFFECT_NODE, name, NULL);
+		list_object(job, name, EFFECT_NODE, name, NULL);
 
 	if (is_node)
 	{
@@ -245,8 +285,8 @@ list_objects(ZodanJob *job)
 			/* of a join that was cancelled with all that it had made */
 			if (strcmp(slot, ZODAN_SEALED) == 0)
 				slot = zodan_value(&job->new_conn, job->engine->slot_name, 3, job->new_dbname, provider, sub);
-			list_object(provider, EFFECT_SLOT, slot, NULL);
-			list_object(name, EFFECT_SUBSCRIPTION, sub, slot);
+			list_object(job, provider, EFFECT_SLOT, slot, NULL);
+			list_object(job, name, EFFECT_SUBSCRIPTION, sub, slot);
 		}
 		PQclear(result);
 	}
@@ -262,8 +302,8 @@ list_objects(ZodanJob *job)
 		for (int k = 0; k < PQntuples(result); k++)
 		{
 			if (job->new_conn.pg)
-				list_object(name, EFFECT_SLOT, PQgetvalue(result, k, 1), NULL);
-			list_object(m->name, EFFECT_SUBSCRIPTION, PQgetvalue(result, k, 0), PQgetvalue(result, k, 1));
+				list_object(job, name, EFFECT_SLOT, PQgetvalue(result, k, 1), NULL);
+			list_object(job, m->name, EFFECT_SUBSCRIPTION, PQgetvalue(result, k, 0), PQgetvalue(result, k, 1));
 		}
 		PQclear(result);
 	}
@@ -279,6 +319,8 @@ zodan_drop_node(ZodanJob *job)
 
 	list_objects(job);
 	zodan_undo_objects(job);
+	if (job->new_conn.pg)
+		zodan_claim_drop(job);
 	if (fence->result)
 		zodan_event("warning", fence->node,
 					psprintf("database %s of node %s, which is alone now, stays closed to all but superusers; its connection limit was %s: ALTER DATABASE %s CONNECTION LIMIT %s opens it",

@@ -125,7 +125,7 @@ cut(ZodanJob *job)
 		}
 
 		/* the slot of the stream that follows begins before X, wherever that will be */
-		zodan_effect_intent(source->name, EFFECT_SLOT, source->slot_in);
+		zodan_claim_effect(job, source->name, EFFECT_SLOT, source->slot_in);
 		zodan_slots_create(&slot, 1, job->engine->plugin);
 		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
 
@@ -352,7 +352,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 
 	for (int i = 0; i < n; i++)
 	{
-		zodan_effect_intent(new_conn->node, EFFECT_SLOT, job->members[i].slot_out);
+		zodan_claim_effect(job, new_conn->node, EFFECT_SLOT, job->members[i].slot_out);
 		slots[i].conn = new_conn;
 		slots[i].name = job->members[i].slot_out;
 	}
@@ -360,7 +360,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	for (int i = 0; i < n; i++)
 	{
 		ZodanMember *m = &job->members[i];
-		ZodanEffect *running = zodan_effect_intent(m->name, EFFECT_RUNNING, m->sub_out);
+		ZodanEffect *running = zodan_claim_effect(job, m->name, EFFECT_RUNNING, m->sub_out);
 
 		zodan_effect_result(new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
 		calls[i].conn = &m->conn;

@@ -482,6 +482,26 @@ zodan_plan_made(void)
 }
 
 /*
+ * The tables that were copied, and whether all is built on them, as JSON.
+ */
+char *
+zodan_plan_done(void)
+{
+	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname, 'built', built_at IS NOT NULL)), '[]')"
+					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'copied'", 1, zodan_request_id)->value[0][0];
+}
+
+/*
+ * The tables of which no rows have been copied yet, as JSON.
+ */
+char *
+zodan_plan_pending(void)
+{
+	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname)), '[]')"
+					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'pending'", 1, zodan_request_id)->value[0][0];
+}
+
+/*
  * Was any table copied under a later snapshot than the first?
  */
 bool

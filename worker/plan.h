@@ -66,6 +66,8 @@ extern void zodan_plan_add_key(StringInfo keys, const char *table, const char *n
 extern char *zodan_plan_make_keys(const StringInfoData *keys);
 extern char *zodan_plan_remake(void);
 extern char *zodan_plan_made(void);
+extern char *zodan_plan_done(void);
+extern char *zodan_plan_pending(void);
 extern bool zodan_plan_has_later(void);
 extern char *zodan_plan_positions(const char *source, XLogRecPtr applied);
 

@@ -169,7 +169,7 @@ require_changeable(ZodanConn *conn, const PGresult *result)
 static void
 pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 {
-	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nconns * 2);
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nconns * 3);
 	int			n = 0;
 
 	for (int i = 0; i < nconns; i++)
@@ -178,6 +178,11 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 			continue;
 		calls[n].conn = conns[i];
 		calls[n++].sql = zodan_session_pins();
+		if (conns[i]->guard)
+		{
+			calls[n].conn = conns[i];
+			calls[n++].sql = conns[i]->guard;
+		}
 		if (!conns[i]->changes)
 			continue;
 		calls[n].conn = conns[i];
@@ -192,6 +197,11 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 			fail_connection(conn, calls[i].sqlstate, calls[i].error);
 		else if (!conn->pg)
 			continue;			/* the first error is the one that tells */
+		else if (calls[i].sql == conn->guard)
+		{
+			if (!PQgetisnull(calls[i].result, 0, 0))
+				fail_connection(conn, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, PQgetvalue(calls[i].result, 0, 0));
+		}
 		else if (conn->changes && calls[i].sql != zodan_session_pins())
 			require_changeable(conn, calls[i].result);
 		PQclear(calls[i].result);

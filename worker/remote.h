@@ -23,6 +23,7 @@ typedef struct ZodanConn
 	bool		replication;	/* a walsender, for replication commands */
 	bool		bulk;			/* may stand still for long, being a lane of the copy */
 	bool		need_password;	/* refuse it unless a password was asked for */
+	const char *guard;			/* a query: why nothing may be done in the session, or NULL; or no query */
 	bool		changes;		/* change.c's: for one transaction that changes something, */
 	const char *options;		/* with these instead of the DSN's */
 	PGconn	   *pg;				/* NULL unless connected */

@@ -181,6 +181,17 @@ zodan_origin_drop(ZodanConn *conn, const char *origin)
 }
 
 /*
+ * What tells a replication origin from a later one of its name: text; NULL if
+ * there is none. The row of an origin is never updated.
+ */
+char *
+zodan_origin_identity(ZodanConn *conn, const char *origin)
+{
+	return zodan_value(conn, "SELECT pg_catalog.concat_ws('/', roident, xmin) FROM pg_catalog.pg_replication_origin WHERE roname = $1",
+					   1, origin);
+}
+
+/*
  * Does a process work for the origin?
  */
 bool

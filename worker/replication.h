@@ -53,6 +53,7 @@ extern void zodan_wal_slot_create(ZodanConn *conn, const char *slot);
 
 extern void zodan_origin_create(ZodanConn *conn, const char *origin);
 extern void zodan_origin_drop(ZodanConn *conn, const char *origin);
+extern char *zodan_origin_identity(ZodanConn *conn, const char *origin);
 extern bool zodan_origin_in_use(ZodanConn *conn, const char *origin);
 extern void zodan_origins_set(ZodanSlot *origins, int norigins);
 

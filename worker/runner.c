@@ -26,8 +26,10 @@
 #include "runner.h"
 
 #include "access/xact.h"
+#include "claim.h"
 #include "failpoint.h"
 #include "lists.h"
+#include "marks.h"
 #include "nodes.h"
 #include "phases.h"
 #include "postmaster/interrupt.h"
@@ -122,11 +124,17 @@ enter_phase(ZodanJob *job, int phase, int bit)
 	job->phase_share = 100.0 * zodan_phase_table[phase].share / all;
 }
 
+/*
+ * The nodes are ours from here on: they are locked, and what was done before
+ * still counts.
+ */
 static void
 lock_cluster(ZodanJob *job)
 {
 	zodan_cluster_require(job, !job->req->force);
 	zodan_cluster_lock(job);
+	zodan_claim_begin(job);
+	zodan_marks_require(job);
 	job->locked = true;
 }
 
@@ -141,7 +149,14 @@ note_membership(ZodanJob *job)
 	if (strcmp(req->operation, "add_node") == 0)
 		zodan_node_joined(req->new_node_name, job->engine->name, req->new_node_dsn, req->by_superuser);
 	else if (strcmp(req->operation, "remove_node") == 0)
+	{
+		ZodanRows  *older = zodan_older_requests();
+
 		zodan_node_left(req->new_node_name, job->new_conn.dsn);
+		for (int i = 0; i < older->nrows; i++)
+			if (!job->new_conn.dsn || zodan_dsn_same_target(job->new_conn.dsn, older->value[i][1]))
+				zodan_settle(older->value[i][0]);
+	}
 }
 
 static void
@@ -173,6 +188,11 @@ run_phases(ZodanJob *job)
 		/* the checks list what can't be reached; what changes anything needs all */
 		if (!job->locked && !(phase->operations & ZODAN_PHASE_LOOKS))
 			lock_cluster(job);
+		if (job->locked)
+			zodan_claim_begin_phase(job);
+		/* the checks want to know what it is without us */
+		if (job->new_conn.pg && !(phase->operations & ZODAN_PHASE_LOOKS))
+			zodan_engine_keep_ddl(job->engine, &job->new_conn);
 		phase->run(job);
 		zodan_failpoint("end", NULL);
 		zodan_checkpoint_done(phase->name);
@@ -200,7 +220,7 @@ leave_effects(ZodanJob *job)
 	}
 	zodan_set_error(psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
 					psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
-							 " AND state <> 'undone' lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
+							 " AND state IN ('intent', 'done') lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
 							 job->req->id, job->req->id));
 	zodan_end_request("rolling_back", "cancelled", false);
 }
@@ -213,20 +233,19 @@ static void
 end_undone(ZodanJob *job)
 {
 	ZodanRequest *req = job->req;
-	const char *hint = "Set max_slot_wal_keep_size of that node to more than it writes while a node joins, or to -1.";
 
 	zodan_event("info", NULL, "what the request made is undone");
 	if (strcmp(req->asked, "restart") != 0)
 	{
-		zodan_set_error(req->reason, req->reason ? "When the nodes have room for the WAL, file the request again." : NULL);
-		zodan_end_request("rolling_back", "cancelled", true);
+		zodan_set_error(req->reason, req->reason_hint);
+		zodan_end_request("rolling_back", strcmp(req->asked, "abandon") == 0 ? "failed" : "cancelled", true);
 	}
 	else if (req->max_attempts > 0 && req->attempt >= req->max_attempts)
 	{
-		zodan_set_error(req->reason, psprintf("%s Then file the request again.", hint));
+		zodan_set_error(req->reason, req->reason_hint ? psprintf("%s Then file the request again.", req->reason_hint) : "File the request again.");
 		zodan_end_request("rolling_back", "failed", true);
 	}
-	else if (zodan_start_again(zodan_backoff_ms(req->attempt), hint))
+	else if (zodan_start_again(zodan_backoff_ms(req->attempt)))
 		zodan_event("warning", NULL, "the request begins anew");
 	else
 	{
@@ -236,26 +255,74 @@ end_undone(ZodanJob *job)
 }
 
 /*
+ * Ends a request whose node isn't its own any more: why.
+ */
+static void
+abandon(ZodanJob *job, const char *why)
+{
+	char	   *left = zodan_claim_abandon(job);
+
+	zodan_work_forget(job);
+	zodan_event("error", job->req->new_node_name, why);
+	zodan_set_error(why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
+					"It was left alone, and nothing of the request is left on the other nodes.");
+	zodan_end_request("rolling_back", "failed", true);
+}
+
+/*
  * Undoes the request, from whatever state it is in.
  */
 static void
 roll_back(ZodanJob *job, const char *state)
 {
+	List	   *effects = zodan_live_effects();
+	ListCell   *cell;
+	char	   *lost;
+	char	   *stays;
+	bool		fence;
+
 	if (strcmp(state, "rolling_back") != 0)
 		zodan_set_state(state, "rolling_back");
 	job->phase = NULL;
 	zodan_wait_hook = NULL;
-	if (zodan_live_effects() != NIL && job->req->keep)
+	foreach(cell, effects)
+	{
+		if (strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) != 0)
+			continue;
+		zodan_set_error(psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
+						psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end.", job->req->id));
+		zodan_end_request("rolling_back", "failed", false);
+		return;
+	}
+	if (effects != NIL && job->req->keep)
 	{
 		leave_effects(job);
 		return;
 	}
-	if (zodan_live_effects() != NIL)
+	if (effects != NIL)
 	{
 		zodan_cluster_open(job);
 		zodan_cluster_require(job, false);
 		zodan_cluster_lock(job);
-		zodan_undo(job);
+		lost = zodan_claim_begin_undo(job);
+		if (lost)
+		{
+			abandon(job, lost);
+			return;
+		}
+		if (job->new_conn.pg)
+			zodan_engine_keep_ddl(job->engine, &job->new_conn);
+		stays = zodan_undo(job, &fence);
+		if (stays)
+		{
+			zodan_set_error(stays, psprintf(fence ? "All else is undone. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
+											"All else is undone, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
+											job->req->id));
+			/* it can only be undone from here on */
+			zodan_forget_checkpoints();
+			zodan_end_request("rolling_back", "failed", false);
+			return;
+		}
 		zodan_work_forget(job);
 	}
 	end_undone(job);
@@ -274,7 +341,7 @@ restart_if_lost(ZodanJob *job)
 	if (!lost)
 		return false;
 	zodan_event("error", NULL, lost);
-	zodan_undo_for("restart", lost);
+	zodan_undo_for("restart", lost, ZODAN_LOST_HINT);
 	return true;
 }
 
@@ -372,7 +439,13 @@ run_request(ZodanJob *job)
 		/* our own sessions may be in the middle of anything: another process undoes it */
 		if (error->sqlerrcode == ERRCODE_ZODAN_CANCEL || error->sqlerrcode == ERRCODE_ZODAN_RESTART)
 		{
-			zodan_undo_for(error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart", NULL);
+			zodan_undo_for(error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart", NULL, NULL);
+			proc_exit(0);
+		}
+		if (forward && (error->sqlerrcode == ERRCODE_ZODAN_PAST || error->sqlerrcode == ERRCODE_ZODAN_OVERTAKEN))
+		{
+			zodan_event("error", job->req->new_node_name, error->message);
+			zodan_undo_for(error->sqlerrcode == ERRCODE_ZODAN_PAST ? "restart" : "abandon", error->message, error->hint);
 			proc_exit(0);
 		}
 		record_error(job, error, forward);
@@ -394,7 +467,7 @@ load_job(int64 request_id, int64 timeout_ms)
 	ZodanJob   *job = palloc0(sizeof(ZodanJob));
 
 	job->req = zodan_load_request(request_id);
-	zodan_session_init(psprintf("request " INT64_FORMAT, request_id), job->req->token,
+	zodan_session_init(psprintf("request " INT64_FORMAT, request_id), job->req->session_token,
 					  timeout_ms ? timeout_ms : job->req->sync_timeout);
 	return job;
 }
@@ -407,13 +480,28 @@ static char *
 find_missing(ZodanJob *job)
 {
 	ZodanRows  *missing = zodan_missing_nodes();
+	ZodanConn  *sessions = palloc0(sizeof(ZodanConn) * Max(missing->nrows, 1));
+	ZodanConn **conns = palloc(sizeof(ZodanConn *) * Max(missing->nrows, 1));
 	char	   *found = NULL;
+	int			n = 0;
 
-	zodan_cluster_reach(job);
-	for (int i = 0; i < missing->nrows && !found; i++)
-		if (zodan_cluster_session(job, missing->value[i][0]))
-			found = missing->value[i][0];
-	zodan_cluster_close(job);
+	for (int i = 0; i < missing->nrows; i++)
+	{
+		if (!missing->value[i][1])
+			continue;
+		sessions[n].node = missing->value[i][0];
+		sessions[n].dsn = missing->value[i][1];
+		sessions[n].need_password = !job->req->by_superuser;
+		conns[n] = &sessions[n];
+		n++;
+	}
+	zodan_connect_all(conns, n);
+	for (int i = 0; i < n; i++)
+	{
+		if (sessions[i].pg)
+			found = pstrdup(sessions[i].node);
+		zodan_disconnect(&sessions[i]);
+	}
 	return found;
 }
 
@@ -430,7 +518,7 @@ look(int64 request_id)
 
 	PG_TRY();
 	{
-		if (strcmp(job->req->state, "paused") == 0 || strcmp(job->req->state, "failed") == 0)
+		if (strcmp(job->req->state, "paused") == 0 || strcmp(job->req->state, "failed") == 0 || strcmp(job->req->state, "cancelled") == 0)
 		{
 			zodan_cluster_open(job);
 			zodan_watch_idle(job);
@@ -474,7 +562,7 @@ zodan_runner_main(Datum arg)
 		proc_exit(0);
 	if (found)
 	{
-		if (!zodan_claim_found())
+		if (!zodan_dequeue_found())
 			proc_exit(0);
 		zodan_event("info", found, psprintf("node %s can be reached again", found));
 	}

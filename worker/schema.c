@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "failpoint.h"
+#include "kept.h"
 #include "lib/stringinfo.h"
 #include "lists.h"
 #include "mb/pg_wchar.h"
@@ -134,8 +135,8 @@ static const char *const independent_query =
 " ORDER BY 1";
 
 /*
- * Writes the lists of the dump. Which tables are independent is asked under its
- * snapshot, or it wouldn't be so of the tables in it.
+ * Writes the lists of the dump. Which tables are independent, and what the new node
+ * has itself, is asked under its snapshot, or it wouldn't be so of what is in it.
  */
 static void
 write_lists(ZodanJob *job, const char *snapshot, char *dump)
@@ -143,6 +144,7 @@ write_lists(ZodanJob *job, const char *snapshot, char *dump)
 	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
 	PGresult   *result;
 	Oid		   *independent;
+	char	   *kept;
 
 	PQclear(zodan_query(source, psprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
 										 quote_literal_cstr(snapshot)), 0));
@@ -150,8 +152,9 @@ write_lists(ZodanJob *job, const char *snapshot, char *dump)
 	independent = palloc(sizeof(Oid) * PQntuples(result));
 	for (int i = 0; i < PQntuples(result); i++)
 		independent[i] = atooid(PQgetvalue(result, i, 0));
+	kept = zodan_kept_entries(source, zodan_get_kept("objects"));
 	PQclear(zodan_query(source, "COMMIT", 0));
-	zodan_lists_write(job, dump, independent, PQntuples(result));
+	zodan_lists_write(job, dump, independent, PQntuples(result), kept);
 	pfree(independent);
 	PQclear(result);
 }
@@ -375,19 +378,36 @@ zodan_schema_restore_last(ZodanJob *job, bool again)
 }
 
 /*
- * Drops what the restores have made. Returns false if the dump is not there
- * any more.
+ * Has the new node tables, which no join begins with?
+ */
+bool
+zodan_schema_has_tables(ZodanJob *job)
+{
+	return zodan_value(&job->new_conn,
+					   "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+					   " WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname <> ALL ($1::text[])"
+					   "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+					   "                      AND d.objid = c.oid AND d.deptype = 'e') LIMIT 1", 1, job->engine->foreign_schemas) != NULL;
+}
+
+/*
+ * Drops what the restores have made, and changes back what they have changed. An
+ * error if something of the user's depends on it. Returns false if the dump is not
+ * there any more.
  */
 bool
 zodan_schema_drop(ZodanJob *job)
 {
 	static const char *const lists[] = {ZODAN_LIST_LAST, ZODAN_LIST_KEYS, ZODAN_LIST_POST, ZODAN_LIST_PRE};
 
-	if (!zodan_schema_dumped(job))
-		return false;
-	for (int i = 0; i < lengthof(lists); i++)
+	bool		dumped = zodan_schema_dumped(job);
+	char	   *rights = zodan_get_kept("rights");
+
+	for (int i = 0; dumped && i < lengthof(lists); i++)
 		drop_list(job, lists[i]);
-	return true;
+	if (rights)
+		zodan_kept_restore_rights(&job->new_conn, rights);
+	return dumped;
 }
 
 /*

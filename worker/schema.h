@@ -16,6 +16,7 @@ extern void zodan_schema_restore_tables(ZodanJob *job, int jobs, bool again);
 extern void zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again);
 extern void zodan_schema_analyze(ZodanJob *job);
 extern void zodan_schema_restore_last(ZodanJob *job, bool again);
+extern bool zodan_schema_has_tables(ZodanJob *job);
 extern bool zodan_schema_drop(ZodanJob *job);
 extern int	zodan_copy_sequences(ZodanJob *job, const char *skipped_schemas);
 

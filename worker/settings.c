@@ -21,6 +21,7 @@ int			zodan_max_retained_wal = 10240;
 int			zodan_on_max_retained_wal = ZODAN_WAL_WARN;
 int			zodan_retention = 43200;
 char	   *zodan_bindir = NULL;
+static char *claim = NULL;
 
 static const struct config_enum_entry wal_actions[] = {
 	{"warn", ZODAN_WAL_WARN, false},
@@ -106,6 +107,11 @@ zodan_define_settings(void)
 							   "They must be of the new node's PostgreSQL version. Empty: this server's own.",
 							   &zodan_bindir, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("zodan.claim",
+							   "Which request adds the database to a cluster.",
+							   "A join sets it for the new node's database, and takes it away at its end.",
+							   &claim, NULL,
+							   PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("zodan");
 }
 

@@ -14,6 +14,7 @@
  */
 #include "snapshots.h"
 
+#include "claim.h"
 #include "settings.h"
 #include "utils/memutils.h"
 
@@ -58,7 +59,7 @@ begin(ZodanJob *job)
 	/* a slot whose consistent point isn't known was made for nothing */
 	if (first)
 	{
-		slot = zodan_effect_intent(source->name, EFFECT_SLOT, source->slot_first);
+		slot = zodan_claim_effect(job, source->name, EFFECT_SLOT, source->slot_first);
 		if (slot->state)
 			zodan_slot_drop(&source->conn, source->slot_first);
 	}
@@ -66,7 +67,7 @@ begin(ZodanJob *job)
 	opening->snapshot.conn.pg = NULL;
 	zodan_snapshot_begin(&opening->snapshot,
 						 first ? source->slot_first :
-						 zodan_passing_slot(source, &source->conn, psprintf("copy%d", opening->number)),
+						 zodan_passing_slot(job, &source->conn, psprintf("copy%d", opening->number)),
 						 !first, job->engine->plugin);
 }
 

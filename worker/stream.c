@@ -47,7 +47,7 @@ zodan_stream_prepare(ZodanJob *job)
 	if (zodan_has_start_slot(job))
 		return;
 	/* one of that name can only be what an earlier request has left */
-	zodan_effect_intent(source->name, EFFECT_SLOT, slot);
+	zodan_claim_effect(job, source->name, EFFECT_SLOT, slot);
 	zodan_slot_drop(&source->conn, slot);
 
 	/* what that waits for, the status has to tell */
@@ -79,7 +79,7 @@ zodan_enable(ZodanJob *job, const char **subs, int nsubs)
 	appendStringInfoChar(&names, '{');
 	for (int i = 0; i < nsubs; i++)
 	{
-		zodan_effect_intent(node, EFFECT_RUNNING, subs[i]);
+		zodan_claim_effect(job, node, EFFECT_RUNNING, subs[i]);
 		appendStringInfo(&names, "%s%s", i ? "," : "", subs[i]);
 	}
 	appendStringInfoChar(&names, '}');

@@ -7,6 +7,9 @@
  */
 #include "phase.h"
 
+#include "claim.h"
+#include "lists.h"
+#include "marks.h"
 #include "schema.h"
 
 static void
@@ -17,6 +20,41 @@ undo_subscription(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 	zodan_sub_drop(job->engine, conn, effect->name);
 	if (effect->result)
 		zodan_origin_drop(conn, effect->result);
+}
+
+/*
+ * Undoes the structure, if what can be told from what was there. *fence is true if
+ * the node must stay fenced otherwise. Returns NULL, or why it stays.
+ */
+static char *
+undo_schema(ZodanJob *job, ZodanEffect *effect, bool *fence)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *volatile depends = NULL;
+	volatile bool dropped = true;
+
+	*fence = false;
+	PG_TRY();
+	{
+		/* without a list of what was there nothing was made, as far as the journal knows */
+		dropped = (effect->result && zodan_schema_drop(job)) || !zodan_schema_has_tables(job);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+			PG_RE_THROW();
+		FlushErrorState();
+		depends = psprintf("%s%s%s", error->message, error->detail ? ": " : "", error->detail ? error->detail : "");
+		PQclear(zodan_query(&job->new_conn, "ROLLBACK", 0));
+	}
+	PG_END_TRY();
+	*fence = !dropped;
+	return dropped ? depends : psprintf("node \"%s\": what was copied can't be told from what was there: the dump of the structure, directory %s of the coordinator's data directory, is gone, or was made by another coordinator",
+										effect->node, zodan_work_directory(job));
 }
 
 static void
@@ -30,31 +68,31 @@ undo_effect(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 		zodan_origin_drop(conn, effect->name);
 	else if (strcmp(effect->kind, EFFECT_NODE) == 0)
 		zodan_node_drop(job->engine, conn, effect->name);
-	else if (strcmp(effect->kind, EFFECT_SCHEMA) == 0)
-	{
-		/* without a list of what was there nothing was made */
-		if (effect->result && !zodan_schema_drop(job))
-			zodan_event("warning", effect->node,
-						psprintf("the structure that was copied stays: its dump in directory zodan/" INT64_FORMAT
-								 " of the coordinator's data directory is gone; drop database %s there and create it again",
-								 job->req->id, effect->name));
-	}
+	else if (strcmp(effect->kind, EFFECT_MARKS) == 0)
+		zodan_marks_drop(job, effect->name);
 	else if (strcmp(effect->kind, EFFECT_FENCE) == 0)
 	{
 		if (effect->result)
 			PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT %s",
 											   zodan_quote(effect->name), effect->result), 0));
 	}
-	else if (strcmp(effect->kind, EFFECT_RUNNING) != 0 && strcmp(effect->kind, EFFECT_OPEN) != 0)
-		elog(ERROR, "effect of unknown kind \"%s\"", effect->kind);
+	else if (strcmp(effect->kind, EFFECT_CLAIM) == 0)
+		zodan_claim_drop(job);
 }
 
+/* what is undone before what; from OF_DATABASE on it's the node's own, and stays when that is removed */
+static const char *const order[] = {EFFECT_RUNNING, EFFECT_OPEN, EFFECT_SUBSCRIPTION, EFFECT_SLOT, EFFECT_ORIGIN, EFFECT_NODE,
+EFFECT_MARKS, EFFECT_SCHEMA, EFFECT_FENCE, EFFECT_CLAIM};
+#define OF_DATABASE		7
+
 /*
- * Undoes what can be, and adds the nodes where that's impossible for the time
- * being to waiting.
+ * Undoes what can be of a kind, latest first, and adds the nodes where that's
+ * impossible for the time being to waiting. Returns what keeps something from
+ * being undone until a user has acted; NULL: nothing does. *fence: the fence has to
+ * stay then, too.
  */
-static void
-undo_effects(ZodanJob *job, bool of_database, StringInfo waiting)
+static char *
+undo_kind(ZodanJob *job, const char *kind, StringInfo waiting, bool *fence)
 {
 	List	   *effects = zodan_live_effects();
 	ListCell   *cell;
@@ -64,17 +102,28 @@ undo_effects(ZodanJob *job, bool of_database, StringInfo waiting)
 		ZodanEffect *effect = lfirst(cell);
 		ZodanConn  *conn = zodan_cluster_session(job, effect->node);
 
-		if (of_database != (strcmp(effect->kind, EFFECT_SCHEMA) == 0 || strcmp(effect->kind, EFFECT_FENCE) == 0))
+		if (strcmp(effect->kind, kind) != 0)
 			continue;
 		if (!conn)
 		{
 			appendStringInfo(waiting, "%s%s %s of node %s", waiting->len ? ", " : "", effect->kind, effect->name, effect->node);
 			continue;
 		}
-		undo_effect(job, conn, effect);
+		if (strcmp(effect->kind, EFFECT_CLAIM) != 0)
+			zodan_claim_require(job);
+		if (strcmp(effect->kind, EFFECT_SCHEMA) == 0)
+		{
+			char	   *depends = undo_schema(job, effect, fence);
+
+			if (depends)
+				return depends;
+		}
+		else
+			undo_effect(job, conn, effect);
 		zodan_effect_undone(effect->node, effect->kind, effect->name);
 		zodan_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
 	}
+	return NULL;
 }
 
 /*
@@ -97,18 +146,37 @@ require_all_undone(ZodanJob *job, StringInfo waiting)
 
 /*
  * Undoes all that is left, and says what: first what the engine has, whose
- * replication sets hold on to the tables, then the structure and the fence.
+ * replication sets hold on to the tables, then the structure, the fence and the
+ * claim. Returns why the structure stays, and with it the claim; NULL if it doesn't.
+ * Then *fence says whether the fence stays, too.
  */
-void
-zodan_undo(ZodanJob *job)
+char *
+zodan_undo(ZodanJob *job, bool *fence)
 {
 	StringInfoData waiting;
+	char	   *stays = NULL;
+
+	*fence = false;
 
 	initStringInfo(&waiting);
-	undo_effects(job, false, &waiting);
-	undo_effects(job, true, &waiting);
-	if (waiting.len > 0)
-		require_all_undone(job, &waiting);
+	for (int i = 0; i < lengthof(order); i++)
+	{
+		char	   *keeps;
+
+		/* the claim says that the rest is ours */
+		if (strcmp(order[i], EFFECT_CLAIM) == 0)
+		{
+			if (waiting.len > 0)
+				require_all_undone(job, &waiting);
+			if (stays)
+				break;
+		}
+		if (strcmp(order[i], EFFECT_FENCE) == 0 && *fence)
+			continue;
+		keeps = undo_kind(job, order[i], &waiting, fence);
+		stays = keeps ? keeps : stays;
+	}
+	return stays;
 }
 
 /*
@@ -119,8 +187,10 @@ void
 zodan_undo_objects(ZodanJob *job)
 {
 	StringInfoData waiting;
+	bool		fence;
 
 	initStringInfo(&waiting);
-	undo_effects(job, false, &waiting);
+	for (int i = 0; i < OF_DATABASE; i++)
+		undo_kind(job, order[i], &waiting, &fence);
 	require_all_undone(job, &waiting);
 }

@@ -14,11 +14,14 @@
  */
 #include "watch.h"
 
+#include "claim.h"
 #include "settings.h"
 #include "utils/memutils.h"
 
 #define WATCH_MS		5000
 #define ANSWER_MS		5000
+
+#define ROOM_HINT		"When the nodes have room for the WAL, file the request again."
 
 #define MEGABYTE		(INT64CONST(1024) * 1024)
 
@@ -32,13 +35,14 @@ typedef struct Watched
 static Watched *watched = NULL;
 static int	nwatched = 0;
 
-/* $1: slots of the request; that of stream.c has a name of its own kind */
+/* $1: slots of the request; that of stream.c has a name of its own kind; $2: whether it may get a marker */
 static const char *const watch_query =
 "SELECT pg_catalog.string_agg(slot_name, ', ') FILTER (WHERE wal_status = 'lost'),"
 "       coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)), 0)::bigint,"
+"       pg_catalog.pg_current_wal_flush_lsn(),"
 "       (SELECT pg_catalog.pg_logical_emit_message(true, m.slot_name::text, '')"
 "          FROM pg_catalog.pg_replication_slots m"
-"         WHERE m.slot_name = ANY ($1::text[]) AND m.slot_name LIKE 'zodan\\_start\\_%' AND m.database = pg_catalog.current_database())"
+"         WHERE m.slot_name = ANY ($1::text[]) AND m.slot_name LIKE 'zodan\\_start\\_%' AND m.database = pg_catalog.current_database() AND $2::bool)"
 "  FROM pg_catalog.pg_replication_slots WHERE slot_name = ANY ($1::text[])";
 
 /*
@@ -67,13 +71,14 @@ find_watched(ZodanJob *job, const char *node)
 }
 
 /*
- * Lists the request's slots by node.
+ * Lists the request's slots by node, and the new node, whether or not it has some.
  */
 static void
 list_slots(ZodanJob *job)
 {
 	List	   *effects = zodan_live_effects();
 	ListCell   *cell;
+	Watched    *new_node;
 
 	for (int i = 0; i < nwatched; i++)
 		resetStringInfo(&watched[i].slots);
@@ -88,19 +93,24 @@ list_slots(ZodanJob *job)
 		if (w)
 			appendStringInfo(&w->slots, "%c%s", w->slots.len ? ',' : '{', effect->name);
 	}
+	new_node = find_watched(job, job->req->new_node_name);
+	if (new_node && new_node->slots.len == 0)
+		appendStringInfoChar(&new_node->slots, '{');
 	for (int i = 0; i < nwatched; i++)
 		if (watched[i].slots.len)
 			appendStringInfoChar(&watched[i].slots, '}');
 }
 
 /*
- * Asks each node that has slots of ours, and has the source write another
- * marker from which a stream may begin: see stream.c. Returns the calls, one
- * for each of watched[]; those without a result were not answered.
+ * Asks each node that has slots of ours, and the new node. If that is ours, which
+ * is stored in *holds, the source has to write another marker from which a stream
+ * may begin: see stream.c. Returns the calls, one for each of watched[]; those
+ * without a result were not answered.
  */
 static ZodanCall *
-ask_nodes(ZodanJob *job)
+ask_nodes(ZodanJob *job, ZodanHolds *holds)
 {
+	Watched    *new_node;
 	ZodanConn **missing;
 	ZodanCall  *calls;
 	int			n = 0;
@@ -113,18 +123,25 @@ ask_nodes(ZodanJob *job)
 			missing[n++] = &watched[i].conn;
 	if (n > 0)
 		zodan_connect_all(missing, n);
+	new_node = find_watched(job, job->req->new_node_name);
+	*holds = zodan_claim_holds(job, new_node ? &new_node->conn : NULL, ANSWER_MS);
 	for (int i = 0; i < nwatched; i++)
 	{
 		calls[i].conn = &watched[i].conn;
 		calls[i].sql = watch_query;
-		calls[i].nparams = 1;
+		calls[i].nparams = 2;
 		calls[i].params[0] = watched[i].slots.data;
+		calls[i].params[1] = *holds == ZODAN_HOLDS ? "true" : "false";
 		calls[i].sent = calls[i].finished = watched[i].slots.len == 0;
 	}
 	zodan_call_all(calls, nwatched, ANSWER_MS);
 	for (int i = 0; i < nwatched; i++)
+	{
 		if (calls[i].error)
 			zodan_disconnect(calls[i].conn);
+		else if (*holds == ZODAN_HOLDS && calls[i].result)
+			zodan_note_lsn(calls[i].conn->node, PQgetvalue(calls[i].result, 0, 2));
+	}
 	return calls;
 }
 
@@ -217,21 +234,22 @@ zodan_watch_slots(ZodanJob *job)
 {
 	static ZodanDeadline next = {0};
 	ZodanCall  *calls;
+	ZodanHolds	holds;
 	const char *node;
 	char	   *lost;
 	char	   *over;
 
 	if (!zodan_deadline_passed(next) || !is_answerable(job))
 		return;
-	calls = ask_nodes(job);
+	calls = ask_nodes(job, &holds);
 	lost = describe_lost(calls, &node);
 	if (lost)
 	{
-		if (zodan_ask("restart", lost))
+		if (holds != ZODAN_HOLDS_NOT && zodan_ask("restart", lost, ZODAN_LOST_HINT))
 			zodan_event("error", node, lost);
 	}
-	else if ((over = judge_retained(job, calls)) != NULL)
-		zodan_ask("cancel", over);
+	else if ((over = judge_retained(job, calls)) != NULL && holds != ZODAN_HOLDS_NOT)
+		zodan_ask("cancel", over, ROOM_HINT);
 	forget_answers(calls);
 	next = zodan_deadline(WATCH_MS);
 }
@@ -244,13 +262,14 @@ void
 zodan_watch_idle(ZodanJob *job)
 {
 	ZodanCall  *calls;
+	ZodanHolds	holds;
 	const char *node;
 	char	   *lost;
 	char	   *over;
 
 	if (!is_answerable(job))
 		return;
-	calls = ask_nodes(job);
+	calls = ask_nodes(job, &holds);
 	lost = describe_lost(calls, &node);
 	if (lost)
 	{
@@ -263,8 +282,8 @@ zodan_watch_idle(ZodanJob *job)
 			zodan_note_retained(0, true);
 		}
 	}
-	else if ((over = judge_retained(job, calls)) != NULL)
-		zodan_cancel_idle(over);
+	else if ((over = judge_retained(job, calls)) != NULL && holds != ZODAN_HOLDS_NOT)
+		zodan_cancel_idle(over, ROOM_HINT);
 	forget_answers(calls);
 }
 
@@ -277,6 +296,7 @@ char *
 zodan_lost_slot(ZodanJob *job)
 {
 	ZodanCall  *calls;
+	ZodanHolds	holds;
 	const char *node;
 	char	   *lost;
 
@@ -284,7 +304,7 @@ zodan_lost_slot(ZodanJob *job)
 		return NULL;
 	for (int i = 0; i < nwatched; i++)
 		zodan_disconnect(&watched[i].conn);
-	calls = ask_nodes(job);
+	calls = ask_nodes(job, &holds);
 	lost = describe_lost(calls, &node);
 	forget_answers(calls);
 	return lost;

@@ -7,6 +7,9 @@
 
 #include "phase.h"
 
+/* what to do where a slot has lost its WAL */
+#define ZODAN_LOST_HINT "Set max_slot_wal_keep_size of that node to more than it writes while a node joins, or to -1."
+
 extern void zodan_watch_slots(ZodanJob *job);
 extern void zodan_watch_idle(ZodanJob *job);
 extern char *zodan_lost_slot(ZodanJob *job);

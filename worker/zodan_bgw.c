@@ -5,6 +5,7 @@
 #include "compat.h"
 
 #include "catalog.h"
+#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -17,6 +18,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -225,9 +227,9 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	Datum		datum;
 	char	   *operation;
 	bool		removal;
-	int			columns[2];
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
+	int			columns[3];
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
 		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
@@ -236,8 +238,8 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 				 errmsg("must be fired before INSERT")));
 	desc = trigger->tg_relation->rd_att;
 
-	datum = field_datum(trigger, "id", &isnull);
-	if (isnull || DatumGetInt64(datum) < 1)
+	field_datum(trigger, "id", &isnull);
+	if (!isnull)
 		refuse("id", "is not yours to choose: leave it out");
 	operation = field_text(trigger, "operation");
 	if (!zodan_operation_bit(operation))
@@ -285,7 +287,10 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	values[0] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
 	columns[1] = SPI_fnumber(desc, "requested_at");
 	values[1] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple, desc, 2, columns, values, nulls));
+	/* whoever may insert gets a number, without a right on the sequence */
+	columns[2] = SPI_fnumber(desc, "id");
+	values[2] = Int64GetDatum(nextval_internal(get_relname_relid("request_ids", RelationGetNamespace(trigger->tg_relation)), false));
+	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple, desc, 3, columns, values, nulls));
 }
 
 /*

@@ -214,6 +214,7 @@ sub init
 	if (-d $template->backup_dir . '/new')
 	{
 		$node->init_from_backup($template, 'new');
+		identify($node);
 		return;
 	}
 	$node->init(allows_streaming => 'logical', extra => [ '--encoding=UTF8', '--locale=C.UTF-8' ]);
@@ -222,6 +223,20 @@ sub init
 	my $own = $template->backup_dir . "/$$";
 	system('cp', '-a', $node->data_dir, $own) == 0 or die 'cp failed';
 	rename $own, $template->backup_dir . '/new';
+	return;
+}
+
+# Gives a copy a system identifier of its own, the first thing in pg_control;
+# pg_resetwal mends the checksum and the WAL.
+sub identify
+{
+	my ($node) = @_;
+	my $dir = $node->data_dir;
+	open my $control, '+<:raw', "$dir/global/pg_control" or die $!;
+	print $control pack 'LL', map { int rand 2**31 } 1, 2;
+	close $control or die $!;
+	my ($out, $err) = ('', '');
+	IPC::Run::run([ $node->config_data('--bindir') . '/pg_resetwal', '-f', $dir ], '>', \$out, '2>', \$err) or die "pg_resetwal: $err";
 	return;
 }
 
@@ -558,7 +573,6 @@ sub dump
 sub leftovers
 {
 	my ($self, $id, @names) = @_;
-	my $work = $self->server($self->{coordinator})->data_dir . "/zodan/$id";
 	my $left;
 
 	@names = sort keys %{ $self->{servers} } unless @names;
@@ -579,8 +593,15 @@ sub leftovers
 		last if $left eq '';
 		usleep(100_000);
 	}
-	$left .= "\ndirectory $work" if -e $work;
+	$left .= "\ndirectory $_" for $self->work_directories($id);
 	return $left;
+}
+
+# where a request keeps its files
+sub work_directories
+{
+	my ($self, $id, $on) = @_;
+	return glob($self->server($on || $self->{coordinator})->data_dir . "/zodan/${id}_*");
 }
 
 # the kinds of things that a request on $on has made, and what became of them

@@ -55,7 +55,7 @@ sub is_undone
 		"$what: every effect is undone");
 	is($c->queue('c', "SELECT asked IS NULL, finished_at IS NOT NULL, last_error FROM zodan.request_state WHERE request_id = $id"),
 		't|t|', "$what: and the request has ended");
-	ok(!-e $own->data_dir . "/zodan/$id", "$what: without its files");
+	is(join(' ', $c->work_directories($id, 'c')), '', "$what: without its files");
 	return;
 }
 
