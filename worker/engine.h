@@ -39,6 +39,7 @@ typedef struct ZodanEngine
 	bool		truncates_heirs;	/* a TRUNCATE that it applies also empties the tables that inherit */
 	const char *commit_label;	/* expression: what else labels node n's commits, or NULL */
 	int			states_per_origin;	/* places that an origin may take on its server */
+	bool		alone_on_server;	/* two nodes of a cluster can't be on one server, whose origins they would share */
 	bool		loses_workers;	/* may take an apply worker that runs for dead: see zodan_sub_lost() */
 	const char *ddl_setting;	/* replicates DDL by itself, and must be off; or NULL */
 	const char *exceptions;		/* rows that were discarded; or NULL */

@@ -50,6 +50,7 @@ const ZodanEngine zodan_engine_pglogical = {
 	.truncates_heirs = true,
 	.commit_label = "NULL",
 	.states_per_origin = 1,
+	.alone_on_server = true,
 	.loses_workers = true,
 	.ddl_setting = NULL,
 	.exceptions = NULL,

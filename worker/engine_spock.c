@@ -46,6 +46,7 @@ const ZodanEngine zodan_engine_spock = {
 	.truncates_heirs = false,
 	.commit_label = "n.node_id::text",
 	.states_per_origin = 2,
+	.alone_on_server = false,
 	.loses_workers = false,
 	.ddl_setting = "spock.enable_ddl_replication",
 	.exceptions = "SELECT count(*) FROM spock.exception_log",

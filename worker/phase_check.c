@@ -558,6 +558,11 @@ look_at_prerequisites(ZodanJob *job)
 	run_checks(job, prerequisite_checks, lengthof(prerequisite_checks));
 	check_claim(job);
 	check_objects(job);
+	for (int i = 0; i < job->nmembers; i++)
+		if (job->engine->alone_on_server && job->new_conn.pg && job->members[i].conn.pg &&
+			zodan_same_server(&job->new_conn, &job->members[i].conn, false))
+			zodan_check_failure(job->phase, "same_server", job->new_conn.node, psprintf("the server of node %s", job->members[i].name),
+								"a server of its own", "Use another server: the nodes' replication origins would be in each other's way.", false);
 	for (int i = 0; i < lengthof(conns); i++)
 	{
 		ZodanCall	call = {.conn = conns[i]};

@@ -26,41 +26,6 @@ is_known(ZodanJob *job)
 }
 
 /*
- * Phase: it is what the request says, and somebody knows it.
- */
-void
-zodan_check_removal(ZodanJob *job)
-{
-	const char *name = job->req->new_node_name;
-	char	   *source;
-	char	   *there = NULL;
-
-	zodan_cluster_require(job, !job->req->force);
-	source = zodan_local_node(job->engine, &ZODAN_SOURCE(job)->conn);
-	if (!source || strcmp(source, job->req->src_node_name) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("src_dsn leads to %s, not to node \"%s\"", source ? psprintf("node \"%s\"", source) : "a database that is not a node",
-						job->req->src_node_name)));
-	if (job->new_conn.pg)
-		there = zodan_engine_find(&job->new_conn) == job->engine ? zodan_local_node(job->engine, &job->new_conn) : NULL;
-	if (there && strcmp(there, name) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the connection string of node \"%s\" leads to node \"%s\"", name, there),
-				 errhint("Give the right one as new_node_dsn.")));
-	if (!there && !is_known(job))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no node \"%s\" in the cluster of node \"%s\", which has: %s", name,
-						job->req->src_node_name, zodan_cluster_names(job))));
-	if (job->req->force)
-		zodan_event("warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
-											  name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
-	zodan_job_detail(job, 1, psprintf("node %s can be removed; these stay: %s", name, zodan_cluster_names(job)));
-}
-
-/*
  * Adds the streams by which a member gets what is written on the node to the
  * *n that are in waits, and returns them all.
  */
@@ -94,6 +59,138 @@ add_streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits, int *n)
 												 m->name, job->req->new_node_name));
 	PQclear(result);
 	return waits;
+}
+
+/* where a connection string leads */
+typedef enum Leads
+{
+	LEADS_THERE,
+	LEADS_ELSEWHERE,
+	LEADS_NOWHERE				/* that can be reached from here */
+} Leads;
+
+/*
+ * Does a connection string lead to the database of a session?
+ */
+static Leads
+leads_to(ZodanJob *job, const char *dsn, const ZodanConn *there)
+{
+	ZodanConn	conn = {.node = there->node,.dsn = dsn,.need_password = !job->req->by_superuser};
+	ZodanConn  *conns = &conn;
+	Leads		result;
+
+	if (!dsn)
+		return LEADS_NOWHERE;
+	zodan_dsn_remember(dsn);
+	zodan_connect_all(&conns, 1);
+	if (!conn.pg)
+		return LEADS_NOWHERE;
+	result = zodan_same_server(&conn, there, true) ? LEADS_THERE : LEADS_ELSEWHERE;
+	zodan_disconnect(&conn);
+	return result;
+}
+
+/*
+ * Does a marker that is written on the node arrive at a member?
+ */
+static bool
+marker_arrives(ZodanJob *job)
+{
+	ZodanConn  *conn = &job->new_conn;
+	ZodanConfirm *waits = palloc(sizeof(ZodanConfirm));
+	XLogRecPtr	marker;
+	int			n = 0;
+
+	for (int i = 0; i < job->nmembers && n == 0; i++)
+		if (job->members[i].conn.pg)
+			waits = add_streams_to(job, &job->members[i], waits, &n);
+	if (n == 0)
+		return false;
+	zodan_markers(&conn, 1, &marker);
+	waits[0].lsn = marker;
+	zodan_wait_confirmed(waits, 1, zodan_statement_timeout(), zodan_report);
+	return true;
+}
+
+/*
+ * Is what was reached the node of this cluster? There may be another of its name
+ * elsewhere, or the connection string may lead to just any database. Where it knows
+ * a member, and where a member knows it, the connection strings must lead to these;
+ * or its own is what a member knows. NULL: so it is; else what speaks against it.
+ */
+static char *
+describe_foreign(ZodanJob *job, bool is_node)
+{
+	const char *name = job->req->new_node_name;
+	bool		proven = false;
+
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		char	   *known;
+		Leads		leads;
+
+		if (!m->conn.pg)
+			continue;
+		leads = is_node ? leads_to(job, zodan_node_dsn(job->engine, &job->new_conn, m->name), &m->conn) : LEADS_NOWHERE;
+		if (leads == LEADS_ELSEWHERE)
+			return psprintf("it knows another node \"%s\" than this cluster has", m->name);
+		proven |= leads == LEADS_THERE;
+		known = zodan_node_dsn(job->engine, &m->conn, name);
+		leads = leads_to(job, known, &job->new_conn);
+		if (leads == LEADS_ELSEWHERE)
+			return psprintf("node \"%s\" knows another node \"%s\"", m->name, name);
+		proven |= leads == LEADS_THERE || (known && zodan_dsn_same_target(known, job->new_conn.dsn));
+	}
+	return proven || (is_node && marker_arrives(job)) ? NULL : "neither does it know a node that can be reached from here, nor is it known to one by a connection string that leads there";
+}
+
+/*
+ * Phase: it is what the request says, and somebody knows it.
+ */
+void
+zodan_check_removal(ZodanJob *job)
+{
+	const char *name = job->req->new_node_name;
+	char	   *source;
+	char	   *there = NULL;
+	char	   *foreign;
+
+	zodan_cluster_require(job, !job->req->force);
+	source = zodan_local_node(job->engine, &ZODAN_SOURCE(job)->conn);
+	if (!source || strcmp(source, job->req->src_node_name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("src_dsn leads to %s, not to node \"%s\"", source ? psprintf("node \"%s\"", source) : "a database that is not a node",
+						job->req->src_node_name)));
+	if (job->new_conn.pg)
+		there = zodan_engine_find(&job->new_conn) == job->engine ? zodan_local_node(job->engine, &job->new_conn) : NULL;
+	if (there && strcmp(there, name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the connection string of node \"%s\" leads to node \"%s\"", name, there),
+				 errhint("Give the right one as new_node_dsn.")));
+	if (!there && !is_known(job))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no node \"%s\" in the cluster of node \"%s\", which has: %s", name,
+						job->req->src_node_name, zodan_cluster_names(job))));
+	foreign = job->new_conn.pg ? describe_foreign(job, there != NULL) : NULL;
+	if (foreign && !there && job->req->force)
+	{
+		zodan_event("warning", name, psprintf("the connection string of node %s leads to a database that is not a node, and that nobody knows as that one: nothing is done there", name));
+		zodan_disconnect(&job->new_conn);
+		job->new_conn.error = "its connection string leads to a database that is not a node";
+	}
+	else if (foreign)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the connection string of node \"%s\" leads to a %s that isn't shown to be this cluster's: %s", name, there ? "node of that name" : "database", foreign),
+				 errhint("Correct new_node_dsn, or file the request without it. Nothing has been changed.")));
+	if (job->req->force)
+		zodan_event("warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
+											  name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
+	zodan_job_detail(job, 1, psprintf("node %s can be removed; these stay: %s", name, zodan_cluster_names(job)));
 }
 
 /*

@@ -748,6 +748,21 @@ zodan_value(ZodanConn *conn, const char *sql, int nparams,...)
 	return value;
 }
 
+/*
+ * Is a session on the same server as another one of this process, and, if that is
+ * asked for, in the same database? One is seen from the other; copies of a server,
+ * which share all that it says of itself, aren't taken for it.
+ */
+bool
+zodan_same_server(ZodanConn *conn, const ZodanConn *other, bool same_database)
+{
+	return zodan_value(conn, "SELECT 1 FROM pg_catalog.pg_locks WHERE pid = $1::int AND locktype = 'advisory' AND granted AND objsubid = 2"
+					   "   AND classid = $2::pg_catalog.oid AND objid = $3::pg_catalog.oid"
+					   "   AND ($4::bool OR database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))", 4,
+					   psprintf("%d", PQbackendPID(other->pg)), psprintf("%d", ZODAN_LOCK_PROCESS), zodan_session_process(),
+					   same_database ? "false" : "true") != NULL;
+}
+
 /* ---------- values ---------- */
 
 /*

@@ -78,6 +78,7 @@ pg_noreturn extern void zodan_raise(const ZodanCall *call);
 extern void zodan_raise_any(const ZodanCall *calls, int ncalls);
 extern PGresult *zodan_query(ZodanConn *conn, const char *sql, int nparams,...);
 extern char *zodan_value(ZodanConn *conn, const char *sql, int nparams,...);
+extern bool zodan_same_server(ZodanConn *conn, const ZodanConn *other, bool same_database);
 extern char *zodan_field(const PGresult *result, int row, int column);
 extern char *zodan_quote(const char *identifier);
 
