@@ -81,6 +81,8 @@ CREATE TABLE zodan.request_state (
     wal_retained    bigint,
     wal_over        boolean NOT NULL DEFAULT false,
     missing         text[],
+    missing_dsns    text[],
+    missing_since   timestamptz,
     look_at         timestamptz,
     rows_copied     bigint,
     tables_copied   integer,
@@ -96,6 +98,8 @@ COMMENT ON COLUMN zodan.request_state.claim_told IS 'the number that the new nod
 COMMENT ON COLUMN zodan.request_state.reason_hint IS 'what to do about that';
 COMMENT ON COLUMN zodan.request_state.claim IS 'how often it has intended something: the new node, which has the number in its claim, must not have a higher one';
 COMMENT ON COLUMN zodan.request_state.wal_retained IS 'bytes of WAL that its slots made a node keep when that was looked at last; of the node where it is most';
+COMMENT ON COLUMN zodan.request_state.missing_dsns IS 'by which they are looked for';
+COMMENT ON COLUMN zodan.request_state.missing_since IS 'since when the request has got nowhere for want of a node';
 COMMENT ON COLUMN zodan.request_state.missing IS 'nodes that could not be reached: as soon as one of them can, the request goes on';
 COMMENT ON COLUMN zodan.request_state.bytes_per_second IS 'what was copied a second, over the last ten';
 COMMENT ON COLUMN zodan.request_state.snapshot_since IS 'since when a snapshot has held back vacuum on the source; NULL: none does';

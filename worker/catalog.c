@@ -13,11 +13,15 @@
 /* states in which a request may wait for a node that can't be reached */
 #define WAITING		"('retrying', 'cancelling', 'rolling_back')"
 
-/* how often somebody looks for it */
-#define LOOK_EVERY	"interval '2 s'"
+/* how often somebody looks for it: the longer it has been away the less often */
+#define LOOK_EVERY \
+	"interval '1 s' * least(60, greatest(2, extract(epoch FROM clock_timestamp() - missing_since) / 5))"
 
 /* states in which nobody works on a request, but its slots may be there */
-#define IDLE		"('paused', 'failed')"
+#define IDLE		"('paused', 'failed', 'cancelled')"
+
+/* the clock was put back since the request s was changed: its times say nothing */
+#define CLOCK_PUT_BACK " s.updated_at > now() + interval '5 s'"
 
 /* how often somebody looks at them */
 #define WATCH_EVERY	"interval '30 s'"
@@ -70,7 +74,7 @@ zodan_launcher_pid(void)
 /* what becomes of the request s when an attempt begins */
 #define ATTEMPT_BEGINS \
 	" state = CASE WHEN s.state IN ('queued', 'retrying') THEN 'running' ELSE s.state END," \
-	" attempt = s.attempt + 1, missing = NULL, look_at = NULL," \
+	" attempt = s.attempt + 1, missing = NULL, missing_dsns = NULL, look_at = NULL," \
 	" next_attempt_at = now() + interval '1 s' *" \
 	"   least(60, 0.1 * power(1.5, least(20, s.attempt - s.attempt_of_progress)))," \
 	" started_at = coalesce(s.started_at, clock_timestamp())," \
@@ -92,7 +96,7 @@ zodan_dequeue(int limit, const char *busy)
 					 "  SELECT s.request_id FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id"
 					 "   WHERE s.state NOT IN ('done', 'failed', 'cancelled', 'paused')"
 					 "     AND (s.state <> 'queued' OR r.not_before IS NULL OR r.not_before <= now())"
-					 "     AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now())"
+					 "     AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now() OR" CLOCK_PUT_BACK ")"
 					 "     AND" NOBODY_RUNS_IT
 					 "   ORDER BY s.request_id LIMIT $1::int"
 					 "     FOR UPDATE OF s SKIP LOCKED)"
@@ -112,8 +116,8 @@ zodan_dequeue_looks(int limit, const char *busy)
 {
 	return zodan_sql("WITH due AS ("
 					 "  SELECT s.request_id FROM zodan.request_state s"
-					 "   WHERE (s.state IN " WAITING " AND s.look_at <= now() AND s.next_attempt_at > now()"
-					 "          OR s.state IN " IDLE " AND coalesce(s.look_at, '-infinity') <= now()"
+					 "   WHERE (s.state IN " WAITING " AND (s.look_at <= now() OR" CLOCK_PUT_BACK ") AND s.next_attempt_at > now()"
+					 "          OR s.state IN " IDLE " AND (coalesce(s.look_at, '-infinity') <= now() OR s.look_at > now() + interval '2 min')"
 					 "             AND EXISTS (SELECT FROM zodan.requests r JOIN zodan.effects e ON e.request_id = r.id"
 					 "                          WHERE r.id = s.request_id AND r.operation = 'add_node'"
 					 "                            AND e.kind = 'slot' AND e.state IN ('intent', 'done')))"
@@ -127,12 +131,27 @@ zodan_dequeue_looks(int limit, const char *busy)
 }
 
 /*
- * The nodes that the request waits for, one a row.
+ * The request, which has been taken from the queue, doesn't run, since there is no
+ * place for another process. That was no attempt.
+ */
+void
+zodan_not_started(int64 id)
+{
+	zodan_sql("UPDATE zodan.request_state"
+			  "   SET state = CASE WHEN state = 'running' THEN 'queued' ELSE state END,"
+			  "       attempt = attempt - 1, attempt_of_progress = least(attempt_of_progress, attempt - 1),"
+			  "       next_attempt_at = clock_timestamp() + interval '2 s',"
+			  "       detail = 'waits for a free background worker: all of max_worker_processes are in use', updated_at = clock_timestamp()"
+			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 1, psprintf(INT64_FORMAT, id));
+}
+
+/*
+ * The nodes that the request waits for, one a row: name, connection string.
  */
 ZodanRows *
 zodan_missing_nodes(void)
 {
-	return zodan_sql("SELECT unnest(missing) FROM zodan.request_state WHERE request_id = $1::bigint", 1,
+	return zodan_sql("SELECT unnest(missing), unnest(missing_dsns) FROM zodan.request_state WHERE request_id = $1::bigint", 1,
 					 zodan_request_id);
 }
 
@@ -454,16 +473,17 @@ array_literal(List *strings)
  * waits. What a user has asked in the meantime doesn't wait.
  */
 void
-zodan_retry_at(int64 ms, const char *message, const char *hint, List *missing)
+zodan_retry_at(int64 ms, const char *message, const char *hint, List *missing, List *dsns)
 {
 	zodan_one("UPDATE zodan.request_state"
 			  "   SET state = CASE WHEN state = 'running' THEN 'retrying' ELSE state END,"
 			  "       next_attempt_at = CASE WHEN asked IS NULL THEN clock_timestamp() + $2::float8 * interval '1 ms' END,"
-			  "       last_error = $3, hint = $4, missing = $5::text[],"
-			  "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + " LOOK_EVERY " END,"
+			  "       last_error = $3, hint = $4, missing = $5::text[], missing_dsns = $6::text[],"
+			  "       missing_since = CASE WHEN $5 IS NOT NULL THEN coalesce(missing_since, clock_timestamp()) END,"
+			  "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" LOOK_EVERY ", interval '2 s') END,"
 			  "       updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 5,
-			  zodan_request_id, psprintf(INT64_FORMAT, ms), message, hint, array_literal(missing));
+			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 6,
+			  zodan_request_id, psprintf(INT64_FORMAT, ms), message, hint, array_literal(missing), array_literal(dsns));
 	notify_progress();
 }
 
@@ -549,7 +569,7 @@ zodan_end_request(const char *from, const char *to, bool blank)
 				  "         jsonb_set(options, '{peer_dsns}', zodan.redact_dsns(options -> 'peer_dsns')) ELSE options END"
 				  " WHERE id = $1::bigint", 1, zodan_request_id);
 	zodan_one("UPDATE zodan.request_state"
-			  "   SET state = $3, asked = NULL, next_attempt_at = NULL, eta = NULL,"
+			  "   SET state = $3, asked = NULL, next_attempt_at = NULL, eta = NULL, missing = NULL, missing_dsns = NULL, missing_since = NULL,"
 			  "       percent = CASE WHEN $3 = 'done' THEN 100 ELSE percent END,"
 			  "       last_error = CASE WHEN $3 = 'done' THEN NULL ELSE last_error END,"
 			  "       hint = CASE WHEN $3 = 'done' THEN NULL ELSE hint END,"

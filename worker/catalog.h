@@ -70,6 +70,7 @@ extern bool zodan_lock_process(int key);
 extern int	zodan_launcher_pid(void);
 extern ZodanRows *zodan_dequeue(int limit, const char *busy);
 extern ZodanRows *zodan_dequeue_looks(int limit, const char *busy);
+extern void zodan_not_started(int64 id);
 extern int64 zodan_next_due_ms(void);
 extern int	zodan_purge(int minutes);
 
@@ -92,7 +93,7 @@ extern bool zodan_ask(const char *what, const char *reason, const char *hint);
 extern void zodan_set_state(const char *from, const char *to);
 extern void zodan_set_engine(const char *engine);
 extern void zodan_set_error(const char *message, const char *hint);
-extern void zodan_retry_at(int64 ms, const char *message, const char *hint, List *missing);
+extern void zodan_retry_at(int64 ms, const char *message, const char *hint, List *missing, List *dsns);
 extern void zodan_wait_turn(int64 ms, const char *message);
 extern void zodan_undo_for(const char *what, const char *reason, const char *hint);
 extern bool zodan_start_again(int64 ms);

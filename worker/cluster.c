@@ -425,17 +425,19 @@ zodan_cluster_watch(void)
 
 /*
  * After an error: the names of the nodes that have no session, or whose
- * session has been lost or doesn't answer. One of the latter also is *lost;
- * NULL: there is none.
+ * session has been lost or doesn't answer, and in *dsns their connection strings,
+ * NULL where they aren't known. One of the latter also is *lost; NULL: there is
+ * none.
  */
 List *
-zodan_cluster_absent(ZodanJob *job, const char **lost)
+zodan_cluster_absent(ZodanJob *job, const char **lost, List **dsns)
 {
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (job->nmembers + 1));
 	bool	   *had_session = palloc0(sizeof(bool) * (job->nmembers + 1));
 	List	   *absent = NIL;
 
 	*lost = NULL;
+	*dsns = NIL;
 	if (!job->members)
 		return NIL;
 	for (int i = 0; i <= job->nmembers; i++)
@@ -451,6 +453,7 @@ zodan_cluster_absent(ZodanJob *job, const char **lost)
 		if (!calls[i].error || calls[i].sqlstate == ERRCODE_IN_FAILED_SQL_TRANSACTION)
 			continue;
 		absent = lappend(absent, pstrdup(calls[i].conn->node));
+		*dsns = lappend(*dsns, calls[i].conn->dsn ? pstrdup(calls[i].conn->dsn) : NULL);
 		if (had_session[i])
 			*lost = calls[i].conn->node;
 	}

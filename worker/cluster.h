@@ -57,7 +57,7 @@ extern void zodan_cluster_require(ZodanJob *job, bool all);
 extern void zodan_cluster_lock(ZodanJob *job);
 extern ZodanConn *zodan_cluster_session(ZodanJob *job, const char *node);
 extern void zodan_cluster_watch(void);
-extern List *zodan_cluster_absent(ZodanJob *job, const char **lost);
+extern List *zodan_cluster_absent(ZodanJob *job, const char **lost, List **dsns);
 extern char *zodan_cluster_names(ZodanJob *job);
 extern char *zodan_own_suffix(const ZodanJob *job);
 extern char *zodan_passing_slots(const ZodanMember *source, const ZodanConn *conn, const char *use);

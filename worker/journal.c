@@ -40,7 +40,7 @@ zodan_checkpoint_done(const char *phase)
 {
 	zodan_one("UPDATE zodan.checkpoints SET state = 'done', finished_at = clock_timestamp(), error = NULL"
 			  " WHERE request_id = $1::bigint AND phase = $2 AND state = 'running'", 2, zodan_request_id, phase);
-	zodan_one("UPDATE zodan.request_state SET attempt_of_progress = attempt WHERE request_id = $1::bigint", 1, zodan_request_id);
+	zodan_one("UPDATE zodan.request_state SET attempt_of_progress = attempt, missing_since = NULL WHERE request_id = $1::bigint", 1, zodan_request_id);
 }
 
 /*

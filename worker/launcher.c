@@ -138,9 +138,16 @@ start_all(ZodanRows *due, bool look)
 {
 	MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
 
+	bool		full = false;
+
 	for (int i = 0; i < due->nrows; i++)
-		if (!start_runner(strtoll(due->value[i][0], NULL, 10), look))
-			break;
+	{
+		int64		id = strtoll(due->value[i][0], NULL, 10);
+
+		full = full || !start_runner(id, look);
+		if (full && !look)
+			zodan_not_started(id);
+	}
 	MemoryContextSwitchTo(context);
 }
 

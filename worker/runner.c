@@ -377,6 +377,7 @@ record_error(ZodanJob *job, ErrorData *error, bool forward)
 	ZodanRequest *req = job->req;
 	bool		transient;
 	List	   *absent;
+	List	   *dsns;
 
 	/* an attempt that hasn't come as far as the lock has looked at no slots */
 	if (forward && !job->locked)
@@ -395,7 +396,7 @@ record_error(ZodanJob *job, ErrorData *error, bool forward)
 		return;
 	}
 	zodan_event("error", NULL, message);
-	absent = zodan_cluster_absent(job, &lost);
+	absent = zodan_cluster_absent(job, &lost, &dsns);
 	if (lost && !hint)
 		hint = psprintf("Node \"%s\" does not answer; the request goes on when it does.", lost);
 	transient = lost || zodan_error_is_transient(error->sqlerrcode) || zodan_snapshot_is_lost();
@@ -403,7 +404,7 @@ record_error(ZodanJob *job, ErrorData *error, bool forward)
 	{
 		int			attempts = job->phase ? zodan_checkpoint_attempts(job->phase) : req->attempt;
 
-		zodan_retry_at(zodan_backoff_ms(attempts), message, hint, absent);
+		zodan_retry_at(zodan_backoff_ms(attempts), message, hint, absent, dsns);
 	}
 	else if (!restart_if_lost(job))
 		record_failure(req, message, error->hint);
