@@ -294,6 +294,13 @@ CREATE TRIGGER validate BEFORE INSERT ON zodan.requests
 CREATE TRIGGER queue AFTER INSERT ON zodan.requests
     FOR EACH ROW EXECUTE FUNCTION zodan.queue_request();
 
+CREATE FUNCTION zodan.refuse_drop() RETURNS event_trigger
+    AS 'MODULE_PATHNAME', 'zodan_refuse_drop' LANGUAGE C;
+COMMENT ON FUNCTION zodan.refuse_drop() IS 'keeps the extension as long as requests are open, whose effects nobody would know otherwise';
+CREATE EVENT TRIGGER zodan_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP OWNED')
+    EXECUTE FUNCTION zodan.refuse_drop();
+COMMENT ON EVENT TRIGGER zodan_refuse_drop IS 'DROP EXTENSION zodan_bgw is refused as long as requests are open; with CASCADE, by a superuser, it isn''t';
+
 CREATE FUNCTION zodan.phases(operation text DEFAULT 'add_node',
     OUT phase_no integer, OUT phase text, OUT description text)
     RETURNS SETOF record

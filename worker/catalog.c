@@ -224,6 +224,20 @@ zodan_rivals(int64 id)
 }
 
 /*
+ * The requests that haven't ended, or have left something on a node: in a line each
+ * what it is, and what is there, NULL if nothing.
+ */
+ZodanRows *
+zodan_open_requests(void)
+{
+	return zodan_sql("SELECT format('request %s, %s of node %s, which is %s', r.id, r.operation, r.new_node_name, s.state), e.made"
+					 "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
+					 "  CROSS JOIN LATERAL (SELECT string_agg(format('%s %s of node %s', e.kind, e.name, e.node), ', ' ORDER BY e.id) AS made"
+					 "                        FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done')) AS e"
+					 " WHERE s.state NOT IN ('done', 'failed', 'cancelled') OR s.state <> 'done' AND e.made IS NOT NULL ORDER BY r.id", 0);
+}
+
+/*
  * The request whose token that is, for messages; NULL: it isn't in this queue.
  */
 char *

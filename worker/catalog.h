@@ -77,6 +77,7 @@ extern int	zodan_purge(int minutes);
 /* a request's; the runner's calls are about the one that it has loaded */
 extern void zodan_queue(int64 id);
 extern ZodanRows *zodan_rivals(int64 id);
+extern ZodanRows *zodan_open_requests(void);
 extern char *zodan_request_of(const char *token);
 extern ZodanRows *zodan_older_requests(void);
 extern void zodan_settle(const char *id);

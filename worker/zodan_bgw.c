@@ -5,6 +5,7 @@
 #include "compat.h"
 
 #include "catalog.h"
+#include "commands/event_trigger.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -25,6 +26,7 @@
 ZODAN_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(zodan_validate_request);
+PG_FUNCTION_INFO_V1(zodan_refuse_drop);
 PG_FUNCTION_INFO_V1(zodan_queue_request);
 PG_FUNCTION_INFO_V1(zodan_phases);
 PG_FUNCTION_INFO_V1(zodan_start);
@@ -314,6 +316,76 @@ refuse_rival(int64 id, const char *dsn)
 				 errhint("SELECT zodan.wait(%s) waits for it, SELECT zodan.cancel(%s) undoes it.", v[0], v[0]),
 				 errhidestmt(true), errhidecontext(true)));
 	}
+}
+
+/*
+ * Does a command drop the extension? behavior: CASCADE or RESTRICT.
+ */
+static bool
+drops_extension(Node *command, DropBehavior *behavior)
+{
+	ListCell   *cell;
+
+	if (IsA(command, DropStmt))
+	{
+		*behavior = ((DropStmt *) command)->behavior;
+		foreach(cell, ((DropStmt *) command)->objects)
+			if (((DropStmt *) command)->removeType == OBJECT_EXTENSION && strcmp(strVal(lfirst(cell)), "zodan_bgw") == 0)
+				return true;
+	}
+	else if (IsA(command, DropOwnedStmt))
+	{
+		Oid			owner = (Oid) zodan_to_int64(zodan_sql("SELECT extowner FROM pg_catalog.pg_extension WHERE extname = 'zodan_bgw'", 0)->value[0][0]);
+
+		*behavior = ((DropOwnedStmt *) command)->behavior;
+		foreach(cell, ((DropOwnedStmt *) command)->roles)
+			if (get_rolespec_oid(lfirst(cell), true) == owner)
+				return true;
+	}
+	return false;
+}
+
+/*
+ * Event trigger before DROP EXTENSION and DROP OWNED: as long as requests are open
+ * nobody would know otherwise what they have made on the nodes, slots among it. A
+ * superuser who says CASCADE is told what that is.
+ */
+Datum
+zodan_refuse_drop(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *trigger = (EventTriggerData *) fcinfo->context;
+	DropBehavior behavior;
+	ZodanRows  *open;
+	StringInfoData requests;
+	StringInfoData made;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("must be called as an event trigger")));
+	if (!drops_extension(trigger->parsetree, &behavior))
+		PG_RETURN_NULL();
+	open = zodan_open_requests();
+	if (open->nrows == 0)
+		PG_RETURN_NULL();
+	initStringInfo(&requests);
+	initStringInfo(&made);
+	for (int i = 0; i < open->nrows; i++)
+	{
+		appendStringInfo(&requests, "%s%s", i ? "; " : "", open->value[i][0]);
+		if (open->value[i][1])
+			appendStringInfo(&made, "%s%s", made.len ? ", " : "", open->value[i][1]);
+	}
+	if (behavior != DROP_CASCADE || !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("extension zodan_bgw has requests that are open, or have left something on nodes"),
+				 errdetail("These are: %s.", requests.data),
+				 errhint("Let them end, or SELECT zodan.cancel(id). DROP EXTENSION ... CASCADE by a superuser leaves all that they have made where it is.")));
+	ereport(WARNING,
+			(errmsg("requests of extension zodan_bgw are dropped, and nobody undoes what they have made: %s", requests.data),
+			 made.len ? errdetail("These are left: %s.", made.data) : 0));
+	PG_RETURN_NULL();
 }
 
 /*
