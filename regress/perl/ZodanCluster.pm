@@ -307,7 +307,15 @@ sub wait_for
 	my ($self, $id, $on, $seconds) = @_;
 	$on ||= $self->{coordinator};
 	$seconds ||= 170;
-	my $state = eval { $self->queue($on, "SELECT zodan.wait($id, '$seconds s')") } // 'timeout';
+	my $until = time + $seconds;
+	my $state;
+	# the coordinator may have been killed a moment ago
+	until (defined($state = eval { $self->queue($on, "SELECT zodan.wait($id, '$seconds s')") }))
+	{
+		last if time > $until || $@ =~ /is still/;
+		usleep(100_000);
+	}
+	$state //= 'timeout';
 	if ($state ne 'done' && !$self->{quiet})
 	{
 		diag($self->queue($on, "SELECT state, phase, detail, last_error, hint FROM zodan.status WHERE request_id = $id"));
