@@ -24,7 +24,7 @@ PROVE_TESTS = regress/t/*.pl
 
 OBJS = $(addprefix worker/, \
 	settings.o retry.o wait.o failpoint.o spi.o catalog.o journal.o dsn.o nodes.o session.o remote.o change.o pipe.o program.o \
-	replication.o wal.o engine.o engine_spock.o engine_pglogical.o cluster.o claim.o \
+	replication.o wal.o engine.o engine_spock.o engine_pglogical.o cluster.o servers.o own.o claim.o \
 	kept.o plan.o marks.o lists.o schema.o foreign_keys.o snapshots.o units.o throttle.o progress.o copy.o \
 	phase_check.o phase_register.o phase_bookmark.o stream.o undo.o phase_copy.o \
 	phase_subscribe.o phase_finish.o phase_remove.o watch.o phases.o runner.o launcher.o upkeep.o \

@@ -1,6 +1,6 @@
 /*
  * claim.h
- *		The request's claim on its new node, and what the nodes are.
+ *		The request's claim on its new node.
  */
 #ifndef ZODAN_CLAIM_H
 #define ZODAN_CLAIM_H
@@ -12,12 +12,6 @@
 /* what the journal says isn't so any more: the request has to begin anew */
 #define ERRCODE_ZODAN_PAST		MAKE_SQLSTATE('Z', 'D', '0', '0', '6')
 #define ZODAN_BEGINS_ANEW	"The request begins anew by itself. Let it end before a node fails over or is restored again."
-
-/* an expression on a node: the mark in the session's database, or NULL */
-#define ZODAN_MARK \
-	"(SELECT pg_catalog.split_part(c, '=', 2) FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) AS c" \
-	"  WHERE s.setrole = 0 AND pg_catalog.starts_with(c, 'zodan.claim=')" \
-	"    AND s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))"
 
 /* Is the new node the request's? */
 typedef enum ZodanHolds
@@ -36,7 +30,5 @@ extern ZodanHolds zodan_claim_holds(ZodanJob *job, ZodanConn *conn, int64 timeou
 extern char *zodan_claim_of_other(ZodanJob *job);
 extern void zodan_claim_open(ZodanJob *job, const char *connection_limit);
 extern void zodan_claim_drop(ZodanJob *job);
-extern char *zodan_claim_abandon(ZodanJob *job);
-extern void zodan_claim_note_subscription(ZodanJob *job, const ZodanSubscription *sub);
 
 #endif							/* ZODAN_CLAIM_H */

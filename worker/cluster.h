@@ -48,6 +48,8 @@ typedef struct ZodanJob
 #define ZODAN_SOURCE(job)	(&(job)->members[0])
 #define ZODAN_NPEERS(job)	((job)->nmembers - 1)
 #define ZODAN_PEERS(job)	(&(job)->members[1])
+/* of a member, or, behind these, of the new node */
+#define ZODAN_NODE_NAME(job, i)	((i) < (job)->nmembers ? (job)->members[i].name : (job)->req->new_node_name)
 
 extern void zodan_cluster_reach(ZodanJob *job);
 extern void zodan_cluster_open(ZodanJob *job);

@@ -248,6 +248,15 @@ zodan_set_intents(const char *intents)
 }
 
 /*
+ * Is it there, or may it be?
+ */
+bool
+zodan_effect_is_live(const ZodanEffect *effect)
+{
+	return effect->state && (strcmp(effect->state, "intent") == 0 || strcmp(effect->state, "done") == 0);
+}
+
+/*
  * Everything that the request has made, or may have made, and not undone,
  * latest first.
  */

@@ -67,6 +67,7 @@ extern void zodan_effect_assume(const char *node, const char *kind, const char *
 extern bool zodan_effect_intent_open(const char *node, const char *database);
 extern void zodan_effect_left(const char *node, const char *kind, const char *name);
 extern void zodan_effect_undone(const char *node, const char *kind, const char *name);
+extern bool zodan_effect_is_live(const ZodanEffect *effect);
 extern List *zodan_live_effects(void);
 extern char *zodan_intents(bool count);
 extern void zodan_set_intents(const char *intents);

@@ -51,25 +51,32 @@ zodan_marks_drop(ZodanJob *job, const char *schema)
 }
 
 /*
- * The statement that writes marks of tables (ZodanTable); it ends with a semicolon.
+ * Tables (ZodanTable) as rows of SQL: with, a text, follows each name.
  */
 static char *
-insert(ZodanJob *job, List *tables, int part, int nparts)
+rows_of(List *tables, const char *with)
 {
 	StringInfoData sql;
 	ListCell   *cell;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "INSERT INTO %s.mark VALUES ", zodan_marks_schema(job));
 	foreach(cell, tables)
 	{
 		ZodanTable *table = lfirst(cell);
 
-		appendStringInfo(&sql, "%s(%s, %s, %d, %d)", foreach_current_index(cell) ? ", " : "",
-						 quote_literal_cstr(table->nspname), quote_literal_cstr(table->relname), part, nparts);
+		appendStringInfo(&sql, "%s(%s, %s%s)", sql.len ? ", " : "",
+						 quote_literal_cstr(table->nspname), quote_literal_cstr(table->relname), with);
 	}
-	appendStringInfoChar(&sql, ';');
 	return sql.data;
+}
+
+/*
+ * The statement that writes marks of tables; it ends with a semicolon.
+ */
+static char *
+insert(ZodanJob *job, List *tables, int part, int nparts)
+{
+	return psprintf("INSERT INTO %s.mark VALUES %s;", zodan_marks_schema(job), rows_of(tables, psprintf(", %d, %d", part, nparts)));
 }
 
 /*
@@ -96,20 +103,7 @@ zodan_marks_built(ZodanJob *job, List *tables)
 char *
 zodan_marks_forget(ZodanJob *job, List *tables)
 {
-	StringInfoData sql;
-	ListCell   *cell;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "DELETE FROM %s.mark WHERE (nspname, relname) IN (", zodan_marks_schema(job));
-	foreach(cell, tables)
-	{
-		ZodanTable *table = lfirst(cell);
-
-		appendStringInfo(&sql, "%s(%s, %s)", foreach_current_index(cell) ? ", " : "",
-						 quote_literal_cstr(table->nspname), quote_literal_cstr(table->relname));
-	}
-	appendStringInfoString(&sql, ");");
-	return sql.data;
+	return psprintf("DELETE FROM %s.mark WHERE (nspname, relname) IN (%s);", zodan_marks_schema(job), rows_of(tables, ""));
 }
 
 /*

@@ -5,6 +5,8 @@
  */
 #include "phase.h"
 
+#include "own.h"
+
 /* how often it's tried again where nodes can't reach each other: that takes some minutes */
 #define UNREACHABLE_AGAIN	10
 
@@ -80,7 +82,7 @@ want_subscription(ZodanJob *job, ZodanSubscription *subs, int *nsubs, ZodanSubsc
 	if (effect->state && strcmp(effect->state, "done") == 0)
 		return;
 	if (effect->state && zodan_sub_exists(job->engine, sub.subscriber, sub.name))
-		zodan_claim_note_subscription(job, &sub);
+		zodan_own_note_subscription(job, &sub);
 	else
 		subs[(*nsubs)++] = sub;
 }
@@ -118,7 +120,7 @@ create_subscriptions(ZodanJob *job)
 	}
 	zodan_sub_create_disabled(job->engine, subs, nsubs, zodan_checkpoint_attempts(job->phase) <= UNREACHABLE_AGAIN);
 	for (int i = 0; i < nsubs; i++)
-		zodan_claim_note_subscription(job, &subs[i]);
+		zodan_own_note_subscription(job, &subs[i]);
 }
 
 /*
@@ -139,7 +141,7 @@ zodan_subscribe_to_source(ZodanJob *job)
 	/* they could connect before */
 	zodan_sub_create_disabled(job->engine, &sub, nsubs, true);
 	if (nsubs > 0)
-		zodan_claim_note_subscription(job, &sub);
+		zodan_own_note_subscription(job, &sub);
 }
 
 /*

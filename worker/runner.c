@@ -31,6 +31,7 @@
 #include "lists.h"
 #include "marks.h"
 #include "nodes.h"
+#include "own.h"
 #include "phases.h"
 #include "postmaster/interrupt.h"
 #include "retry.h"
@@ -260,7 +261,7 @@ end_undone(ZodanJob *job)
 static void
 abandon(ZodanJob *job, const char *why)
 {
-	char	   *left = zodan_claim_abandon(job);
+	char	   *left = zodan_own_abandon(job);
 
 	zodan_work_forget(job);
 	zodan_event("error", job->req->new_node_name, why);
