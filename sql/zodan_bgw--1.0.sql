@@ -159,6 +159,16 @@ CREATE TABLE zodan.kept (
 COMMENT ON TABLE zodan.kept IS 'what the new node had before the structure was restored there, which a roll back leaves as it was';
 COMMENT ON COLUMN zodan.kept.rights IS 'owner, privileges and comment of the schema public, comments on extensions, privileges on their members';
 
+CREATE TABLE zodan.dump_files (
+    request_id bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
+    name       text NOT NULL,
+    chunk      bigint NOT NULL,
+    content    bytea NOT NULL,
+    PRIMARY KEY (request_id, name, chunk)
+);
+ALTER TABLE zodan.dump_files ALTER content SET STORAGE EXTERNAL;
+COMMENT ON TABLE zodan.dump_files IS 'the dump of the source''s structure, and the lists of what is restored when, in chunks; a standby of the coordinator needs them, too';
+
 CREATE TABLE zodan.bookmarks (
     request_id  bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
     snapshot    integer NOT NULL,

@@ -37,6 +37,7 @@ typedef struct ZodanJob
 	ZodanConn	new_conn;
 	const char *new_dbname;
 	bool		locked;			/* the nodes are ours */
+	bool		fetched;		/* the work directory is as it's stored */
 	const char *phase;			/* the one under way */
 	double		phase_start;	/* percent, when it started */
 	double		phase_share;	/* how many percent it is */

@@ -8,6 +8,9 @@
 
 #include "failpoint.h"
 
+/* bytes of a file in a row */
+#define DUMP_CHUNK	"1048576"
+
 /*
  * Adds to the log. level: debug, info, warning or error; node may be NULL.
  */
@@ -303,6 +306,45 @@ zodan_get_kept(const char *column)
 	ZodanRows  *rows = zodan_sql(psprintf("SELECT %s FROM zodan.kept WHERE request_id = $1::bigint", column), 1, zodan_request_id);
 
 	return rows->nrows ? rows->value[0][0] : NULL;
+}
+
+/*
+ * Stores the files of a directory (an absolute path): they are what the request's
+ * dump consists of.
+ */
+void
+zodan_store_dump(const char *directory)
+{
+	zodan_sql("INSERT INTO zodan.dump_files (request_id, name, chunk, content)"
+			  " SELECT $1::bigint, f, n, pg_read_binary_file($2 || '/' || f, n * $3::bigint, $3::bigint)"
+			  "   FROM pg_ls_dir($2) AS f, pg_stat_file($2 || '/' || f) AS s, generate_series(0, s.size / $3::bigint) AS n", 3,
+			  zodan_request_id, directory, DUMP_CHUNK);
+}
+
+/*
+ * What is stored of the dump: rows of a file's name and a number, the chunks of a
+ * file in ascending order.
+ */
+ZodanRows *
+zodan_stored_dump(void)
+{
+	return zodan_sql("SELECT name, chunk FROM zodan.dump_files WHERE request_id = $1::bigint ORDER BY name, chunk", 1, zodan_request_id);
+}
+
+/*
+ * The content of a chunk, as hexadecimal digits.
+ */
+char *
+zodan_stored_chunk(const char *name, const char *chunk)
+{
+	return zodan_one("SELECT encode(content, 'hex') FROM zodan.dump_files WHERE request_id = $1::bigint AND name = $2 AND chunk = $3::bigint", 3,
+					 zodan_request_id, name, chunk)->value[0][0];
+}
+
+void
+zodan_forget_dump(void)
+{
+	zodan_sql("DELETE FROM zodan.dump_files WHERE request_id = $1::bigint", 1, zodan_request_id);
 }
 
 /*

@@ -77,6 +77,11 @@ extern int64 zodan_get_told(void);
 extern void zodan_set_kept(const char *objects, const char *rights);
 extern char *zodan_get_kept(const char *column);
 
+extern void zodan_store_dump(const char *directory);
+extern ZodanRows *zodan_stored_dump(void);
+extern char *zodan_stored_chunk(const char *name, const char *chunk);
+extern void zodan_forget_dump(void);
+
 extern ZodanServer *zodan_get_server(const char *node);
 extern void zodan_set_server(const char *node, const ZodanServer *server);
 extern void zodan_note_lsn(const char *node, const char *lsn);

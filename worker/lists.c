@@ -2,6 +2,10 @@
  * lists.c
  *		The request's work directory, and the lists of what is restored when.
  *
+ * What the directory holds is stored in a table, so that a standby of the
+ * coordinator has it, and a dump counts exactly when the journal says so. Each
+ * process that needs the files writes them anew.
+ *
  * A list is a file with some lines of what "pg_restore --list" prints of the
  * dump, which is an order in which all can be made. What rows need, the section
  * "pre-data", is in three of them:
@@ -32,13 +36,10 @@
 
 /* ---------- the directory ---------- */
 
-/*
- * The request's directory, below the data directory.
- */
-char *
-zodan_work_directory(ZodanJob *job)
+static char *
+directory(ZodanJob *job)
 {
-	return psprintf("%s/" INT64_FORMAT "_%s", WORK_DIR, job->req->id, zodan_own_suffix(job));
+	return psprintf("%s/" WORK_DIR "/" INT64_FORMAT "_%s", DataDir, job->req->id, zodan_own_suffix(job));
 }
 
 /*
@@ -47,7 +48,17 @@ zodan_work_directory(ZodanJob *job)
 char *
 zodan_work_path(ZodanJob *job, const char *file)
 {
-	return psprintf("%s/%s/%s", DataDir, zodan_work_directory(job), file);
+	return psprintf("%s/%s", directory(job), file);
+}
+
+static FILE *
+open_file(const char *path, const char *mode)
+{
+	FILE	   *file = AllocateFile(path, mode);
+
+	if (!file)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
+	return file;
 }
 
 static void
@@ -57,49 +68,98 @@ make_directory(const char *path)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not create directory \"%s\": %m", path)));
 }
 
-/*
- * Makes the directory, if it isn't there.
- */
-void
-zodan_work_make(ZodanJob *job)
+static void
+remove_directory(ZodanJob *job)
 {
-	make_directory(psprintf("%s/%s", DataDir, WORK_DIR));
-	make_directory(psprintf("%s/%s", DataDir, zodan_work_directory(job)));
-}
-
-/*
- * Removes it; it's no error if it isn't there.
- */
-void
-zodan_work_forget(ZodanJob *job)
-{
-	char	   *path = psprintf("%s/%s", DataDir, zodan_work_directory(job));
+	char	   *path = directory(job);
 
 	if (access(path, F_OK) == 0 && !rmtree(path, true))
 		ereport(WARNING, (errmsg("could not remove directory \"%s\"", path)));
 }
 
+/*
+ * Makes the directory, with nothing in it.
+ */
+void
+zodan_work_make(ZodanJob *job)
+{
+	remove_directory(job);
+	make_directory(psprintf("%s/" WORK_DIR, DataDir));
+	make_directory(directory(job));
+}
+
+/*
+ * Stores what is in the directory.
+ */
+void
+zodan_work_store(ZodanJob *job)
+{
+	zodan_store_dump(directory(job));
+	job->fetched = true;
+}
+
+/*
+ * Makes the directory, with what is stored, unless this process has done so.
+ * Returns false if nothing is stored.
+ */
+bool
+zodan_work_fetch(ZodanJob *job)
+{
+	ZodanRows  *chunks;
+	FILE	   *file = NULL;
+
+	if (job->fetched)
+		return true;
+	chunks = zodan_stored_dump();
+	if (chunks->nrows == 0)
+		return false;
+	zodan_work_make(job);
+	for (int i = 0; i < chunks->nrows; i++)
+	{
+		char	   *name = chunks->value[i][0];
+		char	   *hex = zodan_stored_chunk(name, chunks->value[i][1]);
+		size_t		length = strlen(hex) / 2;
+
+		if (i == 0 || strcmp(name, chunks->value[i - 1][0]) != 0)
+			file = open_file(zodan_work_path(job, name), "w");
+		hex_decode(hex, strlen(hex), hex);
+		if (fwrite(hex, 1, length, file) != length ||
+			((i + 1 == chunks->nrows || strcmp(name, chunks->value[i + 1][0]) != 0) && FreeFile(file) != 0))
+			ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", zodan_work_path(job, name))));
+		pfree(hex);
+	}
+	job->fetched = true;
+	return true;
+}
+
+/*
+ * Removes it, and what is stored.
+ */
+void
+zodan_work_forget(ZodanJob *job)
+{
+	zodan_forget_dump();
+	remove_directory(job);
+}
+
 static void
 write_file(const char *path, const char *text)
 {
-	FILE	   *file = AllocateFile(path, "w");
+	FILE	   *file = open_file(path, "w");
 	size_t		length = strlen(text);
 
-	if (!file || fwrite(text, 1, length, file) != length || fflush(file) != 0 ||
-		pg_fsync(fileno(file)) != 0 || FreeFile(file) != 0)
+	if (fwrite(text, 1, length, file) != length || FreeFile(file) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
 }
 
 static char *
 read_file(const char *path)
 {
-	FILE	   *file = AllocateFile(path, "r");
+	FILE	   *file = open_file(path, "r");
 	StringInfoData text;
 	char		chunk[8192];
 	size_t		n;
 
-	if (!file)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
 	initStringInfo(&text);
 	while ((n = fread(chunk, 1, sizeof(chunk), file)) > 0)
 		appendBinaryStringInfo(&text, chunk, (int) n);

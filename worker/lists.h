@@ -17,9 +17,10 @@
 #define ZODAN_LIST_LAST		"last.list"
 #define ZODAN_LIST_KEPT		"kept.list"	/* what the new node had itself, never dropped: lines of "CLASS OID" */
 
-extern char *zodan_work_directory(ZodanJob *job);
 extern char *zodan_work_path(ZodanJob *job, const char *file);
 extern void zodan_work_make(ZodanJob *job);
+extern void zodan_work_store(ZodanJob *job);
+extern bool zodan_work_fetch(ZodanJob *job);
 extern void zodan_work_forget(ZodanJob *job);
 
 extern void zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n, char *kept);

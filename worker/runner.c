@@ -324,8 +324,9 @@ roll_back(ZodanJob *job, const char *state)
 			zodan_end_request("rolling_back", "failed", false);
 			return;
 		}
-		zodan_work_forget(job);
 	}
+	/* also where an earlier attempt came as far as this: the next dump is another one */
+	zodan_work_forget(job);
 	end_undone(job);
 }
 

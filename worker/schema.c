@@ -3,8 +3,7 @@
  *		The structure of the database: pg_dump, pg_restore; sequences.
  *
  * The dump is made once, under the snapshot of the subscription's slot, and
- * kept in a directory of the request's below the data directory until the
- * request ends. It is restored in three parts, each by its own lists of the
+ * stored until the request ends. It is restored in three parts, each by its own lists of the
  * dump's contents:
  *
  *		tables		all of the section "pre-data"
@@ -26,7 +25,6 @@
 #include "mb/pg_wchar.h"
 #include "plan.h"
 #include "program.h"
-#include "storage/fd.h"
 #include "utils/builtins.h"
 
 #define DUMP	"schema.dump"
@@ -86,13 +84,14 @@ zodan_schema_own_schemas(ZodanJob *job)
 bool
 zodan_schema_dumped(ZodanJob *job)
 {
-	return access(zodan_work_path(job, DUMP), R_OK) == 0;
+	return zodan_work_fetch(job);
 }
 
-static char *
-unfinished_dump(ZodanJob *job)
+static void
+require_dump(ZodanJob *job)
 {
-	return zodan_work_path(job, psprintf("schema.%d", MyProcPid));
+	if (!zodan_work_fetch(job))
+		elog(ERROR, "no dump of the structure is stored");
 }
 
 /*
@@ -139,7 +138,7 @@ static const char *const independent_query =
  * has itself, is asked under its snapshot, or it wouldn't be so of what is in it.
  */
 static void
-write_lists(ZodanJob *job, const char *snapshot, char *dump)
+write_lists(ZodanJob *job, const char *snapshot)
 {
 	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
 	PGresult   *result;
@@ -154,7 +153,7 @@ write_lists(ZodanJob *job, const char *snapshot, char *dump)
 		independent[i] = atooid(PQgetvalue(result, i, 0));
 	kept = zodan_kept_entries(source, zodan_get_kept("objects"));
 	PQclear(zodan_query(source, "COMMIT", 0));
-	zodan_lists_write(job, dump, independent, PQntuples(result), kept);
+	zodan_lists_write(job, zodan_work_path(job, DUMP), independent, PQntuples(result), kept);
 	pfree(independent);
 	PQclear(result);
 }
@@ -169,7 +168,6 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_dump", &source->conn);
-	char	   *unfinished = unfinished_dump(job);
 	PGresult   *result;
 
 	zodan_work_make(job);
@@ -181,7 +179,7 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	zodan_program_arg(command, "-B");
 	zodan_program_arg(command, psprintf("--snapshot=%s", snapshot));
 	zodan_program_arg(command, psprintf("--lock-wait-timeout=%d", zodan_server_timeout()));
-	zodan_program_arg(command, psprintf("--file=%s", unfinished));
+	zodan_program_arg(command, psprintf("--file=%s", zodan_work_path(job, DUMP)));
 
 	/*
 	 * Only what exists, for a pattern that matches nothing is an error to some
@@ -198,16 +196,16 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 		zodan_program_arg(command, psprintf("--exclude-schema=\"%s\"", PQgetvalue(result, i, 0)));
 	PQclear(result);
 	zodan_program_run(command);
-	write_lists(job, snapshot, unfinished);
+	write_lists(job, snapshot);
 }
 
 /*
- * Gives the dump its name: where that stands, all is there.
+ * Stores the dump, with its lists.
  */
 void
 zodan_schema_keep(ZodanJob *job)
 {
-	durable_rename(unfinished_dump(job), zodan_work_path(job, DUMP), ERROR);
+	zodan_work_store(job);
 }
 
 static ZodanProgram *
@@ -344,6 +342,7 @@ zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again)
 {
 	ZodanProgram *command = restore_command(job, ZODAN_LIST_REST);
 
+	require_dump(job);
 	zodan_list_write_rest(job);
 	if (zodan_list_is_empty(job, ZODAN_LIST_REST))
 		return;
@@ -365,6 +364,7 @@ zodan_schema_restore_last(ZodanJob *job, bool again)
 {
 	ZodanProgram *command = restore_command(job, ZODAN_LIST_LAST);
 
+	require_dump(job);
 	if (zodan_list_is_empty(job, ZODAN_LIST_LAST))
 		return;
 	/* what an earlier attempt may have made is replaced */
@@ -392,8 +392,8 @@ zodan_schema_has_tables(ZodanJob *job)
 
 /*
  * Drops what the restores have made, and changes back what they have changed. An
- * error if something of the user's depends on it. Returns false if the dump is not
- * there any more.
+ * error if something of the user's depends on it. Returns false if no dump is
+ * stored.
  */
 bool
 zodan_schema_drop(ZodanJob *job)

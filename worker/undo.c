@@ -53,8 +53,8 @@ undo_schema(ZodanJob *job, ZodanEffect *effect, bool *fence)
 	}
 	PG_END_TRY();
 	*fence = !dropped;
-	return dropped ? depends : psprintf("node \"%s\": what was copied can't be told from what was there: the dump of the structure, directory %s of the coordinator's data directory, is gone, or was made by another coordinator",
-										effect->node, zodan_work_directory(job));
+	return dropped ? depends : psprintf("node \"%s\": what was copied can't be told from what was there: the coordinator's tables, which were restored or are a standby's that was behind, have no dump of the structure",
+										effect->node);
 }
 
 static void

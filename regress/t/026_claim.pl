@@ -169,6 +169,8 @@ for my $how (qw(restored promoted))
 	$c->server('c')->stop('immediate');
 	restore_files('c', 'copying');
 	$c->psql('n1', "INSERT INTO item SELECT max(id) + 1, 'meanwhile' FROM item");
+	# what isn't in the WAL a standby doesn't have
+	system('rm', '-rf', $c->server('c')->data_dir . '/zodan') == 0 or die 'rm failed' if $how eq 'promoted';
 	promote('c') if $how eq 'promoted';
 	$c->server('c')->start if $how eq 'restored';
 	is($c->wait_for($id), 'done', "with a coordinator that was $how the request ends done");
@@ -178,6 +180,23 @@ for my $how (qw(restored promoted))
 	is($c->differences, '', 'rows are the same');
 	is($c->leftovers($id), '', 'nothing is left over');
 }
+
+# it lacks just the last thing that the request has intended
+$c->add_server('n4d');
+$c->failpoints('c', 'wait copy_data:begin');
+$id = $c->request(new => 'n4d', on => 'c');
+my $go = $c->wait_failpoint('c', 'copy_data:begin');
+$c->server('c')->stop('immediate');
+$go->();
+$c->server('c')->append_conf('postgresql.conf', "zodan.database = 'template1'\nzodan.failpoints = ''");
+$c->server('c')->start;
+$c->queue('c', "UPDATE zodan.request_state SET claim = claim - 1, claim_told = claim - 1 WHERE request_id = $id");
+$c->server('c')->append_conf('postgresql.conf', "zodan.database = 'postgres'");
+$c->server('c')->restart;
+is($c->wait_for($id), 'done', 'where the journal lacks one intent the request ends done');
+like($c->queue('c', "SELECT string_agg(message, E'\\n') FROM zodan.events WHERE request_id = $id"),
+	qr/node "n4d" knows a later state of this request.*the request begins anew/s, 'having begun anew');
+push @{ $c->{order} }, 'n4d';
 
 # within one attempt nothing but the rows tells that
 $c->add_server('n4c');
@@ -202,7 +221,6 @@ is($c->differences, '', 'rows are the same');
 
 # ---------- the new node was restored to an earlier moment, or is a standby that was behind ----------
 
-my $go;
 for my $how (qw(restored promoted))
 {
 	my $new = $how eq 'restored' ? 'n5' : 'n6';
