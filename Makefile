@@ -22,13 +22,18 @@ EXTRA_CLEAN = regress/output
 TAP_TESTS = 1
 PROVE_TESTS = regress/t/*.pl
 
-OBJS = $(addprefix worker/, \
-	settings.o retry.o wait.o failpoint.o spi.o catalog.o journal.o dsn.o nodes.o session.o remote.o change.o pipe.o program.o \
-	replication.o wal.o engine.o engine_spock.o engine_pglogical.o cluster.o servers.o own.o claim.o \
-	kept.o plan.o marks.o lists.o schema.o foreign_keys.o snapshots.o units.o throttle.o progress.o copy.o \
-	phase_check.o phase_register.o phase_bookmark.o stream.o undo.o phase_copy.o \
-	phase_subscribe.o phase_finish.o phase_remove.o watch.o phases.o runner.o launcher.o upkeep.o \
-	zodan_bgw.o)
+# The wings of worker/, each of which may include those before it, but queue and remote
+# each other; and their files, each of which may include those before it.
+WINGS = base queue remote engine cluster copy phases process
+base = settings retry wait failpoint dsn
+queue = spi request journal nodes
+remote = session remote change pipe program
+engine = replication wal engine engine_spock engine_pglogical
+cluster = cluster servers own claim kept positions fence subscriptions watch
+copy = plan marks lists schema foreign_keys snapshots units throttle progress copy stream
+phases = undo check register peers copy_database subscribe finish remove phases
+process = runner launcher upkeep
+OBJS = $(foreach wing,$(WINGS),$(patsubst %,worker/$(wing)/%.o,$($(wing)))) worker/zodan_bgw.o
 
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(shell $(PG_CONFIG) --includedir) -Iworker
@@ -80,6 +85,6 @@ endif
 include $(PGXS)
 
 # PGXS doesn't know which object needs which header
-$(OBJS) $(OBJS:.o=.bc): $(wildcard worker/*.h)
+$(OBJS) $(OBJS:.o=.bc): $(wildcard worker/*/*.h)
 
 endif

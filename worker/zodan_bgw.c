@@ -2,20 +2,20 @@
  * zodan_bgw.c
  *		The library's entry points: _PG_init() and the functions that SQL calls.
  */
-#include "compat.h"
+#include "base/compat.h"
 
-#include "catalog.h"
+#include "base/failpoint.h"
+#include "base/settings.h"
 #include "commands/event_trigger.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "failpoint.h"
 #include "funcapi.h"
-#include "launcher.h"
-#include "phases.h"
-#include "settings.h"
-#include "upkeep.h"
+#include "phases/phases.h"
+#include "process/launcher.h"
+#include "process/upkeep.h"
+#include "queue/request.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"

@@ -7,13 +7,13 @@
  * that were, how long it took and the processor time of this process, in
  * seconds.
  */
-#include "compat.h"
+#include "base/compat.h"
 
 #include <sys/resource.h>
 
 #include "fmgr.h"
 #include "funcapi.h"
-#include "pipe.h"
+#include "remote/pipe.h"
 #include "utils/builtins.h"
 
 PG_MODULE_MAGIC;

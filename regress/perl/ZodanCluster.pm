@@ -497,7 +497,7 @@ sub wait_gate
 		"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted");
 }
 
-# sets where a node's server lets a request fail or stop: see worker/failpoint.c
+# sets where a node's server lets a request fail or stop: see worker/base/failpoint.c
 sub failpoints
 {
 	my ($self, $name, $setting) = @_;

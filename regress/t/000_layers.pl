@@ -1,9 +1,9 @@
-# The layers of the C code: a file includes only headers of files that stand
-# above it in the Makefile's OBJS. Headers without a file of that name have
-# their place here. PostgreSQL's version is asked for in compat.h only. What
-# changes an engine's subscriptions or nodes is a ZodanChange, made in engine_*.c
-# and handed to change.c by engine.c: a session that runs it has to be one of
-# zodan_change_all()'s.
+# The wings of the C code, in the Makefile: a file includes only headers of files
+# that stand before it in its wing, and of wings before that. queue and remote know
+# nothing of each other. Phases are known to phases.c only. PostgreSQL's version is
+# asked for in compat.h only. What changes an engine's subscriptions or nodes is a
+# ZodanChange, made in engine_*.c and handed to change.c by engine.c: a session that
+# runs it has to be one of zodan_change_all()'s.
 use strict;
 use warnings;
 
@@ -11,9 +11,6 @@ use FindBin;
 use Test::More;
 
 my $tree = "$FindBin::RealBin/../..";
-
-# header => the first file that may include it
-my %header_only = (compat => 'settings', phase => 'phase_check');
 
 sub slurp
 {
@@ -23,31 +20,45 @@ sub slurp
 	return scalar <$file>;
 }
 
-my ($list) = slurp("$tree/Makefile") =~ /^OBJS = (.*?[^\\])$/ms;
-my @layers = $list =~ /(\w+)\.o/g;
-my %place = map { $layers[$_] => $_ } 0 .. $#layers;
-$place{$_} = $place{ $header_only{$_} } - 0.5 for keys %header_only;
+my $makefile = slurp("$tree/Makefile");
+my ($wings) = $makefile =~ /^WINGS = (.*)$/m;
+my %place;
+
+for my $wing (split ' ', $wings)
+{
+	my ($files) = $makefile =~ /^$wing = (.*)$/m or die "no list of the files in $wing";
+	$place{"$wing/$_"} = keys %place for ($wing eq 'base' ? qw(compat locks) : ()), split ' ', $files;
+}
+my %phase = map { $_ => 1 } grep { m{^phases/} && !m{/(?:undo|phases)$} } keys %place;
+
+# what keeps a file from including a header of ours
+sub is_wrong
+{
+	my ($name, $header) = @_;
+	my ($from, $to) = map { m{^(\w+)/} ? $1 : '' } $name, $header;
+
+	return 0 if $header eq $name;
+	return 1 if !defined $place{$header} || $from ne '' && $place{$header} > $place{$name};
+	return 1 if "$from $to" =~ /^(?:queue remote|remote queue)$/;
+	return $phase{$header} && $name ne 'phases/phases';
+}
 
 # the fields of ZodanEngine that are changes
-my $changes = join '|', slurp("$tree/worker/engine.h") =~ /^\tZodanChange (\w+)/mg;
+my $changes = join '|', slurp("$tree/worker/engine/engine.h") =~ /^\tZodanChange (\w+)/mg;
 
-for my $path (sort glob("$tree/worker/*.[ch]"))
+for my $path (sort glob("$tree/worker/*.[ch] $tree/worker/*/*.[ch]"))
 {
-	my ($file, $name) = $path =~ m{((\w+)\.[ch])$};
+	my ($file, $path_name, $name) = $path =~ m{worker/(((?:\w+/)?(\w+))\.[ch])$} or die $path;
 	my $text = slurp($path);
-	my @wrong;
+	my @headers = $text =~ /^\s*#\s*include\s+"([^"]+)\.h"/mg;
 
-	if (!defined $place{$name})
+	if ($path_name ne 'zodan_bgw' && !defined $place{$path_name})
 	{
-		fail("$file has no place among the layers");
+		fail("$file is in no wing's list");
 		next;
 	}
-	for my $header ($text =~ /^\s*#\s*include\s+"(\w+)\.h"/mg)
-	{
-		next unless -e "$tree/worker/$header.h";
-		push @wrong, "$header.h" unless $header eq $name || defined $place{$header} && $place{$header} < $place{$name};
-	}
-	is("@wrong", '', "$file includes only what stands above it");
+	is(join(' ', grep { -e "$tree/worker/$_.h" && is_wrong($path_name, $_) } @headers), '', "$file includes only what comes before it");
+	is(join(' ', grep { !m{/} && -e ($path =~ s{[^/]+$}{}r) . "$_.h" } @headers), '', "$file names the wings of what it includes");
 	unlike($text, qr/PG_VERSION_NUM/, "$file leaves versions to compat.h") unless $name eq 'compat';
 	unlike($text, qr/\b(?:spock|pglogical|\{e\})\.\w+ *\(/, "$file leaves the engines' functions to them") unless $name =~ /^engine_/;
 	unlike($text, qr/\bpg_temp\.|\bCREATE\s+TEMP/, "$file makes nothing temporary");

@@ -1,0 +1,32 @@
+/*
+ * dsn.h
+ *		Connection strings, and keeping passwords out of all that anybody reads.
+ */
+#ifndef ZODAN_DSN_H
+#define ZODAN_DSN_H
+
+#include "base/compat.h"
+
+#include "libpq-fe.h"
+
+/* An option that every connection to a node has, unless its DSN says otherwise */
+typedef struct ZodanDefault
+{
+	const char *keyword;		/* NULL: the last one */
+	const char *value;
+	bool		quick;			/* not where the node may keep us waiting before it takes what we send */
+} ZodanDefault;
+
+extern const ZodanDefault zodan_dsn_defaults[];
+
+extern char *zodan_dsn_check(const char *dsn, bool need_password);
+extern char *zodan_dsn_value(const char *dsn, const char *keyword);
+extern char *zodan_dsn_redact(const char *dsn);
+extern char *zodan_dsn_bare(const char *dsn);
+extern bool zodan_dsn_same_target(const char *dsn, const char *other);
+extern char *zodan_dsn_for_child(const char *dsn, const PGconn *pg, const char *application,
+								 const char *server_options, char **password);
+extern void zodan_dsn_remember(const char *dsn);
+extern char *zodan_redact(const char *text);
+
+#endif							/* ZODAN_DSN_H */

@@ -1,0 +1,20 @@
+/*
+ * failpoint.h
+ *		Named points of a request's run at which a test can make it fail.
+ */
+#ifndef ZODAN_FAILPOINT_H
+#define ZODAN_FAILPOINT_H
+
+#include "base/compat.h"
+
+#ifdef ZODAN_FAILPOINTS
+extern void zodan_define_failpoints(void);
+extern void zodan_failpoint_phase(const char *phase);
+extern void zodan_failpoint(const char *place, const char *what);
+#else
+#define zodan_define_failpoints()	((void) 0)
+#define zodan_failpoint_phase(phase)	((void) 0)
+#define zodan_failpoint(place, what)	((void) 0)
+#endif
+
+#endif							/* ZODAN_FAILPOINT_H */

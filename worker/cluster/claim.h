@@ -1,0 +1,34 @@
+/*
+ * claim.h
+ *		The request's claim on its new node.
+ */
+#ifndef ZODAN_CLAIM_H
+#define ZODAN_CLAIM_H
+
+#include "cluster/cluster.h"
+
+/* the new node isn't the request's any more */
+#define ERRCODE_ZODAN_OVERTAKEN	MAKE_SQLSTATE('Z', 'D', '0', '0', '5')
+/* what the journal says isn't so any more: the request has to begin anew */
+#define ERRCODE_ZODAN_PAST		MAKE_SQLSTATE('Z', 'D', '0', '0', '6')
+#define ZODAN_BEGINS_ANEW	"The request begins anew by itself. Let it end before a node fails over or is restored again."
+
+/* Is the new node the request's? */
+typedef enum ZodanHolds
+{
+	ZODAN_HOLDS,
+	ZODAN_HOLDS_NOT,
+	ZODAN_UNKNOWN				/* it doesn't answer */
+} ZodanHolds;
+
+extern void zodan_claim_begin(ZodanJob *job);
+extern char *zodan_claim_begin_undo(ZodanJob *job);
+extern void zodan_claim_begin_phase(ZodanJob *job);
+extern void zodan_claim_require(ZodanJob *job);
+extern ZodanEffect *zodan_claim_effect(ZodanJob *job, const char *node, const char *kind, const char *name);
+extern ZodanHolds zodan_claim_holds(ZodanJob *job, ZodanConn *conn, int64 timeout_ms);
+extern char *zodan_claim_of_other(ZodanJob *job);
+extern void zodan_claim_open(ZodanJob *job, const char *connection_limit);
+extern void zodan_claim_drop(ZodanJob *job);
+
+#endif							/* ZODAN_CLAIM_H */

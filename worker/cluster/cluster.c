@@ -1,0 +1,653 @@
+/*
+ * cluster.c
+ *		The nodes that a request is about: who they are, the sessions on them,
+ *		the lock that keeps others away, and the names of all that a join makes.
+ *
+ * All names are computed from the names of the nodes, so that a runner that
+ * comes after a crash finds what its predecessor has made.
+ */
+#include "cluster/cluster.h"
+
+#include "base/locks.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#define SUB_PLAIN_MAX	40
+#define NAME_TRIES		10
+#define PREDECESSOR_MS	10000
+#define ABSENT_MS		2000
+
+static ZodanJob *current = NULL;
+
+/*
+ * Shows how far the phase under way is (0 to 1) and what it does.
+ */
+void
+zodan_job_detail(ZodanJob *job, double fraction, const char *detail)
+{
+	zodan_progress(job->phase, job->phase_start + job->phase_share * Min(fraction, 1.0), detail);
+}
+
+/*
+ * The same for the functions that wait, which don't know the job.
+ */
+void
+zodan_report(const char *detail)
+{
+	zodan_job_detail(current, 0, detail);
+}
+
+/* ---------- names ---------- */
+
+/*
+ * The engines take lower case letters, digits and underscores. Returns at most
+ * max bytes, and whether they are the name itself.
+ */
+static char *
+plain_name(const char *name, int max, bool *same)
+{
+	char	   *plain = pnstrdup(name, max);
+
+	for (char *c = plain; *c; c++)
+		if (!((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9')))
+			*c = (*c >= 'A' && *c <= 'Z') ? *c + ('a' - 'A') : '_';
+	*same = strcmp(plain, name) == 0;
+	return plain;
+}
+
+/*
+ * A name for the subscription of one node to another. The plain form is what
+ * people write by hand; where the nodes' names don't allow it, or its slot's
+ * name would be a trap, a hash makes it unique. prefix tells several apart, from
+ * the first byte on: Spock 5 takes a name for another that it begins with.
+ */
+static char *
+subscription_name(const char *provider, const char *subscriber, const char *prefix, int try)
+{
+	bool		same_p;
+	bool		same_s;
+	char	   *p = plain_name(provider, 16, &same_p);
+	char	   *s = plain_name(subscriber, 16, &same_s);
+	char	   *both;
+
+	if (try == 0 && same_p && same_s)
+		return psprintf("%s_%s_%s", prefix, p, s);
+	both = psprintf("%s/%s/%d", provider, subscriber, try);
+	return psprintf("%s_%.12s_%.12s_x%08x", prefix, p, s,
+					hash_bytes((const unsigned char *) both, (int) strlen(both)));
+}
+
+/*
+ * Does the name end in an underscore and digits? Such slots of one provider
+ * make Spock split one stream among their readers.
+ */
+static bool
+is_trap(const char *name)
+{
+	size_t		n = strlen(name);
+
+	while (n > 0 && name[n - 1] >= '0' && name[n - 1] <= '9')
+		n--;
+	return n > 0 && name[n] && name[n - 1] == '_';
+}
+
+static void
+name_subscription(ZodanJob *job, const char *dbname, const char *provider, const char *subscriber,
+				  const char *prefix, const char **sub, const char **slot)
+{
+	for (int try = 0; try < NAME_TRIES; try++)
+	{
+		*sub = subscription_name(provider, subscriber, prefix, try);
+		*slot = zodan_value(&ZODAN_SOURCE(job)->conn, job->engine->slot_name, 3, dbname, provider, *sub);
+		if (!is_trap(*sub) && !is_trap(*slot))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_NAME),
+			 errmsg("no name for the subscription of node \"%s\" to node \"%s\" suits the engine",
+					subscriber, provider)));
+}
+
+/*
+ * What ends the names of all that a request has for a while: no other request has
+ * it, of whatever queue of whatever coordinator.
+ */
+char *
+zodan_own_suffix(const ZodanJob *job)
+{
+	return psprintf("%u_%.8s", MyDatabaseId, job->req->token);
+}
+
+/*
+ * How the names begin of the slots on the node that joins from that source have
+ * for a while. The slots of other databases and other nodes are there as well.
+ */
+char *
+zodan_passing_slots(const ZodanMember *source, const ZodanConn *conn, const char *use)
+{
+	char	   *own = psprintf("%s/%s", source->slot_in, conn->node);
+
+	return psprintf("zodan_%s_%08x_", use, hash_bytes((const unsigned char *) own, (int) strlen(own)));
+}
+
+/*
+ * The name of the request's own.
+ */
+char *
+zodan_passing_slot(ZodanJob *job, const ZodanConn *conn, const char *use)
+{
+	return psprintf("%s%s", zodan_passing_slots(ZODAN_SOURCE(job), conn, use), zodan_own_suffix(job));
+}
+
+/*
+ * Is that the name of one of them?
+ */
+bool
+zodan_is_passing(const ZodanJob *job, const char *name)
+{
+	char	   *end = psprintf("_%s", zodan_own_suffix(job));
+	size_t		n = strlen(name);
+
+	return strncmp(name, "zodan_", 6) == 0 && n > strlen(end) && strcmp(name + n - strlen(end), end) == 0;
+}
+
+/*
+ * How the names begin of the origins on the new node under which rows are copied,
+ * one for each lane.
+ */
+char *
+zodan_lane_origins(const ZodanJob *job)
+{
+	return psprintf("zodan_copy_%s_", zodan_own_suffix(job));
+}
+
+/*
+ * The schema on the new node that has the marks of what was copied: see marks.c.
+ */
+char *
+zodan_marks_schema(const ZodanJob *job)
+{
+	return psprintf("zodan_copied_%s", zodan_own_suffix(job));
+}
+
+/*
+ * The slot on the source from which the stream may begin by which the new node
+ * catches up, and the markers that it may begin with: see stream.c.
+ */
+char *
+zodan_start_slot(ZodanJob *job)
+{
+	return zodan_passing_slot(job, &ZODAN_SOURCE(job)->conn, "start");
+}
+
+/* Has it been made, and not dropped since? */
+bool
+zodan_has_start_slot(ZodanJob *job)
+{
+	ZodanEffect *slot = zodan_find_effect(ZODAN_SOURCE(job)->name, EFFECT_SLOT, zodan_start_slot(job));
+
+	return slot->state && strcmp(slot->state, "done") == 0;
+}
+
+/* ---------- members ---------- */
+
+static void
+set_conn(ZodanJob *job, ZodanConn *conn, const char *node, const char *dsn)
+{
+	conn->node = node;
+	conn->dsn = dsn;
+	conn->need_password = !job->req->by_superuser;
+}
+
+/*
+ * Asks the source which nodes there are. The new node, which is known there
+ * from some point of a join on, isn't one of them.
+ */
+static void
+find_members(ZodanJob *job)
+{
+	ZodanMember source = job->members[0];
+	PGresult   *result;
+
+	result = zodan_query(&source.conn, zodan_engine_sql(job->engine, psprintf(
+						 "SELECT n.node_name, i.if_dsn, l.node_id IS NOT NULL,"
+						 "       s.sub_slot_name, o.roident, %s"
+						 "  FROM {e}.node n"
+						 "  LEFT JOIN {e}.node_interface i ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
+						 "  LEFT JOIN {e}.local_node l ON l.node_id = n.node_id"
+						 "  LEFT JOIN LATERAL (SELECT * FROM {e}.subscription WHERE sub_origin = n.node_id"
+						 "                      ORDER BY sub_id LIMIT 1) AS s ON true"
+						 "  LEFT JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name"
+						 " WHERE n.node_name <> $1 OR l.node_id IS NOT NULL"
+						 " ORDER BY l.node_id IS NULL, n.node_name", job->engine->commit_label)),
+						 1, job->req->new_node_name);
+	job->nmembers = Max(PQntuples(result), 1);
+	job->members = palloc0(sizeof(ZodanMember) * job->nmembers);
+	job->members[0] = source;
+	for (int i = 0; i < PQntuples(result); i++)
+	{
+		ZodanMember *m = &job->members[i];
+
+		/* the source goes by the name that was asked for; the checks compare it */
+		m->name = i == 0 ? job->req->src_node_name : zodan_field(result, i, 0);
+		m->catalog_dsn = zodan_field(result, i, 1);
+		if (PQgetvalue(result, i, 2)[0] != 't')
+		{
+			char	   *dsn = zodan_option_text("peer_dsns", m->name);
+
+			m->slot_for_source = zodan_field(result, i, 3);
+			m->origin_on_source = zodan_field(result, i, 4);
+			m->commit_label = zodan_field(result, i, 5);
+			set_conn(job, &m->conn, m->name, dsn ? dsn : m->catalog_dsn ? m->catalog_dsn : "");
+		}
+		else
+			m->conn.node = m->name;
+		if (m->catalog_dsn)
+			zodan_dsn_remember(m->catalog_dsn);
+	}
+	PQclear(result);
+}
+
+/*
+ * Connects to the node that goes, if no DSN was given, by the one that the
+ * source has.
+ */
+static void
+find_new_node(ZodanJob *job)
+{
+	ZodanConn  *conn = &job->new_conn;
+	char	   *dsn = zodan_node_dsn(job->engine, &ZODAN_SOURCE(job)->conn, job->req->new_node_name);
+
+	set_conn(job, conn, job->req->new_node_name, dsn);
+	conn->error = "the source does not know its connection string";
+	if (dsn)
+		zodan_connect_all(&conn, 1);
+}
+
+/*
+ * The sets that are taken from each node. Existing subscriptions tell; the
+ * only node of a cluster offers all that it has.
+ */
+static void
+find_sets(ZodanJob *job)
+{
+	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
+	const char *wanted = zodan_option_array("replication_sets");
+
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		ZodanConn  *subscriber = source;
+
+		m->sets = wanted;
+		if (m->sets)
+			continue;
+		if (i == 0)
+		{
+			subscriber = NULL;
+			for (int k = 1; k < job->nmembers && !subscriber; k++)
+				if (job->members[k].conn.pg)
+					subscriber = &job->members[k].conn;
+		}
+		if (subscriber)
+			m->sets = zodan_value(subscriber, zodan_engine_sql(job->engine,
+								  "SELECT s.sub_replication_sets FROM {e}.subscription s"
+								  "  JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = $1"),
+								  1, m->name);
+		if (!m->sets && i == 0)
+			m->sets = zodan_sets_of(job->engine, source);
+	}
+}
+
+/*
+ * Connects to all nodes that the request is about. One that can't be reached
+ * has an error instead of a connection. job->engine is NULL if the source has
+ * none, or can't be reached: then its peers aren't known.
+ */
+void
+zodan_cluster_reach(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+	ZodanMember *source;
+	ZodanConn *ends[2];
+	ZodanConn **conns;
+
+	current = job;
+	job->members = palloc0(sizeof(ZodanMember));
+	job->nmembers = 1;
+	source = ZODAN_SOURCE(job);
+	source->name = req->src_node_name;
+	set_conn(job, &source->conn, req->src_node_name, req->src_dsn);
+	set_conn(job, &job->new_conn, req->new_node_name, req->new_node_dsn);
+
+	ends[0] = &source->conn;
+	ends[1] = &job->new_conn;
+	zodan_connect_all(ends, req->new_node_dsn ? 2 : 1);
+	if (!source->conn.pg)
+		return;
+	job->engine = zodan_engine_find(&source->conn);
+	if (!job->engine)
+		return;
+
+	find_members(job);
+	if (!req->new_node_dsn)
+		find_new_node(job);
+	conns = palloc(sizeof(ZodanConn *) * job->nmembers);
+	for (int i = 0; i < ZODAN_NPEERS(job); i++)
+		conns[i] = &ZODAN_PEERS(job)[i].conn;
+	zodan_connect_all(conns, ZODAN_NPEERS(job));
+	pfree(conns);
+}
+
+/*
+ * Connects to all nodes and finds out what they are: what is known only from
+ * one that can't be reached is NULL.
+ */
+void
+zodan_cluster_open(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+	ZodanMember *source;
+
+	zodan_cluster_reach(job);
+	if (!job->engine)
+		return;
+	zodan_set_engine(job->engine->name);
+	source = ZODAN_SOURCE(job);
+	if (job->new_conn.pg)
+		job->new_dbname = pstrdup(PQdb(job->new_conn.pg));
+	else if (strcmp(req->operation, "remove_node") == 0)
+	{
+		/* a guess, for the names of what it may have left on the others */
+		job->new_dbname = job->new_conn.dsn ? zodan_dsn_value(job->new_conn.dsn, "dbname") : "";
+		if (!job->new_dbname[0])
+			job->new_dbname = pstrdup(PQdb(source->conn.pg));
+	}
+	find_sets(job);
+
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+
+		if (m->conn.pg)
+			m->dbname = pstrdup(PQdb(m->conn.pg));
+		if (job->new_dbname)
+			name_subscription(job, job->new_dbname, m->name, req->new_node_name, "sub", &m->sub_in, &m->slot_in);
+		if (m->dbname)
+			name_subscription(job, m->dbname, req->new_node_name, m->name, "sub", &m->sub_out, &m->slot_out);
+	}
+	source->sub_first = source->sub_in;
+	source->slot_first = source->slot_in;
+	if (ZODAN_NPEERS(job) > 0 && job->new_dbname)
+		name_subscription(job, job->new_dbname, source->name, req->new_node_name, "catchup",
+						  &source->sub_first, &source->slot_first);
+}
+
+/*
+ * The connection of member i, the new node coming behind the last.
+ */
+static ZodanConn *
+conn_of(ZodanJob *job, int i)
+{
+	return i < job->nmembers ? &job->members[i].conn : &job->new_conn;
+}
+
+/*
+ * The session on the node of that name; NULL: there is none, since the node
+ * can't be reached, or isn't known any more.
+ */
+ZodanConn *
+zodan_cluster_session(ZodanJob *job, const char *node)
+{
+	for (int i = job->nmembers; i >= 0; i--)
+		if (strcmp(conn_of(job, i)->node, node) == 0)
+			return conn_of(job, i)->pg ? conn_of(job, i) : NULL;
+	return NULL;
+}
+
+/*
+ * Raises a transient error if a session has been lost. Called while something
+ * else is waited for, which need not have anything to do with that node.
+ */
+void
+zodan_cluster_watch(void)
+{
+	for (int i = 0; current && i <= current->nmembers; i++)
+	{
+		ZodanConn  *conn = conn_of(current, i);
+
+		if (zodan_is_lost(conn))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("node \"%s\": %s", conn->node, zodan_connection_error(conn))));
+	}
+}
+
+/*
+ * After an error: the names of the nodes that have no session, or whose
+ * session has been lost or doesn't answer, and in *dsns their connection strings,
+ * NULL where they aren't known. One of the latter also is *lost; NULL: there is
+ * none.
+ */
+List *
+zodan_cluster_absent(ZodanJob *job, const char **lost, List **dsns)
+{
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (job->nmembers + 1));
+	bool	   *had_session = palloc0(sizeof(bool) * (job->nmembers + 1));
+	List	   *absent = NIL;
+
+	*lost = NULL;
+	*dsns = NIL;
+	if (!job->members)
+		return NIL;
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		calls[i].conn = conn_of(job, i);
+		calls[i].sql = "SELECT 1";
+		had_session[i] = calls[i].conn->pg != NULL;
+	}
+	zodan_call_all(calls, job->nmembers + 1, ABSENT_MS);
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		/* one whose statement has failed does answer */
+		if (!calls[i].error || calls[i].sqlstate == ERRCODE_IN_FAILED_SQL_TRANSACTION)
+			continue;
+		absent = lappend(absent, pstrdup(calls[i].conn->node));
+		*dsns = lappend(*dsns, calls[i].conn->dsn ? pstrdup(calls[i].conn->dsn) : NULL);
+		if (had_session[i])
+			*lost = calls[i].conn->node;
+	}
+	return absent;
+}
+
+/*
+ * Which of the existing nodes can't be reached, and why; NULL: none.
+ */
+char *
+zodan_cluster_missing(ZodanJob *job)
+{
+	for (int i = 0; i < job->nmembers; i++)
+		if (!job->members[i].conn.pg)
+			return psprintf("could not connect to node \"%s\": %s", job->members[i].name, job->members[i].conn.error);
+	return NULL;
+}
+
+/*
+ * Are there sessions on all nodes?
+ */
+bool
+zodan_cluster_complete(ZodanJob *job)
+{
+	return job->engine && job->new_conn.pg && !zodan_cluster_missing(job);
+}
+
+/*
+ * Raises a transient error unless every node has been reached or, if not all,
+ * the source.
+ */
+void
+zodan_cluster_require(ZodanJob *job, bool all)
+{
+	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
+	char	   *missing = NULL;
+
+	if (!source->pg)
+		missing = zodan_cluster_missing(job);
+	else if (!job->engine)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("node \"%s\": neither Spock nor pglogical is installed in its database",
+						job->req->src_node_name)));
+	else if (all)
+	{
+		missing = zodan_cluster_missing(job);
+		if (!job->new_conn.pg)
+			missing = psprintf("could not connect to node \"%s\": %s", job->new_conn.node, job->new_conn.error);
+	}
+	if (missing)
+		ereport(ERROR,
+				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 errmsg("%s", missing),
+				 errhint("The request goes on when the node can be reached.%s",
+						 strcmp(job->req->operation, "remove_node") == 0 ?
+						 " If the node that is removed is lost for good, cancel the request and file it again with the option force." : "")));
+}
+
+/*
+ * Runs a statement on all nodes that could be reached, side by side; returns
+ * its calls, one for each, and in *ncalls how many.
+ */
+static ZodanCall *
+ask_all(ZodanJob *job, const ZodanCall *call, int *ncalls)
+{
+	ZodanCall  *calls = palloc(sizeof(ZodanCall) * (job->nmembers + 1));
+
+	*ncalls = 0;
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		if (!conn_of(job, i)->pg)
+			continue;
+		calls[*ncalls] = *call;
+		calls[(*ncalls)++].conn = conn_of(job, i);
+	}
+	zodan_call_all(calls, *ncalls, zodan_statement_timeout());
+	zodan_raise_any(calls, *ncalls);
+	return calls;
+}
+
+/*
+ * Ends what an earlier runner of this request, or a child process of it, may
+ * still be doing on the nodes.
+ */
+static void
+end_predecessors(ZodanJob *job)
+{
+	ZodanDeadline deadline = zodan_deadline(PREDECESSOR_MS);
+	ZodanCall	query = {.nparams = 5};
+
+	query.sql = "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a"
+		" WHERE a.datname = pg_catalog.current_database()"
+		"   AND (a.application_name = $1 OR EXISTS"
+		"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
+		"            AND l.classid = $2::pg_catalog.oid AND l.objid = $3::pg_catalog.oid AND l.objsubid = 2))"
+		"   AND NOT EXISTS"
+		"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
+		"            AND l.classid = $4::pg_catalog.oid AND l.objid = $5::pg_catalog.oid AND l.objsubid = 2)";
+	query.params[0] = zodan_session_child();
+	query.params[1] = psprintf("%d", ZODAN_LOCK_SESSION);
+	query.params[2] = zodan_session_token();
+	query.params[3] = psprintf("%d", ZODAN_LOCK_PROCESS);
+	query.params[4] = zodan_session_process();
+	for (;;)
+	{
+		int			n;
+		ZodanCall  *calls = ask_all(job, &query, &n);
+		ZodanConn  *left = NULL;
+
+		for (int i = 0; i < n; i++)
+		{
+			if (PQntuples(calls[i].result) > 0)
+				left = calls[i].conn;
+			PQclear(calls[i].result);
+		}
+		if (!left)
+			return;
+		if (zodan_deadline_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("node \"%s\": a session of an earlier attempt of this request does not end", left->node),
+					 errhint("End it there by pg_terminate_backend(); the request tries again by itself.")));
+		zodan_sleep(20);
+	}
+}
+
+/*
+ * Takes the lock that only one request may hold on each node at a time, on
+ * all that could be reached. It is held by our sessions, so it ends with us.
+ * Where two of them are in one database, by a wrong DSN, one of them has it.
+ */
+void
+zodan_cluster_lock(ZodanJob *job)
+{
+	ZodanCall	query = {.nparams = 3};
+	ZodanCall	others = {.nparams = 3};
+	ZodanCall  *calls;
+	ZodanCall  *changing;
+	int			n;
+
+	query.sql = "SELECT pg_catalog.pg_try_advisory_lock($1::int, 0) OR EXISTS"
+		" (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_locks own USING (pid, database)"
+		"   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
+		"     AND l.classid = $1::pg_catalog.oid AND l.objid = 0"
+		"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+		"     AND own.locktype = 'advisory' AND own.objsubid = 2"
+		"     AND own.classid = $2::pg_catalog.oid AND own.objid = $3::pg_catalog.oid)";
+	query.params[0] = psprintf("%d", ZODAN_LOCK_CLUSTER);
+	query.params[1] = psprintf("%d", ZODAN_LOCK_PROCESS);
+	query.params[2] = zodan_session_process();
+
+	/* a change may still be under way of a request whose other sessions have ended */
+	others.sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l"
+		"   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
+		"     AND l.classid = $1::pg_catalog.oid AND l.objid = 1"
+		"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+		"     AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks own WHERE own.pid = l.pid AND own.locktype = 'advisory'"
+		"                        AND own.objsubid = 2 AND own.classid = $2::pg_catalog.oid AND own.objid = $3::pg_catalog.oid))";
+	memcpy(others.params, query.params, sizeof(others.params));
+
+	end_predecessors(job);
+	calls = ask_all(job, &query, &n);
+	changing = ask_all(job, &others, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *who;
+
+		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't' && PQgetvalue(changing[i].result, 0, 0)[0] != 't')
+			continue;
+		who = zodan_value(calls[i].conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"
+						  "         coalesce(a.client_addr::text, 'the node itself'))"
+						  "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
+						  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::pg_catalog.oid"
+						  "   AND a.datname = pg_catalog.current_database()"
+						  "   AND l.objid IN (0, 1) AND l.objsubid = 2 AND a.pid <> pg_catalog.pg_backend_pid()", 1, query.params[0]);
+		ereport(ERROR,
+				(errcode(ERRCODE_ZODAN_BUSY),
+				 errmsg("waits for another request, which is changing node \"%s\": %s", calls[i].conn->node,
+						who ? who : "it has just ended")));
+	}
+}
+
+/*
+ * The names of the existing nodes, for messages.
+ */
+char *
+zodan_cluster_names(ZodanJob *job)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < job->nmembers; i++)
+		appendStringInfo(&buf, "%s%s", i ? ", " : "", job->members[i].name);
+	return buf.data;
+}

@@ -1,0 +1,44 @@
+/*
+ * fence.c
+ *		Keeps users out of a node's database.
+ */
+#include "cluster/fence.h"
+
+#include "cluster/claim.h"
+
+/*
+ * Lets only superusers into the node's database. For a new one until the join
+ * is done: nothing that is written there before its slots exist would ever
+ * leave it. For one that goes: nor would what is written there once it's gone.
+ */
+void
+zodan_fence(ZodanJob *job)
+{
+	static const char *const end_others =
+	"SELECT pg_catalog.pg_terminate_backend(a.pid)"
+	"  FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid"
+	" WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend'"
+	"   AND NOT r.rolsuper";
+	ZodanConn  *conn = &job->new_conn;
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanEffect *fence = zodan_claim_effect(job, job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+
+	/* what it was must be known before it's changed */
+	if (!fence->result)
+		zodan_effect_result(fence->node, fence->kind, fence->name, "intent",
+							zodan_value(conn, "SELECT datconnlimit FROM pg_catalog.pg_database"
+										" WHERE datname = pg_catalog.current_database()", 0));
+	PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT 0", zodan_quote(job->new_dbname)), 0));
+	/* whoever is in already, until they have gone: one may be about to commit */
+	while (zodan_value(conn, end_others, 0))
+	{
+		if (zodan_deadline_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("node \"%s\": sessions in database \"%s\" do not end", conn->node, job->new_dbname),
+					 errhint("pg_stat_activity on that node shows them; the request looks again by itself.")));
+		zodan_sleep(20);
+	}
+	fence = zodan_find_effect(fence->node, fence->kind, fence->name);
+	zodan_effect_result(fence->node, fence->kind, fence->name, "done", fence->result);
+}

@@ -1,0 +1,12 @@
+/*
+ * fence.h
+ *		Keeps users out of a node's database.
+ */
+#ifndef ZODAN_FENCE_H
+#define ZODAN_FENCE_H
+
+#include "cluster/cluster.h"
+
+extern void zodan_fence(ZodanJob *job);
+
+#endif							/* ZODAN_FENCE_H */

@@ -1,0 +1,195 @@
+/*
+ * own.c
+ *		What a join has on the existing nodes that is provably its own.
+ *
+ * When the new node isn't the request's any more, or can't be asked, what the
+ * request has made on the other nodes may have been dropped, and made again by
+ * somebody else, under the same name. A subscription of the request's is told from
+ * a later one by the replication origin that was made in the same transaction.
+ */
+#include "cluster/own.h"
+
+#include "cluster/servers.h"
+
+/*
+ * The node may have been added again, from another server, while the one that has
+ * our mark was away: then an existing node's subscription to it isn't the one that
+ * the request has made. Returns what tells that; NULL: nothing does. forward: what
+ * it has made must be there, too.
+ */
+char *
+zodan_own_foreign(ZodanJob *job, ZodanMember *m, bool forward)
+{
+	ZodanEffect *sub;
+	char	   *dsn;
+
+	if (!m->conn.pg || !m->sub_out)
+		return NULL;
+	sub = zodan_find_effect(m->name, EFFECT_SUBSCRIPTION, m->sub_out);
+	if (!zodan_effect_is_live(sub))
+		return NULL;
+	if (sub->identity)
+	{
+		char	   *is = zodan_origin_identity(&m->conn, sub->result);
+
+		if (is ? strcmp(is, sub->identity) != 0 : forward)
+			return psprintf("node \"%s\" has %s subscription \"%s\" than this request has made: node \"%s\" was added again or removed since",
+							m->name, is ? "another" : "no such", m->sub_out, job->req->new_node_name);
+	}
+	dsn = zodan_node_dsn(job->engine, &m->conn, job->req->new_node_name);
+	if (dsn && strcmp(dsn, job->req->new_node_dsn) != 0)
+		return psprintf("node \"%s\" knows node \"%s\" by another connection string than this request's: it was added again since",
+						m->name, job->req->new_node_name);
+	return NULL;
+}
+
+/*
+ * Stores what tells a subscription of an existing node's from a later one of its
+ * name: the origin that was made in the same transaction.
+ */
+void
+zodan_own_note_subscription(ZodanJob *job, const ZodanSubscription *sub)
+{
+	zodan_effect_result(sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name, "done", sub->slot);
+	if (sub->subscriber != &job->new_conn)
+		zodan_effect_identity(sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name,
+							  zodan_origin_identity(sub->subscriber, sub->slot));
+}
+
+/*
+ * Is the member's subscription to the new node still the one that the request has
+ * made, and has it never run, whatever the journal knows of that? Then nobody has
+ * added the node there since.
+ */
+static bool
+is_untouched(ZodanJob *job, ZodanMember *m, List *effects)
+{
+	ListCell   *cell;
+	bool		made = false;
+
+	foreach(cell, effects)
+	{
+		ZodanEffect *effect = lfirst(cell);
+
+		if (strcmp(effect->node, m->name) != 0)
+			continue;
+		if (strcmp(effect->kind, EFFECT_RUNNING) == 0)
+			return false;
+		if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0 && effect->identity && effect->result)
+		{
+			char	   *identity = zodan_origin_identity(&m->conn, effect->result);
+
+			made = identity && strcmp(identity, effect->identity) == 0 &&
+				!zodan_value(&m->conn, "SELECT 1 WHERE pg_catalog.pg_replication_origin_progress($1, false) OPERATOR(pg_catalog.>) '0/0'", 1, effect->result) &&
+				!(job->new_conn.pg && zodan_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, effect->result)) &&
+				zodan_sub_exists(job->engine, &m->conn, effect->name) &&
+				!zodan_sub_enabled(job->engine, &m->conn, effect->name);
+		}
+	}
+	return made;
+}
+
+/*
+ * Drops a slot that nobody uses; false: somebody does.
+ */
+static bool
+drop_idle_slot(ZodanConn *conn, const char *slot)
+{
+	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots"
+						" WHERE slot_name = $1 AND NOT active", 1, slot));
+	return !zodan_value(conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot);
+}
+
+/*
+ * Drops what the request has left on existing nodes where it is provably its own and
+ * nobody uses it, though the new node can't tell whether it is ours.
+ */
+void
+zodan_own_drop_proven(ZodanJob *job)
+{
+	List	   *effects = zodan_live_effects();
+	ZodanServer **servers = zodan_servers_ask(job);
+	ListCell   *cell;
+
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		ZodanServer *was = zodan_get_server(m->name);
+		bool		same = was && servers[i] && zodan_servers_same(was, servers[i]);
+		bool		untouched = same && is_untouched(job, m, effects);
+
+		foreach(cell, effects)
+		{
+			ZodanEffect *effect = lfirst(cell);
+			bool		dropped = false;
+
+			if (strcmp(effect->node, m->name) != 0)
+				continue;
+			if (strcmp(effect->kind, EFFECT_SLOT) == 0 && same && (untouched || zodan_is_passing(job, effect->name)))
+				dropped = drop_idle_slot(&m->conn, effect->name);
+			else if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0 && untouched)
+			{
+				zodan_sub_drop(job->engine, &m->conn, effect->name);
+				zodan_origin_drop(&m->conn, effect->result);
+				dropped = true;
+			}
+			if (!dropped)
+				continue;
+			zodan_effect_undone(effect->node, effect->kind, effect->name);
+			zodan_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
+		}
+	}
+}
+
+/*
+ * May something of the effect's kind and name be on an existing node? What is on the
+ * new node is somebody else's, whoever has made it.
+ */
+static bool
+may_be_there(ZodanJob *job, const ZodanEffect *effect)
+{
+	ZodanConn  *conn = NULL;
+
+	if (strcmp(effect->node, job->req->new_node_name) == 0)
+		return false;
+	for (int i = 0; i < job->nmembers; i++)
+		if (strcmp(job->members[i].name, effect->node) == 0)
+			conn = &job->members[i].conn;
+	if (!conn || !conn->pg)
+		return true;
+	if (strcmp(effect->kind, EFFECT_SLOT) == 0)
+		return zodan_value(conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, effect->name) != NULL;
+	if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0)
+		return zodan_sub_exists(job->engine, conn, effect->name);
+	if (strcmp(effect->kind, EFFECT_NODE) == 0)
+		return zodan_node_exists(job->engine, conn, effect->name);
+	return strcmp(effect->kind, EFFECT_ORIGIN) == 0 && zodan_origin_identity(conn, effect->name) != NULL;
+}
+
+/*
+ * The new node isn't ours any more. What is provably the request's on the others is
+ * dropped; all else is noted as left, and stays. Returns what that is, NULL if it's
+ * nothing.
+ */
+char *
+zodan_own_abandon(ZodanJob *job)
+{
+	List	   *effects;
+	StringInfoData left;
+	ListCell   *cell;
+
+	initStringInfo(&left);
+	zodan_own_drop_proven(job);
+	effects = zodan_live_effects();
+	foreach(cell, effects)
+	{
+		ZodanEffect *effect = lfirst(cell);
+
+		zodan_effect_left(effect->node, effect->kind, effect->name);
+		if (!may_be_there(job, effect))
+			continue;
+		appendStringInfo(&left, "%s%s %s of node %s", left.len ? ", " : "", effect->kind, effect->name, effect->node);
+		zodan_event("warning", effect->node, psprintf("%s %s is there, and may be somebody else's by now: it stays", effect->kind, effect->name));
+	}
+	return left.len ? left.data : NULL;
+}

@@ -1,0 +1,101 @@
+/*
+ * positions.c
+ *		Positions in the nodes' WAL: where the source stands, and from where on the
+ *		new node takes each peer's own stream.
+ *
+ * B, M, W, C and R are those of docs/how-a-join-works.md.
+ */
+#include "cluster/positions.h"
+
+#include "cluster/claim.h"
+#include "engine/wal.h"
+
+/*
+ * Keeps the node's WAL from here on, across crashes, until it is released.
+ */
+void
+zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
+{
+	char	   *slot = zodan_passing_slot(job, conn, "wal");
+
+	zodan_claim_effect(job, conn->node, EFFECT_SLOT, slot);
+	zodan_wal_slot_create(conn, slot);
+	zodan_effect_result(conn->node, EFFECT_SLOT, slot, "done", NULL);
+}
+
+/*
+ * Ends what zodan_hold_wal() has begun; nothing if that is so.
+ */
+void
+zodan_release_wal(ZodanJob *job, ZodanConn *conn)
+{
+	char	   *slot = zodan_passing_slot(job, conn, "wal");
+
+	zodan_slot_drop(conn, slot);
+	zodan_effect_undone(conn->node, EFFECT_SLOT, slot);
+}
+
+/*
+ * Makes sure that the source has, durably, all that its peers committed
+ * before their markers, which are noted together with the source's position
+ * before them.
+ */
+void
+zodan_set_markers(ZodanJob *job, int snapshot)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	int			n = ZODAN_NPEERS(job);
+	ZodanConn **conns = palloc(sizeof(ZodanConn *) * Max(n, 1));
+	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * Max(n, 1));
+	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * Max(n, 1));
+
+	zodan_forget_bookmarks(snapshot);
+	zodan_set_bookmark(snapshot, source->name, "window_lsn",
+					   zodan_value(&source->conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+	for (int i = 0; i < n; i++)
+		conns[i] = &ZODAN_PEERS(job)[i].conn;
+	zodan_markers(conns, n, lsns);
+	for (int i = 0; i < n; i++)
+	{
+		ZodanMember *m = &ZODAN_PEERS(job)[i];
+
+		if (!m->slot_for_source)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("node \"%s\" has no subscription to node \"%s\" any more", source->name, m->name),
+					 errhint("Create it again, or take that node out of the cluster.")));
+		zodan_set_bookmark(snapshot, m->name, "marker_lsn", zodan_format_lsn(lsns[i]));
+		waits[i].provider = &m->conn;
+		waits[i].subscriber = source->name;
+		waits[i].slot = m->slot_for_source;
+		waits[i].lsn = lsns[i];
+	}
+	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
+}
+
+/*
+ * Finds and stores R of each peer, for the source's state at consistent.
+ */
+void
+zodan_find_resume_points(ZodanJob *job, int snapshot, XLogRecPtr consistent)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	int			n = ZODAN_NPEERS(job);
+	ZodanResume *resume = palloc0(sizeof(ZodanResume) * Max(n, 1));
+	XLogRecPtr	window = zodan_parse_lsn(zodan_get_bookmark(snapshot, source->name)->window_lsn);
+
+	if (n == 0)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		ZodanMember *m = &ZODAN_PEERS(job)[i];
+
+		resume[i].node = m->name;
+		resume[i].ids[0] = m->origin_on_source;
+		resume[i].ids[1] = m->commit_label;
+		resume[i].lsn = zodan_parse_lsn(zodan_get_bookmark(snapshot, m->name)->marker_lsn);
+	}
+	zodan_resume_points(&source->conn, window, consistent, resume, n);
+	for (int i = 0; i < n; i++)
+		zodan_set_bookmark(snapshot, resume[i].node, "resume_lsn", zodan_format_lsn(resume[i].lsn));
+}

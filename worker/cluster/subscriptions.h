@@ -1,0 +1,15 @@
+/*
+ * subscriptions.h
+ *		The subscriptions between the new node and the others.
+ */
+#ifndef ZODAN_SUBSCRIPTIONS_H
+#define ZODAN_SUBSCRIPTIONS_H
+
+#include "cluster/cluster.h"
+
+extern void zodan_subscriptions_create(ZodanJob *job);
+extern void zodan_subscribe_to_source(ZodanJob *job);
+extern char *zodan_enable(ZodanJob *job, const char **subs, int nsubs);
+extern void zodan_mend_lost(ZodanJob *job, ZodanConn *conn);
+
+#endif							/* ZODAN_SUBSCRIPTIONS_H */

@@ -1,0 +1,311 @@
+/*
+ * watch.c
+ *		What a request's slots cost the nodes until it has ended: the WAL that
+ *		they make them keep. And whether the nodes have kept it.
+ *
+ * Past zodan.max_retained_wal the request says so, once, and is cancelled if
+ * zodan.on_max_retained_wal says that: a join can be filed again, a full disk
+ * stops production. A slot that has lost its WAL (max_slot_wal_keep_size)
+ * makes all that rests on it worthless: see zodan_watch_slots().
+ *
+ * The sessions are this file's own, since those of the phases are in the
+ * middle of something. A node that doesn't answer is passed over: whoever
+ * needs it will say so.
+ */
+#include "cluster/watch.h"
+
+#include "base/settings.h"
+#include "cluster/claim.h"
+#include "utils/memutils.h"
+
+#define WATCH_MS		5000
+#define ANSWER_MS		5000
+
+#define ROOM_HINT		"When the nodes have room for the WAL, file the request again."
+
+#define MEGABYTE		(INT64CONST(1024) * 1024)
+
+/* A node on which the request has slots */
+typedef struct Watched
+{
+	ZodanConn	conn;
+	StringInfoData slots;		/* an array literal */
+} Watched;
+
+static Watched *watched = NULL;
+static int	nwatched = 0;
+
+/* $1: slots of the request; that of stream.c has a name of its own kind; $2: whether it may get a marker */
+static const char *const watch_query =
+"SELECT pg_catalog.string_agg(slot_name, ', ') FILTER (WHERE wal_status = 'lost'),"
+"       coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)), 0)::bigint,"
+"       pg_catalog.pg_current_wal_flush_lsn(),"
+"       (SELECT pg_catalog.pg_logical_emit_message(true, m.slot_name::text, '')"
+"          FROM pg_catalog.pg_replication_slots m"
+"         WHERE m.slot_name = ANY ($1::text[]) AND m.slot_name LIKE 'zodan\\_start\\_%' AND m.database = pg_catalog.current_database() AND $2::bool)"
+"  FROM pg_catalog.pg_replication_slots WHERE slot_name = ANY ($1::text[])";
+
+/*
+ * The place of a node among those that are watched; NULL: it can't be, having
+ * no session.
+ */
+static Watched *
+find_watched(ZodanJob *job, const char *node)
+{
+	ZodanConn  *conn = zodan_cluster_session(job, node);
+	MemoryContext context;
+
+	for (int i = 0; i < nwatched; i++)
+		if (strcmp(watched[i].conn.node, node) == 0)
+			return &watched[i];
+	if (!conn)
+		return NULL;
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	if (!watched)
+		watched = palloc0(sizeof(Watched) * (job->nmembers + 1));
+	watched[nwatched].conn = *conn;
+	watched[nwatched].conn.pg = NULL;
+	initStringInfo(&watched[nwatched].slots);
+	MemoryContextSwitchTo(context);
+	return &watched[nwatched++];
+}
+
+/*
+ * Lists the request's slots by node, and the new node, whether or not it has some.
+ */
+static void
+list_slots(ZodanJob *job)
+{
+	List	   *effects = zodan_live_effects();
+	ListCell   *cell;
+	Watched    *new_node;
+
+	for (int i = 0; i < nwatched; i++)
+		resetStringInfo(&watched[i].slots);
+	foreach(cell, effects)
+	{
+		ZodanEffect *effect = lfirst(cell);
+		Watched    *w;
+
+		if (strcmp(effect->kind, EFFECT_SLOT) != 0)
+			continue;
+		w = find_watched(job, effect->node);
+		if (w)
+			appendStringInfo(&w->slots, "%c%s", w->slots.len ? ',' : '{', effect->name);
+	}
+	new_node = find_watched(job, job->req->new_node_name);
+	if (new_node && new_node->slots.len == 0)
+		appendStringInfoChar(&new_node->slots, '{');
+	for (int i = 0; i < nwatched; i++)
+		if (watched[i].slots.len)
+			appendStringInfoChar(&watched[i].slots, '}');
+}
+
+/*
+ * Asks each node that has slots of ours, and the new node. If that is ours, which
+ * is stored in *holds, the source has to write another marker from which a stream
+ * may begin: see stream.c. Returns the calls, one for each of watched[]; those
+ * without a result were not answered.
+ */
+static ZodanCall *
+ask_nodes(ZodanJob *job, ZodanHolds *holds)
+{
+	Watched    *new_node;
+	ZodanConn **missing;
+	ZodanCall  *calls;
+	int			n = 0;
+
+	list_slots(job);
+	missing = palloc(sizeof(ZodanConn *) * Max(nwatched, 1));
+	calls = palloc0(sizeof(ZodanCall) * Max(nwatched, 1));
+	for (int i = 0; i < nwatched; i++)
+		if (watched[i].slots.len && !watched[i].conn.pg)
+			missing[n++] = &watched[i].conn;
+	if (n > 0)
+		zodan_connect_all(missing, n);
+	new_node = find_watched(job, job->req->new_node_name);
+	*holds = zodan_claim_holds(job, new_node ? &new_node->conn : NULL, ANSWER_MS);
+	for (int i = 0; i < nwatched; i++)
+	{
+		calls[i].conn = &watched[i].conn;
+		calls[i].sql = watch_query;
+		calls[i].nparams = 2;
+		calls[i].params[0] = watched[i].slots.data;
+		calls[i].params[1] = *holds == ZODAN_HOLDS ? "true" : "false";
+		calls[i].sent = calls[i].finished = watched[i].slots.len == 0;
+	}
+	zodan_call_all(calls, nwatched, ANSWER_MS);
+	for (int i = 0; i < nwatched; i++)
+	{
+		if (calls[i].error)
+			zodan_disconnect(calls[i].conn);
+		else if (*holds == ZODAN_HOLDS && calls[i].result)
+			zodan_note_lsn(calls[i].conn->node, PQgetvalue(calls[i].result, 0, 2));
+	}
+	return calls;
+}
+
+/*
+ * Returns what a node, whose name is stored in *node, says of a slot of the
+ * request's that has lost its WAL; NULL: no node says so.
+ */
+static char *
+describe_lost(const ZodanCall *calls, const char **node)
+{
+	for (int i = 0; i < nwatched; i++)
+		if (calls[i].result && !PQgetisnull(calls[i].result, 0, 0))
+		{
+			*node = calls[i].conn->node;
+			return psprintf("node \"%s\" has removed WAL that slot %s still needed", *node,
+							PQgetvalue(calls[i].result, 0, 0));
+		}
+	return NULL;
+}
+
+/*
+ * Notes how much the slots hold, and tells when that has got too much, or no
+ * longer is. Returns why the request is to be cancelled; NULL: it isn't.
+ */
+static char *
+judge_retained(ZodanJob *job, const ZodanCall *calls)
+{
+	int64		bound = zodan_max_retained_wal * MEGABYTE;
+	int64		most = 0;
+	const char *where = job->req->src_node_name;
+	char	   *problem = NULL;
+	bool		over;
+
+	for (int i = 0; i < nwatched; i++)
+	{
+		int64		held = calls[i].result ? strtoll(PQgetvalue(calls[i].result, 0, 1), NULL, 10) : 0;
+
+		if (held > most)
+		{
+			most = held;
+			where = calls[i].conn->node;
+		}
+	}
+	over = bound > 0 && most > bound;
+	if (!zodan_note_retained(most, over))
+		return NULL;
+	if (over)
+		problem = psprintf("slots of request " INT64_FORMAT " make node %s keep " INT64_FORMAT
+						   " MB of WAL, more than zodan.max_retained_wal", job->req->id, where, most / MEGABYTE);
+	zodan_event(over ? "warning" : "info", where, over ? problem :
+				"the slots hold less WAL than zodan.max_retained_wal again");
+	zodan_alert(where, problem);
+	return over && zodan_on_max_retained_wal == ZODAN_WAL_CANCEL ? problem : NULL;
+}
+
+/*
+ * Has the request slots that it alone is answerable for? The slots that
+ * remove_node knows of were there before; and once the new node is open, what
+ * was made is its users'.
+ */
+static bool
+is_answerable(ZodanJob *job)
+{
+	List	   *effects = zodan_live_effects();
+	ListCell   *cell;
+
+	if (strcmp(job->req->operation, "add_node") != 0)
+		return false;
+	foreach(cell, effects)
+		if (strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) == 0)
+			return false;
+	return true;
+}
+
+static void
+forget_answers(ZodanCall *calls)
+{
+	for (int i = 0; i < nwatched; i++)
+		PQclear(calls[i].result);
+	pfree(calls);
+}
+
+/*
+ * Looks at the request's slots, unless that was done a moment ago. Asks for
+ * the request's end where a slot has lost its WAL, or where the WAL that they
+ * hold is more than the operator wants to risk.
+ */
+void
+zodan_watch_slots(ZodanJob *job)
+{
+	static ZodanDeadline next = {0};
+	ZodanCall  *calls;
+	ZodanHolds	holds;
+	const char *node;
+	char	   *lost;
+	char	   *over;
+
+	if (!zodan_deadline_passed(next) || !is_answerable(job))
+		return;
+	calls = ask_nodes(job, &holds);
+	lost = describe_lost(calls, &node);
+	if (lost)
+	{
+		if (holds != ZODAN_HOLDS_NOT && zodan_ask("restart", lost, ZODAN_LOST_HINT))
+			zodan_event("error", node, lost);
+	}
+	else if ((over = judge_retained(job, calls)) != NULL && holds != ZODAN_HOLDS_NOT)
+		zodan_ask("cancel", over, ROOM_HINT);
+	forget_answers(calls);
+	next = zodan_deadline(WATCH_MS);
+}
+
+/*
+ * The same for a request that nobody works on. Where a slot has lost its WAL
+ * that is told; what is to be done about the request stays its user's choice.
+ */
+void
+zodan_watch_idle(ZodanJob *job)
+{
+	ZodanCall  *calls;
+	ZodanHolds	holds;
+	const char *node;
+	char	   *lost;
+	char	   *over;
+
+	if (!is_answerable(job))
+		return;
+	calls = ask_nodes(job, &holds);
+	lost = describe_lost(calls, &node);
+	if (lost)
+	{
+		if (zodan_note_broken(lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which undoes what it has made. If it goes on, it begins anew.",
+											 job->req->id)))
+		{
+			zodan_event("error", node, lost);
+			zodan_alert(node, lost);
+			/* so that it's told, too, when that is over */
+			zodan_note_retained(0, true);
+		}
+	}
+	else if ((over = judge_retained(job, calls)) != NULL && holds != ZODAN_HOLDS_NOT)
+		zodan_cancel_idle(over, ROOM_HINT);
+	forget_answers(calls);
+}
+
+/*
+ * Has a slot of the request's lost its WAL? Returns what is known of that, or
+ * NULL. To be asked when something has failed, whatever state the request's
+ * other sessions are in.
+ */
+char *
+zodan_lost_slot(ZodanJob *job)
+{
+	ZodanCall  *calls;
+	ZodanHolds	holds;
+	const char *node;
+	char	   *lost;
+
+	if (!is_answerable(job))
+		return NULL;
+	for (int i = 0; i < nwatched; i++)
+		zodan_disconnect(&watched[i].conn);
+	calls = ask_nodes(job, &holds);
+	lost = describe_lost(calls, &node);
+	forget_answers(calls);
+	return lost;
+}

@@ -1,0 +1,601 @@
+/*
+ * copy.c
+ *		The rows, the indexes on them, and the lanes that bring both.
+ *
+ * A lane is a pair of sessions: on the source, and on the new node with a
+ * replication origin of the lane's own. Each unit of work is one transaction
+ * on the new node, stamped as long ago as can be: its rows must lose against
+ * every change that is made elsewhere while they are copied, and a row without
+ * an origin and a time of its own would carry the copy's. A unit of rows reads
+ * them in a transaction that takes the snapshot at its begin, so no lane holds
+ * one between its units.
+ *
+ * One loop moves all lanes. What has been begun and done is stored by tables
+ * and indexes (plan.c): a table of which a crash has left a part is emptied
+ * before it's copied again, and an index is there or is not.
+ */
+#include "copy/copy.h"
+
+#include <math.h>
+
+#include "base/failpoint.h"
+#include "base/settings.h"
+#include "copy/marks.h"
+#include "copy/progress.h"
+#include "copy/snapshots.h"
+#include "copy/throttle.h"
+#include "copy/units.h"
+#include "mb/pg_wchar.h"
+#include "remote/pipe.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#define THROTTLED_MS	10
+
+/*
+ * In kB: what sorting an index gets at least, and what each sorted run takes
+ * while it's merged; and how many are at a time, at most. See tuplesort.c.
+ */
+#define MIN_SORT_KB		8192
+#define MERGE_KB		264
+#define MERGE_RUNS		500
+
+typedef struct Lane
+{
+	ZodanConn	from;
+	ZodanConn	to;
+	ZodanUnit  *unit;			/* NULL: none under way */
+	ZodanPipe	pipe;			/* of a unit of rows */
+	ZodanPipeCount *counts;
+	ZodanCall	call;			/* of other units */
+	double		fraction;		/* of an index, how much was built when that was looked at */
+	ZodanDeadline answer;
+} Lane;
+
+/*
+ * The name of a lane's origin on the new node.
+ */
+char *
+zodan_copy_origin(ZodanJob *job, int lane)
+{
+	return psprintf("%s%d", zodan_lane_origins(job), lane);
+}
+
+/*
+ * How many tables, parts of tables or indexes the request may work at at a time.
+ */
+int
+zodan_copy_lanes(ZodanJob *job)
+{
+	return job->req->copy_jobs > 0 ? job->req->copy_jobs : zodan_copy_jobs;
+}
+
+/*
+ * Sets up a lane's session on the new node. The memory for sorting: where the
+ * operator doesn't say how much, half of shared_buffers for all lanes, which
+ * is an eighth of the machine where that is set as recommended.
+ */
+static void
+set_up_receiver(ZodanJob *job, Lane *lane, int i)
+{
+	PQclear(zodan_query(&lane->to, "SET session_replication_role = replica; SET default_tablespace = ''", 0));
+	PQclear(zodan_query(&lane->to,
+						"SELECT pg_catalog.set_config('maintenance_work_mem', CASE WHEN $1::int > 0 THEN $1::text ELSE"
+						" (SELECT greatest(m.setting::bigint, least(1024 * 1024, b.setting::bigint * 8 / 2 / $2::int))::text"
+						"    FROM pg_catalog.pg_settings m, pg_catalog.pg_settings b"
+						"   WHERE m.name = 'maintenance_work_mem' AND b.name = 'shared_buffers') END, false)", 2,
+						psprintf("%d", zodan_maintenance_work_mem > 0 ? Max(zodan_maintenance_work_mem, 1024) : 0),
+						psprintf("%d", zodan_copy_lanes(job))));
+	/* on a node that replicates DDL by itself, this must stay here */
+	zodan_engine_keep_ddl(job->engine, &lane->to);
+	PQclear(zodan_query(&lane->to, "SELECT pg_catalog.pg_replication_origin_session_setup($1)", 1, zodan_copy_origin(job, i)));
+}
+
+static void
+open_lanes(ZodanJob *job, Lane *lanes, int nlanes, const List *tables)
+{
+	ZodanConn **conns = palloc(sizeof(ZodanConn *) * nlanes * 2);
+	int64		bytes = 0;
+	ListCell   *cell;
+
+	foreach(cell, tables)
+		bytes += ((ZodanTable *) lfirst(cell))->copied ? 0 : ((ZodanTable *) lfirst(cell))->bytes;
+
+	for (int i = 0; i < nlanes; i++)
+	{
+		lanes[i].from = ZODAN_SOURCE(job)->conn;
+		lanes[i].to = job->new_conn;
+		lanes[i].from.bulk = lanes[i].to.bulk = true;
+		lanes[i].pipe.from = conns[i * 2] = &lanes[i].from;
+		lanes[i].pipe.to = conns[i * 2 + 1] = &lanes[i].to;
+	}
+	zodan_connect_all(conns, nlanes * 2);
+	for (int i = 0; i < nlanes * 2; i++)
+		if (!conns[i]->pg)
+			ereport(ERROR,
+					(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+					 errmsg("could not connect to node \"%s\": %s", conns[i]->node, conns[i]->error)));
+	for (int i = 0; i < nlanes; i++)
+	{
+		zodan_pipe_widen(&lanes[i].from, nlanes, bytes);
+		set_up_receiver(job, &lanes[i], i);
+	}
+	pfree(conns);
+}
+
+static void
+close_lanes(Lane *lanes, int nlanes)
+{
+	for (int i = 0; i < nlanes; i++)
+	{
+		/* so that the origin can be dropped without waiting for the session's end */
+		PQclear(zodan_query(&lanes[i].to, "SELECT pg_catalog.pg_replication_origin_session_reset()", 0));
+		zodan_disconnect(&lanes[i].from);
+		zodan_disconnect(&lanes[i].to);
+	}
+}
+
+/*
+ * Empties the tables of which an earlier process may have left some rows, or all
+ * of them under a snapshot that they can't share any more; and those that their
+ * extension has made, maybe with rows. A lane does that: what has its origin never
+ * leaves the new node, whatever follows that.
+ */
+static void
+empty_begun(ZodanJob *job, Lane *lane, List *tables)
+{
+	List	   *emptied = NIL;
+	int			nbegun = 0;
+	StringInfoData sql;
+	ListCell   *cell;
+
+	initStringInfo(&sql);
+	foreach(cell, tables)
+	{
+		ZodanTable *table = lfirst(cell);
+
+		if (!table->begun && !table->seeded)
+			continue;
+		appendStringInfo(&sql, "%s ONLY %s", emptied == NIL ? "TRUNCATE" : ",", table->name);
+		emptied = lappend(emptied, table);
+		nbegun += table->begun;
+	}
+	if (emptied == NIL)
+		return;
+	PQclear(zodan_query(&lane->to, psprintf("BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch'); %s %s; COMMIT",
+									 zodan_marks_forget(job, emptied), sql.data), 0));
+	zodan_plan_emptied(emptied);
+	if (nbegun > 0)
+		zodan_event("warning", job->req->new_node_name,
+					psprintf("tables that an earlier attempt did not get through with, and that are emptied and copied again: %d", nbegun));
+}
+
+/* ---------- units ---------- */
+
+/*
+ * What is read of a table: its own rows, all that are to be copied or those of
+ * one part. The last part has no end: the table may have grown.
+ */
+static char *
+rows_of(const ZodanTable *table, const ZodanUnit *unit)
+{
+	int			nparts = unit->group->nparts;
+	StringInfoData where;
+
+	initStringInfo(&where);
+	if (nparts > 1)
+		appendStringInfo(&where, "ctid OPERATOR(pg_catalog.>=) '(" INT64_FORMAT ",0)'", table->pages * unit->part / nparts);
+	if (unit->part < nparts - 1)
+		appendStringInfo(&where, " AND ctid OPERATOR(pg_catalog.<) '(" INT64_FORMAT ",0)'",
+						 table->pages * (unit->part + 1) / nparts);
+	if (table->row_filter)
+		appendStringInfo(&where, "%s%s", where.len ? " AND " : "", table->row_filter);
+	if (where.len == 0)
+		return table->columns ? psprintf("%s (%s)", table->name, table->columns) : table->name;
+	return psprintf("(SELECT %s FROM ONLY %s WHERE %s)", table->columns ? table->columns : "", table->name, where.data);
+}
+
+/*
+ * The options of the COPY of a table. Both ends speak the source's encoding,
+ * which is the new node's; in binary form text is in the session's, which is
+ * that of the coordinator's database.
+ */
+static char *
+copy_options(const ZodanTable *table, const char *encoding)
+{
+	bool		binary = table->binary && (strcmp(encoding, GetDatabaseEncodingName()) == 0 ||
+										   strcmp(encoding, "SQL_ASCII") == 0 || GetDatabaseEncoding() == PG_SQL_ASCII);
+
+	return psprintf("(FORMAT %s, ENCODING %s)", binary ? "binary" : "text", quote_literal_cstr(encoding));
+}
+
+/*
+ * Begins a unit of rows.
+ */
+static void
+start_rows(ZodanJob *job, Lane *lane)
+{
+	ZodanGroup *group = lane->unit->group;
+	StringInfoData out;
+	StringInfoData in;
+	ListCell   *cell;
+
+	if (zodan_is_lost(&group->view->snapshot.conn))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("node \"%s\": the session that holds the snapshot has been ended", lane->from.node)));
+	zodan_failpoint("reading", "snapshot");
+	if (lane->unit->part == 0)
+		zodan_plan_begin(group->tables, group->view->number);
+	initStringInfo(&out);
+	initStringInfo(&in);
+	appendStringInfo(&out, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s;",
+					 quote_literal_cstr(group->view->snapshot.name));
+	appendStringInfo(&in, "BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch');%s",
+					 zodan_marks_rows(job, group->tables, lane->unit->part, group->nparts));
+	foreach(cell, group->tables)
+	{
+		ZodanTable *table = lfirst(cell);
+		char	   *options = copy_options(table, PQparameterStatus(lane->from.pg, "server_encoding"));
+
+		appendStringInfo(&out, "COPY %s TO STDOUT %s;", rows_of(table, lane->unit), options);
+		/* of a table that was rewritten meanwhile the pages would be others */
+		if (group->nparts > 1)
+			appendStringInfo(&out, "DO %s;", quote_literal_cstr(psprintf(
+							 "BEGIN IF (SELECT relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(oid)"
+							 " FROM pg_catalog.pg_class WHERE oid = %s::pg_catalog.regclass) IS NOT FALSE THEN"
+							 " RAISE object_in_use USING MESSAGE = %s; END IF; END",
+							 quote_literal_cstr(table->name),
+							 quote_literal_cstr(psprintf("table %s was rewritten while it was copied", table->name)))));
+		appendStringInfo(&in, "COPY %s%s FROM STDIN %s;", table->name,
+						 table->columns ? psprintf(" (%s)", table->columns) : "", options);
+	}
+	appendStringInfoString(&out, "COMMIT");
+	lane->counts = palloc(sizeof(ZodanPipeCount) * list_length(group->tables));
+	zodan_pipe_start(&lane->pipe, out.data, in.data, lane->counts, list_length(group->tables));
+	pfree(out.data);
+	pfree(in.data);
+}
+
+/*
+ * The statements that finish tables whose indexes are built: keys, what else
+ * the indexes are used for, statistics.
+ */
+static char *
+finish_statements(ZodanJob *job, const ZodanGroup *group)
+{
+	StringInfoData keys;
+	StringInfoData rest;
+	ListCell   *cell;
+
+	initStringInfo(&keys);
+	initStringInfo(&rest);
+	foreach(cell, group->indexes)
+	{
+		ZodanIndex *index = lfirst(cell);
+
+		if (index->key)
+			zodan_plan_add_key(&keys, index->table->name, index->name, index->key);
+		if (index->mark)
+			appendStringInfo(&rest, "ALTER TABLE %s %s;", index->table->name, index->mark);
+	}
+	appendStringInfoString(&rest, "ANALYZE ");
+	foreach(cell, group->tables)
+		appendStringInfo(&rest, "%s%s", foreach_current_index(cell) ? ", " : "", ((ZodanTable *) lfirst(cell))->name);
+	return psprintf("%s%s%s", zodan_marks_built(job, group->tables), zodan_plan_make_keys(&keys), rest.data);
+}
+
+/*
+ * The memory, in kB, with which a B-tree of so many bytes is sorted the fastest.
+ * Sorting short runs, which the processor's caches and a process's memory hold,
+ * and merging them takes less time than sorting all at once; less than this, and
+ * there would be more of them than can be merged at a time: each takes
+ * MERGE_KB of the same memory, and no more than MERGE_RUNS ever are. What is
+ * sorted is taken for twice the index.
+ */
+static int
+sort_memory(int64 bytes)
+{
+	double		kb = 2 * bytes / 1024.0;
+
+	return (int) Max(Max(MIN_SORT_KB, sqrt(2 * kb * MERGE_KB)), kb / MERGE_RUNS);
+}
+
+/*
+ * Begins a unit that is statements on the new node. Parallel workers of an index
+ * would only be in the way of others where the lanes have enough to do.
+ */
+static void
+start_call(ZodanJob *job, Lane *lane, bool lanes_have_work)
+{
+	StringInfoData sql;
+	ListCell   *cell;
+
+	initStringInfo(&sql);
+	if (lanes_have_work)
+		appendStringInfoString(&sql, "SET LOCAL max_parallel_maintenance_workers = 0;");
+	/* workers that share the memory would need more, and so would what isn't sorted */
+	if (lanes_have_work && zodan_maintenance_work_mem == 0 && list_length(lane->unit->indexes) == 1 &&
+		((ZodanIndex *) linitial(lane->unit->indexes))->btree)
+		appendStringInfo(&sql, "SELECT pg_catalog.set_config('maintenance_work_mem', least(setting::int, %d)::text, true)"
+						 "  FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem';",
+						 sort_memory(((ZodanIndex *) linitial(lane->unit->indexes))->work));
+	foreach(cell, lane->unit->indexes)
+		appendStringInfo(&sql, "%s;", ((ZodanIndex *) lfirst(cell))->definition);
+	lane->call = (ZodanCall)
+	{
+		.conn = &lane->to,.sql = lane->unit->kind == UNIT_FINISH ? finish_statements(job, lane->unit->group) : sql.data
+	};
+	lane->answer = zodan_deadline(zodan_statement_timeout());
+	zodan_call_start(&lane->call);
+}
+
+/*
+ * Begins the unit that a lane has been given.
+ */
+static void
+start_unit(ZodanJob *job, Lane *lane, bool lanes_have_work)
+{
+	lane->fraction = 0;
+	if (lane->unit->kind == UNIT_ROWS)
+		start_rows(job, lane);
+	else
+		start_call(job, lane, lanes_have_work);
+}
+
+/*
+ * A lane has done its unit: adds up and stores what that makes of its group.
+ */
+static void
+end_unit(Lane *lane)
+{
+	ZodanUnit  *unit = lane->unit;
+	ZodanGroup *group = unit->group;
+	bool		all = zodan_units_end(unit);
+	int64		rows = 0;
+
+	if (unit->kind == UNIT_ROWS)
+	{
+		for (int i = 0; i < list_length(group->tables); i++)
+		{
+			group->counts[i].bytes += lane->counts[i].bytes;
+			group->counts[i].rows += lane->counts[i].rows;
+			rows += lane->counts[i].rows;
+		}
+		pfree(lane->counts);
+		if (all)
+		{
+			zodan_plan_copied(group->tables, group->counts);
+			zodan_snapshot_release(group->view);
+		}
+	}
+	else
+	{
+		zodan_raise_any(&lane->call, 1);
+		PQclear(lane->call.result);
+		if (unit->kind == UNIT_INDEX)
+		{
+			zodan_plan_indexes_built(unit->indexes);
+			zodan_failpoint("built", ((ZodanIndex *) linitial(unit->indexes))->key ? "key" : "index");
+		}
+		else
+			zodan_plan_built(group->tables);
+	}
+	zodan_progress_ended(unit, unit->kind == UNIT_ROWS ? lane->pipe.bytes : 0, rows);
+	lane->unit = NULL;
+	pfree(unit);
+}
+
+/*
+ * Moves a lane on, without waiting; returns whether its unit is done.
+ */
+static bool
+step_lane(Lane *lane)
+{
+	int64		before = lane->pipe.bytes;
+	bool		done;
+
+	if (lane->unit->kind == UNIT_ROWS)
+	{
+		lane->pipe.budget = zodan_throttle_budget();
+		done = zodan_pipe_step(&lane->pipe);
+		zodan_throttle_spend(lane->pipe.bytes - before);
+		return done;
+	}
+	if (zodan_call_poll(&lane->call))
+		return true;
+	/* that may take long, but not on a node that is gone */
+	if (zodan_deadline_passed(lane->answer))
+	{
+		if (!zodan_node_answers(&lane->to))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("node \"%s\" does not answer any more", lane->to.node)));
+		lane->answer = zodan_deadline(zodan_statement_timeout());
+	}
+	return false;
+}
+
+static int
+lane_sockets(const Lane *lane, ZodanSocket *sockets)
+{
+	if (lane->unit->kind == UNIT_ROWS)
+		return zodan_pipe_sockets(&lane->pipe, sockets);
+	sockets[0].fd = PQsocket(lane->to.pg);
+	sockets[0].events = WL_SOCKET_READABLE | (PQflush(lane->to.pg) == 1 ? WL_SOCKET_WRITEABLE : 0);
+	return 1;
+}
+
+/* ---------- the loop ---------- */
+
+/*
+ * Looks how far the lanes' indexes are: scanning and the sorting that goes on
+ * then take about 60 % of the time, and what comes after loading about 10.
+ * Nothing is shown of one that is about to
+ * end, nor of several of small tables: it could be any of them.
+ */
+static void
+look_at_indexes(ZodanJob *job, Lane *lanes, int nlanes)
+{
+	char	   *pids = NULL;
+	PGresult   *result;
+
+	for (int i = 0; i < nlanes; i++)
+		if (lanes[i].unit && lanes[i].unit->kind == UNIT_INDEX && list_length(lanes[i].unit->indexes) == 1)
+			pids = psprintf("%s%s%d", pids ? pids : "", pids ? "," : "", PQbackendPID(lanes[i].to.pg));
+	if (!pids)
+		return;
+	result = zodan_query(&job->new_conn,
+						 "SELECT pid, CASE WHEN phase LIKE '%scanning table' THEN 0.6 * blocks_done / greatest(blocks_total, 1)"
+						 "                 WHEN phase LIKE '%sorting%' THEN 0.6"
+						 "                 WHEN phase LIKE '%loading%' THEN 0.6 + 0.3 * tuples_done / greatest(tuples_total, 1)"
+						 "                 ELSE 0 END"
+						 "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = ANY ($1::int[])", 1, psprintf("{%s}", pids));
+	for (int row = 0; row < PQntuples(result); row++)
+		for (int i = 0; i < nlanes; i++)
+			if (PQbackendPID(lanes[i].to.pg) == atoi(PQgetvalue(result, row, 0)))
+				lanes[i].fraction = Max(lanes[i].fraction, atof(PQgetvalue(result, row, 1)));
+	PQclear(result);
+}
+
+/*
+ * Shows where the copy stands, and adjusts its rate.
+ */
+static void
+tick(ZodanJob *job, List *groups, Lane *lanes, int nlanes)
+{
+	static MemoryContext context = NULL;
+	MemoryContext caller;
+	ZodanUnderWay *under_way;
+	bool		tells = zodan_progress_tells();
+	int			n = 0;
+
+	if (!context)
+		context = AllocSetContextCreate(TopMemoryContext, "zodan copy tick", ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(context);
+	under_way = palloc(sizeof(ZodanUnderWay) * nlanes);
+	look_at_indexes(job, lanes, nlanes);
+	for (int i = 0; i < nlanes; i++)
+		if (lanes[i].unit)
+			under_way[n++] = (ZodanUnderWay)
+		{
+			lanes[i].unit, lanes[i].unit->kind == UNIT_ROWS ? lanes[i].pipe.bytes : 0, lanes[i].fraction
+		};
+	zodan_throttle_set(zodan_progress_show(job, groups, under_way, n, nlanes));
+	if (tells)
+		zodan_throttle_watch(job, zodan_progress_rate());
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(context);
+}
+
+static int
+count_busy(const Lane *lanes, int nlanes)
+{
+	int			busy = 0;
+
+	for (int i = 0; i < nlanes; i++)
+		busy += lanes[i].unit != NULL;
+	return busy;
+}
+
+/*
+ * Does a lane have nothing to do, or will one as soon as those that read rows
+ * are through? A snapshot would be of no use while the others build for long.
+ */
+static bool
+want_snapshot(List *groups, const Lane *lanes, int nlanes)
+{
+	int			reading = 0;
+
+	for (int i = 0; i < nlanes; i++)
+	{
+		if (!lanes[i].unit)
+			return true;
+		reading += lanes[i].unit->kind == UNIT_ROWS;
+	}
+	return zodan_units_before_waiting(groups) < reading;
+}
+
+/*
+ * Gives lanes that have none a unit, and moves all of them on. Returns how
+ * many have one; they wait for *nsockets sockets.
+ */
+static int
+step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *sockets, int *nsockets, bool *starved)
+{
+	static int	first = 0;
+	int			busy = 0;
+	bool		ended = false;
+
+	*nsockets = 0;
+	*starved = false;
+	/* each lane comes first in its turn, so that a bounded rate is shared */
+	first = (first + 1) % nlanes;
+	for (int i = 0; i < nlanes; i++)
+	{
+		Lane	   *lane = &lanes[(first + i) % nlanes];
+
+		for (;;)
+		{
+			if (!lane->unit)
+			{
+				lane->unit = zodan_units_next(groups, zodan_snapshot_current());
+				if (!lane->unit)
+					break;
+				start_unit(job, lane, count_busy(lanes, nlanes) + zodan_units_left(groups) >= nlanes);
+			}
+			if (!step_lane(lane))
+				break;
+			end_unit(lane);
+			ended = true;
+		}
+		if (!lane->unit)
+			continue;
+		busy++;
+		*nsockets += lane_sockets(lane, &sockets[*nsockets]);
+		*starved |= lane->unit->kind == UNIT_ROWS && lane->pipe.starved;
+	}
+	/* there may be something now for those that came before */
+	*starved |= ended && busy < nlanes;
+	return busy;
+}
+
+/*
+ * Does what the plan has left: copies the rows of those tables, builds their
+ * indexes, and what goes with that.
+ */
+void
+zodan_copy_run(ZodanJob *job, List *tables)
+{
+	List	   *groups;
+	int			nlanes = zodan_copy_lanes(job);
+	Lane	   *lanes = palloc0(sizeof(Lane) * nlanes);
+	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * (nlanes * 2 + 1));
+	bool		wanted = false;
+
+	open_lanes(job, lanes, nlanes, tables);
+	empty_begun(job, &lanes[0], tables);
+	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024, zodan_snapshot_max_age);
+	zodan_progress_start();
+	for (;;)
+	{
+		bool		starved;
+		int			n;
+
+		if (zodan_units_waiting(groups))
+			zodan_snapshot_prepare(job, wanted, count_busy(lanes, nlanes) == 0);
+		else
+			zodan_snapshot_retire(job);
+		if (step_lanes(job, groups, lanes, nlanes, sockets, &n, &starved) == 0 && !zodan_units_waiting(groups))
+			break;
+		wanted = zodan_units_waiting(groups) && want_snapshot(groups, lanes, nlanes);
+		starved |= wanted && !zodan_snapshot_coming();
+		if (zodan_deadline_passed(zodan_progress_next()))
+			tick(job, groups, lanes, nlanes);
+		n += zodan_snapshot_socket(&sockets[n]);
+		if (n > 0)
+			zodan_wait_sockets(sockets, n, starved ? zodan_deadline(THROTTLED_MS) : zodan_progress_next());
+	}
+	zodan_progress_end();
+	close_lanes(lanes, nlanes);
+}

@@ -1,0 +1,13 @@
+/*
+ * foreign_keys.h
+ *		The source's foreign keys.
+ */
+#ifndef ZODAN_FOREIGN_KEYS_H
+#define ZODAN_FOREIGN_KEYS_H
+
+#include "cluster/cluster.h"
+
+extern void zodan_add_foreign_keys(ZodanJob *job, const char *skipped_schemas);
+extern int	zodan_check_foreign_keys(ZodanJob *job, const char *skipped_schemas);
+
+#endif							/* ZODAN_FOREIGN_KEYS_H */

@@ -1,0 +1,34 @@
+/*
+ * lists.h
+ *		The request's work directory, and the lists of what is restored when.
+ */
+#ifndef ZODAN_LISTS_H
+#define ZODAN_LISTS_H
+
+#include "cluster/cluster.h"
+
+#define ZODAN_LIST_PRE		"pre.list"	/* all that rows need: HEAD, TABLES and TAIL */
+#define ZODAN_LIST_HEAD		"head.list"
+#define ZODAN_LIST_TABLES	"tables.list"	/* restored in parts */
+#define ZODAN_LIST_TAIL		"tail.list"
+#define ZODAN_LIST_POST		"post.list"
+#define ZODAN_LIST_REST		"rest.list" /* of POST, what isn't made with the rows */
+#define ZODAN_LIST_KEYS		"keys.list" /* only dropped by it */
+#define ZODAN_LIST_LAST		"last.list"
+#define ZODAN_LIST_KEPT		"kept.list"	/* what the new node had itself, never dropped: lines of "CLASS OID" */
+
+extern char *zodan_work_path(ZodanJob *job, const char *file);
+extern void zodan_work_make(ZodanJob *job);
+extern void zodan_work_store(ZodanJob *job);
+extern bool zodan_work_fetch(ZodanJob *job);
+extern void zodan_work_forget(ZodanJob *job);
+
+extern void zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n, char *kept);
+extern bool zodan_list_is_empty(ZodanJob *job, const char *list);
+extern bool zodan_list_is_own(ZodanJob *job, const char *list);
+extern int	zodan_list_divide_tables(ZodanJob *job, int n);
+extern char *zodan_list_part(int part);
+extern void zodan_list_write_rest(ZodanJob *job);
+extern const char *zodan_list_write_drops(ZodanJob *job, const char *list);
+
+#endif							/* ZODAN_LISTS_H */

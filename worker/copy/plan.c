@@ -1,0 +1,527 @@
+/*
+ * plan.c
+ *		What to copy: the tables zodan.copy_tables and zodan.copy_indexes. Made
+ *		once, from the source's catalog as the snapshot of the structure shows
+ *		it, and kept up to date while it is done, so that another process can go
+ *		on with it.
+ *
+ *		table	pending -> copying -> copied, and then built: its indexes, keys
+ *				and statistics are there, too
+ *		index	built or not
+ *
+ * A table that a crash has left as "copying" may hold some of its rows, or all,
+ * with indexes and keys: it is emptied and copied again. An index or a key is
+ * there or not, whatever is stored of it.
+ *
+ * Only plain indexes of replicated tables, and the keys that rest on them, are
+ * in the plan; pg_restore makes all that is more special. See schema.c.
+ */
+#include "copy/plan.h"
+
+#include "utils/builtins.h"
+#include "utils/json.h"
+
+/*
+ * Which tables have rows to copy, which of their rows and columns, and in
+ * which form. A row that a filter of one of the sets holds back isn't sent by
+ * the engine's stream either, whatever the other sets say.
+ *
+ * Binary COPY is faster, but sends the ids of types and objects, which aren't
+ * the same elsewhere: composite types, arrays of anything that isn't built in,
+ * and what refers to objects go as text.
+ */
+static const char *const plan_query =
+"WITH RECURSIVE columns AS ("
+"  SELECT t.set_reloid AS relid, t.row_filter, a.attnum, a.attname, a.atttypid"
+"    FROM (SELECT t.set_reloid::oid AS set_reloid,"
+"                 pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(t.set_row_filter, t.set_reloid) || ')', ' AND ' ORDER BY r.set_name) AS row_filter"
+"            FROM {e}.replication_set_table t JOIN {e}.replication_set r USING (set_id)"
+"            JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
+"           WHERE r.set_name = ANY ($1::text[]) GROUP BY t.set_reloid) AS t"
+"    CROSS JOIN LATERAL %s AS i"
+"    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.set_reloid AND a.attnum > 0"
+"     AND NOT a.attisdropped AND a.attgenerated = '' AND a.attname = ANY (i.att_list)),"
+" types AS ("
+"  SELECT DISTINCT atttypid AS root, atttypid AS typid, false AS in_array FROM columns WHERE atttypid IS NOT NULL"
+"  UNION"
+"  SELECT x.root, n.typid, x.in_array OR n.in_array"
+"    FROM types x JOIN pg_catalog.pg_type t ON t.oid = x.typid"
+"    CROSS JOIN LATERAL ("
+"      SELECT t.typbasetype, false WHERE t.typtype = 'd'"
+"      UNION ALL SELECT t.typelem, true WHERE t.typelem <> 0 AND t.typsend = 'pg_catalog.array_send'::regproc"
+"      UNION ALL SELECT r.rngsubtype, false FROM pg_catalog.pg_range r"
+"                 WHERE t.oid IN (r.rngtypid, r.rngmultitypid)) AS n(typid, in_array)),"
+" forms AS ("
+"  SELECT x.root, bool_and(t.typsend <> 0 AND t.typreceive <> 0 AND t.typtype <> 'c'"
+"                          AND t.typcategory <> 'P'"
+"                          AND t.oid <> ALL ('{regproc,regprocedure,regoper,regoperator,regclass,regtype,"
+"regrole,regnamespace,regconfig,regdictionary,regcollation}'::regtype[])"
+"                          AND (NOT x.in_array OR t.oid < 16384)) AS fits"
+"    FROM types x JOIN pg_catalog.pg_type t ON t.oid = x.typid GROUP BY x.root),"
+" tables AS ("
+"  SELECT c.relid, min(c.row_filter) AS row_filter, coalesce(bool_and(f.fits), true) AS binary_copy,"
+"         pg_catalog.string_agg(pg_catalog.quote_ident(c.attname), ', ' ORDER BY c.attnum) AS columns"
+"    FROM columns c LEFT JOIN forms f ON f.root = c.atttypid GROUP BY c.relid),"
+/* where one is truncated with its heirs: the oldest of all that it is connected with */
+" parents AS ("
+"  SELECT h.inhrelid, h.inhparent FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class p ON p.oid = h.inhparent"
+"   WHERE p.relkind = 'r' AND $4::boolean),"
+" ancestors AS ("
+"  SELECT inhrelid AS relid, inhparent AS ancestor FROM parents"
+"  UNION SELECT a.relid, p.inhparent FROM ancestors a JOIN parents p ON p.inhrelid = a.ancestor),"
+" roots AS ("
+"  SELECT relid, ancestor AS root FROM ancestors WHERE ancestor NOT IN (SELECT inhrelid FROM parents)"
+"  UNION SELECT ancestor, ancestor FROM ancestors WHERE ancestor NOT IN (SELECT inhrelid FROM parents)),"
+" connected AS ("
+"  SELECT root, root AS other FROM roots"
+"  UNION SELECT c.root, o.root FROM connected c JOIN roots h ON h.root = c.other JOIN roots o ON o.relid = h.relid),"
+" families AS ("
+"  SELECT r.relid, min(c.other) AS family FROM roots r JOIN connected c USING (root) GROUP BY r.relid)"
+" SELECT coalesce(pg_catalog.json_agg(j), '[]') FROM ("
+"  SELECT n.nspname, k.relname, t.row_filter, t.columns, t.binary_copy, e.seeded, pg_catalog.pg_table_size(k.oid) AS bytes_total,"
+"         pg_catalog.pg_relation_size(k.oid) / current_setting('block_size')::int AS pages, f.family, x.indexes"
+"    FROM tables t JOIN pg_catalog.pg_class k ON k.oid = t.relid"
+"    JOIN pg_catalog.pg_namespace n ON n.oid = k.relnamespace"
+"    LEFT JOIN families f ON f.relid = k.oid"
+"    CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass"
+"                                          AND d.objid = k.oid AND d.deptype = 'e') AS seeded) AS e"
+"    CROSS JOIN LATERAL ("
+"      SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('index_name', x.relname, 'index_oid', x.oid,"
+"               'constraint_oid', q.oid, 'key', CASE q.contype WHEN 'p' THEN 'PRIMARY KEY' WHEN 'u' THEN 'UNIQUE' END,"
+"               'access_method', (SELECT amname FROM pg_catalog.pg_am WHERE oid = x.relam),"
+"               'work', pg_catalog.pg_relation_size(x.oid) + pg_catalog.pg_relation_size(k.oid) / 6,"
+"               'collated', EXISTS (SELECT FROM pg_catalog.unnest(i.indcollation) AS u(c) WHERE u.c <> 0 AND u.c <> '\"C\"'::regcollation),"
+"               'mark', pg_catalog.concat_ws(', ', CASE WHEN i.indisclustered THEN pg_catalog.format('CLUSTER ON %%I', x.relname) END,"
+"                                CASE WHEN i.indisreplident THEN pg_catalog.format('REPLICA IDENTITY USING INDEX %%I', x.relname) END),"
+"               'definition', pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(x.oid),"
+"                                '^CREATE (UNIQUE )?INDEX ', 'CREATE \\1INDEX IF NOT EXISTS '))) AS indexes"
+"        FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid"
+"        LEFT JOIN pg_catalog.pg_constraint q ON q.conindid = x.oid AND q.conrelid = k.oid AND q.contype IN ('p', 'u', 'x')"
+"       WHERE i.indrelid = k.oid AND i.indisvalid AND NOT i.indisexclusion AND x.reltablespace = 0"
+"         AND q.condeferrable IS NOT TRUE AND NOT e.seeded"
+"         AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.oid AND a.attstattarget >= 0)"
+"         AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass"
+"                            AND d.objid = x.oid AND d.deptype IN ('e', 'x'))) AS x"
+"   WHERE k.relkind = 'r' AND n.nspname <> ALL ($2::text[] || $3::text[])) AS j";
+
+/*
+ * Begins to ask the source what is to be copied, as the snapshot shows it. It
+ * has a session of its own, so that other things can be done meanwhile;
+ * zodan_plan_store() takes the answer.
+ */
+ZodanCall *
+zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanConn  *conn = palloc(sizeof(ZodanConn));
+	ZodanCall  *call = palloc(sizeof(ZodanCall));
+
+	*conn = source->conn;
+	conn->pg = NULL;
+	zodan_connect(conn);
+	PQclear(zodan_query(conn, psprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
+									   quote_literal_cstr(snapshot)), 0));
+	*call = (ZodanCall)
+	{
+		.conn = conn,.sql = zodan_engine_sql(job->engine, psprintf(plan_query, job->engine->table_info)),
+			.nparams = 4,.params = {source->sets, skipped_schemas, job->engine->uncopied_schemas,
+				job->engine->truncates_heirs ? "true" : "false"}
+	};
+	zodan_call_start(call);
+	return call;
+}
+
+/*
+ * Waits for the answer, and stores what is to be copied. Whatever was stored
+ * before has come of another snapshot, under which nothing was copied.
+ */
+void
+zodan_plan_store(ZodanCall *call)
+{
+	zodan_call_all(call, 1, zodan_statement_timeout());
+	zodan_raise_any(call, 1);
+	zodan_sql("DELETE FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_request_id);
+	zodan_sql("WITH plan AS (SELECT * FROM jsonb_to_recordset($2::jsonb) AS"
+			  "   t(nspname name, relname name, columns text, row_filter text, binary_copy boolean, seeded boolean,"
+			  "     bytes_total bigint, pages bigint, family oid, indexes jsonb)),"
+			  " tables AS (INSERT INTO zodan.copy_tables"
+			  "       (request_id, nspname, relname, columns, row_filter, binary_copy, seeded, bytes_total, pages, family)"
+			  "   SELECT $1::bigint, nspname, relname, columns, row_filter, binary_copy, seeded, bytes_total, pages, family FROM plan)"
+			  " INSERT INTO zodan.copy_indexes"
+			  "       (request_id, nspname, relname, index_name, index_oid, constraint_oid, key, mark, definition, access_method, work, collated)"
+			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.access_method, x.work, x.collated"
+			  "     FROM plan p CROSS JOIN LATERAL jsonb_to_recordset(p.indexes) AS"
+			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, access_method name, work bigint, collated boolean)", 2,
+			  zodan_request_id, PQgetvalue(call->result, 0, 0));
+	/* or the planner takes them for few, and goes through all for each that is copied */
+	zodan_sql("ANALYZE zodan.copy_tables, zodan.copy_indexes", 0);
+	PQclear(call->result);
+	zodan_disconnect(call->conn);
+}
+
+/*
+ * Reads the indexes into their tables, which are sorted as the plan's tables
+ * are.
+ */
+static void
+load_indexes(List *tables)
+{
+	ZodanRows  *rows = zodan_sql("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.work, x.built_at IS NOT NULL, x.collated, x.access_method = 'btree'"
+								 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
+								 " WHERE x.request_id = $1::bigint AND t.built_at IS NULL"
+								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.work DESC", 1, zodan_request_id);
+	int			next = 0;
+	ListCell   *cell;
+
+	foreach(cell, tables)
+	{
+		ZodanTable *table = lfirst(cell);
+
+		for (; next < rows->nrows && strcmp(rows->value[next][0], table->nspname) == 0 &&
+			 strcmp(rows->value[next][1], table->relname) == 0; next++)
+		{
+			ZodanIndex *index = palloc(sizeof(ZodanIndex));
+
+			index->table = table;
+			index->name = rows->value[next][2];
+			index->key = rows->value[next][3];
+			index->mark = rows->value[next][4];
+			index->definition = rows->value[next][5];
+			index->work = zodan_to_int64(rows->value[next][6]);
+			index->built = zodan_is_true(rows->value[next][7]);
+			index->collated = zodan_is_true(rows->value[next][8]);
+			index->btree = zodan_is_true(rows->value[next][9]);
+			table->indexes = lappend(table->indexes, index);
+		}
+	}
+	Assert(next == rows->nrows);
+}
+
+/*
+ * What finishing a table takes: as long as looking at some pages, and at those
+ * that its statistics are made of: as many as ANALYZE takes rows, by default.
+ */
+#define FINISH_WORK "(100 + least(pages, 30000))"
+
+/*
+ * Returns the tables (ZodanTable) that aren't all done, the largest first, each
+ * with its indexes (ZodanIndex). Those that an earlier process has copied are
+ * among them as begun if it didn't come to others that need the same snapshot.
+ */
+List *
+zodan_plan_tables(void)
+{
+	ZodanRows  *rows;
+	List	   *tables = NIL;
+
+	zodan_sql("UPDATE zodan.copy_tables SET state = 'copying', bytes_copied = 0, rows_copied = NULL, finished_at = NULL, built_at = NULL"
+			  " WHERE request_id = $1::bigint AND state = 'copied' AND family IN"
+			  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, zodan_request_id);
+	rows = zodan_sql("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
+					 "       row_filter, binary_copy, bytes_total, pages, coalesce(family, 0), seeded AND state = 'pending', " FINISH_WORK
+					 "  FROM zodan.copy_tables"
+					 " WHERE request_id = $1::bigint AND built_at IS NULL"
+					 " ORDER BY bytes_total DESC, nspname, relname", 1, zodan_request_id);
+	for (int i = 0; i < rows->nrows; i++)
+	{
+		ZodanTable *table = palloc0(sizeof(ZodanTable));
+
+		table->nspname = rows->value[i][0];
+		table->relname = rows->value[i][1];
+		table->name = rows->value[i][2];
+		table->copied = strcmp(rows->value[i][3], "copied") == 0;
+		table->begun = strcmp(rows->value[i][3], "copying") == 0;
+		table->columns = rows->value[i][4];
+		table->row_filter = rows->value[i][5];
+		table->binary = zodan_is_true(rows->value[i][6]);
+		table->bytes = zodan_to_int64(rows->value[i][7]);
+		table->pages = zodan_to_int64(rows->value[i][8]);
+		table->family = (Oid) zodan_to_int64(rows->value[i][9]);
+		table->seeded = zodan_is_true(rows->value[i][10]);
+		table->finish_work = zodan_to_int64(rows->value[i][11]);
+		tables = lappend(tables, table);
+	}
+	load_indexes(tables);
+	return tables;
+}
+
+/*
+ * How much there is to do, and how much of that is done.
+ */
+void
+zodan_plan_totals(ZodanTotals *totals)
+{
+	char	  **t = zodan_one("SELECT count(*), count(*) FILTER (WHERE state = 'copied'),"
+							  "       coalesce(sum(bytes_total), 0), coalesce(sum(bytes_total) FILTER (WHERE state = 'copied'), 0),"
+							  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0),"
+							  "       coalesce(sum(" FINISH_WORK "), 0), coalesce(sum(" FINISH_WORK ") FILTER (WHERE built_at IS NOT NULL), 0)"
+							  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0];
+	char	  **x = zodan_one("SELECT coalesce(sum(work) FILTER (WHERE NOT collated), 0),"
+							  "       coalesce(sum(work) FILTER (WHERE collated), 0),"
+							  "       coalesce(sum(work) FILTER (WHERE NOT collated AND built_at IS NOT NULL), 0),"
+							  "       coalesce(sum(work) FILTER (WHERE collated AND built_at IS NOT NULL), 0)"
+							  "  FROM zodan.copy_indexes WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0];
+
+	totals->tables = (int) zodan_to_int64(t[0]);
+	totals->tables_copied = (int) zodan_to_int64(t[1]);
+	totals->size = zodan_to_int64(t[2]);
+	totals->size_copied = zodan_to_int64(t[3]);
+	totals->bytes = zodan_to_int64(t[4]);
+	totals->rows = zodan_to_int64(t[5]);
+	totals->finish_work = zodan_to_int64(t[6]);
+	totals->finished = zodan_to_int64(t[7]);
+	for (int collated = 0; collated < 2; collated++)
+	{
+		totals->index_work[collated] = zodan_to_int64(x[collated]);
+		totals->index_built[collated] = zodan_to_int64(x[2 + collated]);
+	}
+}
+
+/* ---------- what becomes of them ---------- */
+
+/*
+ * What is about to be done is stored durably, so that it's known what may be
+ * there. What has been done isn't: that would wait for all that the lanes write,
+ * if they write on the same server, and they for us. A crash may take it back,
+ * from some point on; then it is done again. zodan_progress_end() makes it
+ * durable.
+ */
+typedef ZodanRows *(*Store) (const char *statement, int nargs,...);
+
+/*
+ * An error if a statement wasn't about as many as there are.
+ */
+static void
+expect_all(int n, const List *all, const char *what)
+{
+	if (n != list_length(all))
+		elog(ERROR, "%d of %d %s are not in the state that was expected", list_length(all) - n, list_length(all), what);
+}
+
+/*
+ * Runs a statement about the request's tables, or an error if it isn't about
+ * as many as there are. The statement has them as "t", ends within its WHERE,
+ * and may have a third parameter; counts may be NULL.
+ */
+static void
+update_tables(Store store, const char *statement, List *tables, const ZodanPipeCount *counts, const char *argument)
+{
+	StringInfoData json;
+	ListCell   *cell;
+	int			n;
+
+	initStringInfo(&json);
+	foreach(cell, tables)
+	{
+		ZodanTable *table = lfirst(cell);
+		const ZodanPipeCount *count = counts ? &counts[foreach_current_index(cell)] : NULL;
+
+		appendStringInfoString(&json, json.len ? ",{\"nspname\":" : "[{\"nspname\":");
+		escape_json(&json, table->nspname);
+		appendStringInfoString(&json, ",\"relname\":");
+		escape_json(&json, table->relname);
+		appendStringInfo(&json, ",\"bytes\":" INT64_FORMAT ",\"rows\":" INT64_FORMAT "}",
+						 count ? count->bytes : 0, count ? count->rows : 0);
+	}
+	appendStringInfoChar(&json, ']');
+	n = (int) zodan_to_int64(store(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
+											" AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
+								   argument ? 3 : 2, zodan_request_id, json.data, argument)->value[0][0]);
+	expect_all(n, tables, "tables");
+	pfree(json.data);
+}
+
+#define TABLES "jsonb_to_recordset($2::jsonb) AS t(nspname name, relname name, bytes bigint, rows bigint)"
+
+/*
+ * Nothing is there of the tables any more.
+ */
+void
+zodan_plan_emptied(List *tables)
+{
+	update_tables(zodan_one, "UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
+				  "  FROM " TABLES " WHERE x.state IN ('copying', 'pending') AND", tables, NULL, NULL);
+}
+
+/*
+ * Rows of the tables, of which none is there, are about to be copied under the
+ * snapshot of that number.
+ */
+void
+zodan_plan_begin(List *tables, int snapshot)
+{
+	update_tables(zodan_one, "UPDATE zodan.copy_tables x"
+				  "   SET state = 'copying', snapshot = $3::int, started_at = clock_timestamp()"
+				  "  FROM " TABLES " WHERE x.state = 'pending' AND", tables, NULL, psprintf("%d", snapshot));
+}
+
+/*
+ * All rows are there; counts, one for each table, tell how many.
+ */
+void
+zodan_plan_copied(List *tables, const ZodanPipeCount *counts)
+{
+	update_tables(zodan_one_async, "UPDATE zodan.copy_tables x SET state = 'copied', bytes_copied = t.bytes, rows_copied = t.rows,"
+				  "       finished_at = clock_timestamp()"
+				  "  FROM " TABLES " WHERE x.state = 'copying' AND", tables, counts, NULL);
+}
+
+/*
+ * All indexes of the tables are built, their keys and statistics made.
+ */
+void
+zodan_plan_built(List *tables)
+{
+	update_tables(zodan_one_async, "UPDATE zodan.copy_tables x SET built_at = clock_timestamp()"
+				  "  FROM " TABLES " WHERE x.state = 'copied' AND x.built_at IS NULL AND", tables, NULL, NULL);
+}
+
+/*
+ * Indexes (ZodanIndex) are built.
+ */
+void
+zodan_plan_indexes_built(List *indexes)
+{
+	StringInfoData names;
+	ListCell   *cell;
+	int			n;
+
+	initStringInfo(&names);
+	foreach(cell, indexes)
+	{
+		ZodanIndex *index = lfirst(cell);
+
+		appendStringInfoString(&names, names.len ? ",[" : "[[");
+		escape_json(&names, index->table->nspname);
+		appendStringInfoChar(&names, ',');
+		escape_json(&names, index->table->relname);
+		appendStringInfoChar(&names, ',');
+		escape_json(&names, index->name);
+		appendStringInfoChar(&names, ']');
+	}
+	appendStringInfoChar(&names, ']');
+	n = (int) zodan_to_int64(zodan_one_async("WITH changed AS (UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
+											 "  FROM jsonb_array_elements($2::jsonb) AS n"
+											 " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
+											 "   AND quote_ident(x.index_name) = n ->> 2 RETURNING 1) SELECT count(*) FROM changed", 2,
+											 zodan_request_id, names.data)->value[0][0]);
+	expect_all(n, indexes, "indexes");
+	pfree(names.data);
+}
+
+/*
+ * Adds the key that rests on an index to those that zodan_plan_make_keys() makes.
+ */
+void
+zodan_plan_add_key(StringInfo keys, const char *table, const char *name, const char *key)
+{
+	appendStringInfo(keys, "%s(%s, %s, %s)", keys->len ? ", " : "", quote_literal_cstr(table),
+					 quote_literal_cstr(name), quote_literal_cstr(key));
+}
+
+/*
+ * The statement that makes those keys which aren't there: an earlier process may
+ * have come that far with any of them.
+ */
+char *
+zodan_plan_make_keys(const StringInfoData *keys)
+{
+	if (keys->len == 0)
+		return "";
+	return psprintf("DO %s;", quote_literal_cstr(psprintf(
+					"DECLARE k record; BEGIN"
+					" FOR k IN SELECT * FROM (VALUES %s) AS v(tab, name, kind) WHERE NOT EXISTS"
+					"   (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = v.tab::pg_catalog.regclass"
+					"       AND conname = (pg_catalog.parse_ident(v.name))[1])"
+					" LOOP EXECUTE pg_catalog.format('ALTER TABLE ONLY %%s ADD CONSTRAINT %%s %%s USING INDEX %%s', k.tab, k.name, k.kind, k.name);"
+					" END LOOP; END", keys->data)));
+}
+
+/*
+ * The statements that make all indexes and keys of the plan which are not
+ * there, and set what else the indexes are used for.
+ */
+char *
+zodan_plan_remake(void)
+{
+	ZodanRows  *rows = zodan_sql("SELECT format('%I.%I', nspname, relname), quote_ident(index_name), key, definition, mark"
+								 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, zodan_request_id);
+	StringInfoData sql;
+	StringInfoData keys;
+	StringInfoData marks;
+
+	initStringInfo(&sql);
+	initStringInfo(&keys);
+	initStringInfo(&marks);
+	for (int i = 0; i < rows->nrows; i++)
+	{
+		char	  **v = rows->value[i];
+
+		appendStringInfo(&sql, "%s;", v[3]);
+		if (v[2])
+			zodan_plan_add_key(&keys, v[0], v[1], v[2]);
+		if (v[4])
+			appendStringInfo(&marks, "ALTER TABLE %s %s;", v[0], v[4]);
+	}
+	appendStringInfo(&sql, "%s%s", zodan_plan_make_keys(&keys), marks.data);
+	return sql.data;
+}
+
+/*
+ * The objects of the source that the plan has brought to the new node: a list
+ * of "CLASS OID " as in the table of contents of a dump, where CLASS is the
+ * catalog.
+ */
+char *
+zodan_plan_made(void)
+{
+	return zodan_one("SELECT coalesce(string_agg(format(' %s %s ', CASE WHEN constraint_oid IS NULL THEN 1259 ELSE 2606 END,"
+					 "                                    coalesce(constraint_oid, index_oid)), ''), '')"
+					 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
+					 " WHERE x.request_id = $1::bigint AND t.built_at IS NOT NULL", 1, zodan_request_id)->value[0][0];
+}
+
+/*
+ * The tables that were copied, and whether all is built on them, as JSON.
+ */
+char *
+zodan_plan_done(void)
+{
+	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname, 'built', built_at IS NOT NULL)), '[]')"
+					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'copied'", 1, zodan_request_id)->value[0][0];
+}
+
+/*
+ * The tables of which no rows have been copied yet, as JSON.
+ */
+char *
+zodan_plan_pending(void)
+{
+	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname)), '[]')"
+					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'pending'", 1, zodan_request_id)->value[0][0];
+}
+
+/*
+ * Was any table copied under a later snapshot than the first?
+ */
+bool
+zodan_plan_has_later(void)
+{
+	return zodan_one("SELECT count(*) > 0 FROM zodan.copy_tables WHERE request_id = $1::bigint AND snapshot > 0", 1,
+					 zodan_request_id)->value[0][0][0] == 't';
+}
+
+/*
+ * The tables that were copied, and up to which position on the source each of
+ * them has its changes: that of its snapshot, or what has been applied since.
+ * It's JSON for zodan_sub_skip_until().
+ */
+char *
+zodan_plan_positions(const char *source, XLogRecPtr applied)
+{
+	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
+					 "                                           'lsn', greatest(b.consistent_lsn, $3::pg_lsn))), '[]')"
+					 "  FROM zodan.copy_tables t JOIN zodan.bookmarks b USING (request_id, snapshot)"
+					 " WHERE request_id = $1::bigint AND b.node = $2", 3,
+					 zodan_request_id, source, zodan_format_lsn(applied))->value[0][0];
+}

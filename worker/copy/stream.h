@@ -1,0 +1,16 @@
+/*
+ * stream.h
+ *		The source's stream by which the new node catches up.
+ */
+#ifndef ZODAN_STREAM_H
+#define ZODAN_STREAM_H
+
+#include "cluster/cluster.h"
+
+extern void zodan_stream_prepare(ZodanJob *job);
+extern void zodan_stream_start(ZodanJob *job);
+extern int64 zodan_stream_catch_up(ZodanJob *job, XLogRecPtr *marker);
+extern void zodan_stream_stop(ZodanJob *job);
+extern XLogRecPtr zodan_stream_position(ZodanJob *job, XLogRecPtr window, XLogRecPtr known);
+
+#endif							/* ZODAN_STREAM_H */

@@ -1,0 +1,222 @@
+/*
+ * wal.c
+ *		What a node's WAL tells of commits: where they come from, and where those
+ *		of our own markers are.
+ *
+ * It's read with the function of pg_walinspect's library, backwards, since the
+ * latest such commit is what's wanted.
+ */
+#include "engine/wal.h"
+
+/* how the source's WAL is read: backwards, in pieces that grow */
+#define WAL_PIECE_FIRST	(512 * 1024)
+#define WAL_PIECE_LAST	(16 * 1024 * 1024)
+
+/* how far before a piece the changes of its commits are looked for at first */
+#define WAL_BACK	(1024 * 1024)
+
+/*
+ * The function of pg_walinspect: the source needs the library, not the extension.
+ */
+static const char *const wal_function =
+"CREATE FUNCTION zodan_wal_records(IN pg_catalog.pg_lsn, IN pg_catalog.pg_lsn,"
+" OUT start_lsn pg_catalog.pg_lsn, OUT end_lsn pg_catalog.pg_lsn, OUT prev_lsn pg_catalog.pg_lsn,"
+" OUT xid pg_catalog.xid, OUT resource_manager text, OUT record_type text, OUT record_length int4,"
+" OUT main_data_length int4, OUT fpi_length int4, OUT description text, OUT block_ref text)"
+" RETURNS SETOF record AS '$libdir/pg_walinspect', 'pg_get_wal_records_info' LANGUAGE C STRICT";
+
+/*
+ * Of the commits that start in [$2, $3), what the WAL from $1 on tells: a row
+ * for each label, with the largest position of those that have changed this
+ * database; a row without a label, with where the first record starts, and
+ * whether some commit's changes must be further back than $1. A label alone
+ * doesn't tell: other databases of the server write to the same WAL.
+ */
+static const char *const wal_query =
+"WITH r AS MATERIALIZED (SELECT * FROM zodan_wal_records($1::pg_catalog.pg_lsn, $3::pg_catalog.pg_lsn)),"
+" touched AS (SELECT xid::text, pg_catalog.bool_or(block_ref LIKE '%/' || d.oid || '/%') AS here"
+"   FROM r, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND block_ref LIKE '%rel %'"
+"  GROUP BY xid::text),"
+" commits AS (SELECT xid::text AS top, pg_catalog.regexp_match(description, 'origin: node (\\d+), lsn ([0-9A-F]+/[0-9A-F]+)') AS m,"
+"   pg_catalog.regexp_match(description, 'subxacts:((?: \\d+)+)') AS subs"
+"   FROM r WHERE resource_manager = 'Transaction' AND record_type LIKE 'COMMIT%' AND start_lsn >= $2::pg_catalog.pg_lsn),"
+" labelled AS (SELECT c.m[1] AS label, c.m[2]::pg_catalog.pg_lsn AS lsn, pg_catalog.bool_or(t.here) AS here FROM commits c"
+"  CROSS JOIN LATERAL pg_catalog.unnest(c.top || pg_catalog.string_to_array(pg_catalog.ltrim(coalesce(c.subs[1], '')), ' ')) AS x(xid)"
+"   LEFT JOIN touched t ON t.xid = x.xid WHERE c.m IS NOT NULL AND c.m[2] <> '0/0' GROUP BY c.top, c.m)"
+" SELECT NULL AS label, pg_catalog.min(start_lsn), EXISTS (SELECT FROM labelled WHERE here IS NULL)"
+"   FROM r WHERE start_lsn >= $2::pg_catalog.pg_lsn"
+" UNION ALL"
+" SELECT label, pg_catalog.max(lsn), false FROM labelled WHERE here GROUP BY label";
+
+/*
+ * The last commit in [$1, $2) of a transaction that has written a marker with the
+ * name $3.
+ */
+static const char *const mark_query =
+"WITH r AS MATERIALIZED (SELECT * FROM zodan_wal_records($1::pg_catalog.pg_lsn, $2::pg_catalog.pg_lsn))"
+" SELECT pg_catalog.max(c.start_lsn) FROM r c JOIN r m ON m.xid::text = c.xid::text"
+"  WHERE c.resource_manager = 'Transaction' AND c.record_type LIKE 'COMMIT%'"
+"    AND m.resource_manager = 'LogicalMessage' AND pg_catalog.strpos(m.description, 'prefix \"' || $3 || '\"') > 0";
+
+/*
+ * A commit record with this label was found: whose is it?
+ */
+static void
+note_commit(ZodanResume *peers, int npeers, const char *label, XLogRecPtr lsn)
+{
+	for (int i = 0; i < npeers; i++)
+		for (int k = 0; k < lengthof(peers[i].ids); k++)
+			if (peers[i].ids[k] &&
+				(strcmp(peers[i].ids[k], label) == 0 || strcmp(peers[i].ids[k], "*") == 0))
+			{
+				peers[i].found = true;
+				peers[i].lsn = Max(peers[i].lsn, lsn);
+			}
+}
+
+/*
+ * Runs a statement, if there is one, in a transaction that has the function, and
+ * takes all of that back: were it committed, it would stay when the node crashes.
+ * The schema is none that anybody else sees. It isn't pg_temp, which the session
+ * would keep.
+ */
+static void
+with_function(ZodanCall *call)
+{
+	const char *schema = psprintf("zodan_wal_%s", zodan_session_process());
+	ZodanCall	calls[] = {
+		{.sql = psprintf("BEGIN; CREATE SCHEMA %s; SET LOCAL search_path = %s", schema, schema)},
+		{.sql = wal_function},
+		*call,
+		{.sql = "ROLLBACK",.go_on = true}
+	};
+
+	if (!call->sql)
+		calls[2].sql = "SELECT";
+	for (int i = 0; i < lengthof(calls); i++)
+		calls[i].conn = call->conn;
+	zodan_call_all(calls, lengthof(calls), zodan_statement_timeout());
+	*call = calls[2];
+	for (int i = 0; i < lengthof(calls); i++)
+		if (i != 2)
+			PQclear(calls[i].result);
+}
+
+/*
+ * Can the node's WAL be read? If not, stores why in the call, whose connection
+ * is that to the node.
+ */
+bool
+zodan_wal_readable(ZodanCall *call)
+{
+	with_function(call);
+	PQclear(call->result);
+	return !call->error;
+}
+
+/*
+ * Asks about a piece of the WAL, by a query with three parameters.
+ */
+static PGresult *
+read_wal(ZodanConn *source, const char *query, const char *first, const char *second, const char *third)
+{
+	ZodanCall	call = {.conn = source,.sql = query,.nparams = 3,.params = {first, second, third}};
+
+	with_function(&call);
+	zodan_raise_any(&call, 1);
+	return call.result;
+}
+
+/*
+ * Finds, for each peer, where the new node must go on with the peer's own
+ * changes: the largest of its marker and the positions that the source's
+ * commit records in [window, consistent) carry for it.
+ *
+ * The WAL is read backwards, since the latest such record is what's wanted.
+ * A piece ends where the first record of the one behind it starts, so no
+ * record is cut in two.
+ */
+void
+zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
+					ZodanResume *peers, int npeers)
+{
+	XLogRecPtr	end = consistent;
+	uint64		piece = WAL_PIECE_FIRST;
+	uint64		back = WAL_BACK;
+
+	if (npeers == 0)
+		return;
+	for (int i = 0; i < npeers; i++)
+		peers[i].found = false;
+
+	while (end > window)
+	{
+		XLogRecPtr	start = end - window > piece ? end - piece : window;
+		XLogRecPtr	from = start - window > back ? start - back : window;
+		XLogRecPtr	first = InvalidXLogRecPtr;
+		bool		unclear = false;
+		bool		all = true;
+		PGresult   *result = read_wal(source, wal_query, zodan_format_lsn(from), zodan_format_lsn(start),
+										  zodan_format_lsn(end));
+
+		for (int row = 0; row < PQntuples(result); row++)
+			if (PQgetisnull(result, row, 0))
+			{
+				if (!PQgetisnull(result, row, 1))
+					first = zodan_parse_lsn(PQgetvalue(result, row, 1));
+				unclear = PQgetvalue(result, row, 2)[0] == 't';
+			}
+
+		/* changes before the window belong to commits that don't matter */
+		if (unclear && from > window)
+		{
+			PQclear(result);
+			back *= 4;
+			continue;
+		}
+		for (int row = 0; row < PQntuples(result); row++)
+			if (!PQgetisnull(result, row, 0))
+				note_commit(peers, npeers, PQgetvalue(result, row, 0),
+							zodan_parse_lsn(PQgetvalue(result, row, 1)));
+		PQclear(result);
+
+		for (int i = 0; i < npeers; i++)
+			all = all && peers[i].found;
+		if (all || start == window)
+			return;
+		piece = Min(piece * 2, WAL_PIECE_LAST);
+		if (first == InvalidXLogRecPtr)
+			piece *= 2;			/* it all lies within one record */
+		else
+			end = first;
+	}
+}
+
+/*
+ * The last commit of a marker with a name that starts in [window, before): a
+ * slot that is moved there sends this transaction first, which changes
+ * nothing, and then all that committed later. InvalidXLogRecPtr: there is none.
+ */
+XLogRecPtr
+zodan_last_mark(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before)
+{
+	XLogRecPtr	end = before;
+	uint64		piece = WAL_PIECE_FIRST;
+
+	while (end > window)
+	{
+		XLogRecPtr	start = end - window > piece ? end - piece : window;
+		XLogRecPtr	commit = InvalidXLogRecPtr;
+		PGresult   *result = read_wal(conn, mark_query, zodan_format_lsn(start), zodan_format_lsn(end), name);
+
+		if (!PQgetisnull(result, 0, 0))
+			commit = zodan_parse_lsn(PQgetvalue(result, 0, 0));
+		PQclear(result);
+		if (commit != InvalidXLogRecPtr || start == window)
+			return commit;
+		/* so that a marker isn't parted from its commit */
+		end = start + WAL_PIECE_FIRST / 2;
+		piece = Min(piece * 2, WAL_PIECE_LAST);
+	}
+	return InvalidXLogRecPtr;
+}

@@ -1,0 +1,24 @@
+/*
+ * wal.h
+ *		What a node's WAL tells of commits.
+ */
+#ifndef ZODAN_WAL_H
+#define ZODAN_WAL_H
+
+#include "engine/replication.h"
+
+/* A peer whose commits are looked for in the source's WAL */
+typedef struct ZodanResume
+{
+	const char *node;
+	const char *ids[2];			/* what its commits may be labelled with; "*": anything */
+	XLogRecPtr	lsn;			/* in: where its marker is; out: where to go on */
+	bool		found;			/* private */
+} ZodanResume;
+
+extern bool zodan_wal_readable(ZodanCall *call);
+extern void zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
+								ZodanResume *peers, int npeers);
+extern XLogRecPtr zodan_last_mark(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before);
+
+#endif							/* ZODAN_WAL_H */

@@ -1,0 +1,14 @@
+/*
+ * copy_database.h
+ *		The phases copy_schema, copy_data and build_indexes.
+ */
+#ifndef ZODAN_COPY_DATABASE_H
+#define ZODAN_COPY_DATABASE_H
+
+#include "cluster/cluster.h"
+
+extern void zodan_copy_schema(ZodanJob *job);
+extern void zodan_copy_data(ZodanJob *job);
+extern void zodan_build_indexes(ZodanJob *job);
+
+#endif							/* ZODAN_COPY_DATABASE_H */

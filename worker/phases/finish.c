@@ -1,0 +1,157 @@
+/*
+ * finish.c
+ *		The phases monitor_lag and finish.
+ */
+#include "phases/finish.h"
+
+#include "base/settings.h"
+#include "cluster/claim.h"
+#include "cluster/subscriptions.h"
+#include "copy/lists.h"
+#include "copy/marks.h"
+#include "copy/schema.h"
+
+/*
+ * Phase: the new node keeps up. A marker on each node must be confirmed by
+ * the new one within zodan.max_lag.
+ */
+void
+zodan_monitor_lag(ZodanJob *job)
+{
+	int			n = job->nmembers;
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanConn **conns = palloc(sizeof(ZodanConn *) * n);
+	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * n);
+	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		conns[i] = &job->members[i].conn;
+		waits[i].provider = conns[i];
+		waits[i].subscriber = job->req->new_node_name;
+		waits[i].slot = job->members[i].slot_in;
+	}
+	for (;;)
+	{
+		int64		started = zodan_clock();
+		int64		lag;
+
+		zodan_markers(conns, n, lsns);
+		for (int i = 0; i < n; i++)
+			waits[i].lsn = lsns[i];
+		zodan_wait_confirmed(waits, n, zodan_deadline_left(deadline), zodan_report);
+		lag = (zodan_clock() - started) / 1000;
+		zodan_job_detail(job, 1, psprintf("the new node lags " INT64_FORMAT " ms", lag));
+		if (lag < zodan_max_lag)
+			return;
+	}
+}
+
+/*
+ * A transaction that the engine could not apply and has discarded is a hole
+ * that nobody would see otherwise.
+ */
+static void
+check_exceptions(ZodanJob *job)
+{
+	ZodanEffect *node = zodan_find_effect(job->req->new_node_name, EFFECT_NODE, job->req->new_node_name);
+	char	   *now;
+
+	if (!job->engine->exceptions)
+		return;
+	now = zodan_value(&job->new_conn, job->engine->exceptions, 0);
+	if (strcmp(now, node->result ? node->result : "0") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("node \"%s\": changes were discarded during the join: %s.exception_log has %s rows, had %s before",
+						job->new_conn.node, job->engine->name, now, node->result ? node->result : "0"),
+				 errhint("Read %s.exception_log on the new node, then SELECT zodan.cancel(" INT64_FORMAT ") and add the node again.",
+						 job->engine->name, job->req->id)));
+}
+
+/*
+ * Lists all nodes and all subscriptions with their status, in the log of the
+ * request; returns how many of the subscriptions are replicating.
+ */
+static int
+list_subscriptions(ZodanJob *job)
+{
+	char	   *query = zodan_engine_sql(job->engine, psprintf(
+										 "SELECT s.sub_name, n.node_name, x.status"
+										 "  FROM {e}.subscription s JOIN {e}.node n ON n.node_id = s.sub_origin"
+										 "  LEFT JOIN (%s) AS x(name, status) ON x.name = s.sub_name ORDER BY 1",
+										 job->engine->sub_status));
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (job->nmembers + 1));
+	int			replicating = 0;
+
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		calls[i].conn = i < job->nmembers ? &job->members[i].conn : &job->new_conn;
+		calls[i].sql = query;
+	}
+	zodan_call_all(calls, job->nmembers + 1, zodan_statement_timeout());
+	zodan_raise_any(calls, job->nmembers + 1);
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		StringInfoData line;
+
+		initStringInfo(&line);
+		appendStringInfo(&line, "node %s:", calls[i].conn->node);
+		for (int row = 0; row < PQntuples(calls[i].result); row++)
+		{
+			const char *status = PQgetvalue(calls[i].result, row, 2);
+
+			appendStringInfo(&line, "%s %s from %s is %s", row ? "," : "", PQgetvalue(calls[i].result, row, 0),
+							 PQgetvalue(calls[i].result, row, 1), status);
+			replicating += strcmp(status, "replicating") == 0;
+		}
+		zodan_event("info", calls[i].conn->node, line.data);
+	}
+	return replicating;
+}
+
+/*
+ * Phase: comments and event triggers, the last look, and the new node is
+ * opened.
+ */
+void
+zodan_finish(ZodanJob *job)
+{
+	int			n = job->nmembers + 1;
+	int			replicating;
+	ZodanEffect *fence = zodan_find_effect(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+	ZodanEffect *open = zodan_find_effect(job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
+
+	/* once others may write there, its sequences and its structure are theirs */
+	if (!open->state)
+	{
+		zodan_schema_restore_last(job, zodan_checkpoint_attempts(job->phase) > 1);
+		check_exceptions(job);
+		zodan_marks_drop(job, zodan_marks_schema(job));
+	}
+	replicating = list_subscriptions(job);
+	if (replicating != n * (n - 1))
+	{
+		zodan_mend_lost(job, &job->new_conn);
+		for (int i = 0; i < job->nmembers; i++)
+			zodan_mend_lost(job, &job->members[i].conn);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("%d of %d subscriptions are replicating", replicating, n * (n - 1)),
+				 errhint("SELECT node, message FROM zodan.events WHERE request_id = " INT64_FORMAT " AND phase = 'finish'; the request looks again by itself.",
+						 job->req->id)));
+	}
+	if (!open->state)
+	{
+		zodan_copy_sequences(job, zodan_skipped_schemas(job));
+		/* what was asked instead is seen while this waits */
+		while (!zodan_effect_intent_open(job->req->new_node_name, job->new_dbname))
+			zodan_sleep(20);
+	}
+	/* rows of users may be lost by a rollback from here on */
+	zodan_wait_hook = NULL;
+	zodan_claim_open(job, fence->result);
+	zodan_work_forget(job);
+	zodan_job_detail(job, 1, psprintf("node %s has joined: %d subscriptions are replicating",
+									  job->req->new_node_name, replicating));
+}

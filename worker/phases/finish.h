@@ -1,0 +1,13 @@
+/*
+ * finish.h
+ *		The phases monitor_lag and finish.
+ */
+#ifndef ZODAN_FINISH_H
+#define ZODAN_FINISH_H
+
+#include "cluster/cluster.h"
+
+extern void zodan_monitor_lag(ZodanJob *job);
+extern void zodan_finish(ZodanJob *job);
+
+#endif							/* ZODAN_FINISH_H */

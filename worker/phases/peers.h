@@ -1,0 +1,13 @@
+/*
+ * peers.h
+ *		The phases bookmark_peers and sync_peers_to_source.
+ */
+#ifndef ZODAN_PEERS_H
+#define ZODAN_PEERS_H
+
+#include "cluster/cluster.h"
+
+extern void zodan_bookmark_peers(ZodanJob *job);
+extern void zodan_sync_peers_to_source(ZodanJob *job);
+
+#endif							/* ZODAN_PEERS_H */

@@ -1,0 +1,431 @@
+/*
+ * remove.c
+ *		The phases of remove_node.
+ *
+ * What the node has on each of the others is listed as effects, as if this
+ * request had made it, and then undone as in a rollback: see undo.c.
+ */
+#include "phases/remove.h"
+
+#include "cluster/claim.h"
+#include "cluster/fence.h"
+#include "cluster/subscriptions.h"
+#include "phases/undo.h"
+
+#define FORCE_HINT	"If what was written on it may be lost, cancel the request and file it again with the option force."
+
+static const char *const subscriptions_to =
+"SELECT s.sub_name, s.sub_slot_name, s.sub_enabled FROM {e}.subscription s"
+"  JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = $1";
+
+/*
+ * Does a node that can be reached know the one that goes?
+ */
+static bool
+is_known(ZodanJob *job)
+{
+	for (int i = 0; i < job->nmembers; i++)
+		if (job->members[i].conn.pg && zodan_node_exists(job->engine, &job->members[i].conn, job->req->new_node_name))
+			return true;
+	return false;
+}
+
+/*
+ * Adds the streams by which a member gets what is written on the node to the
+ * *n that are in waits, and returns them all.
+ */
+static ZodanConfirm *
+add_streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits, int *n)
+{
+	PGresult   *result = zodan_query(&m->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, job->req->new_node_name);
+	int			before = *n;
+
+	waits = repalloc(waits, sizeof(ZodanConfirm) * (*n + PQntuples(result) + 1));
+
+	for (int i = 0; i < PQntuples(result); i++)
+	{
+		const char *slot = PQgetvalue(result, i, 1);
+
+		if (PQgetvalue(result, i, 2)[0] != 't')
+			continue;
+		if (!zodan_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("node \"%s\" subscribes to node \"%s\", where its slot \"%s\" is gone: it can't get what was written there",
+							m->name, job->req->new_node_name, slot),
+					 errhint(FORCE_HINT)));
+		waits[(*n)++] = (ZodanConfirm)
+		{
+			.provider = &job->new_conn,.subscriber = m->name,.slot = pstrdup(slot)
+		};
+	}
+	if (*n == before)
+		zodan_event("warning", m->name, psprintf("node %s has no enabled subscription to node %s, so nothing more is sent to it",
+												 m->name, job->req->new_node_name));
+	PQclear(result);
+	return waits;
+}
+
+/* where a connection string leads */
+typedef enum Leads
+{
+	LEADS_THERE,
+	LEADS_ELSEWHERE,
+	LEADS_NOWHERE				/* that can be reached from here */
+} Leads;
+
+/*
+ * Does a connection string lead to the database of a session?
+ */
+static Leads
+leads_to(ZodanJob *job, const char *dsn, const ZodanConn *there)
+{
+	ZodanConn	conn = {.node = there->node,.dsn = dsn,.need_password = !job->req->by_superuser};
+	ZodanConn  *conns = &conn;
+	Leads		result;
+
+	if (!dsn)
+		return LEADS_NOWHERE;
+	zodan_dsn_remember(dsn);
+	zodan_connect_all(&conns, 1);
+	if (!conn.pg)
+		return LEADS_NOWHERE;
+	result = zodan_same_server(&conn, there, true) ? LEADS_THERE : LEADS_ELSEWHERE;
+	zodan_disconnect(&conn);
+	return result;
+}
+
+/*
+ * Does a marker that is written on the node arrive at a member?
+ */
+static bool
+marker_arrives(ZodanJob *job)
+{
+	ZodanConn  *conn = &job->new_conn;
+	ZodanConfirm *waits = palloc(sizeof(ZodanConfirm));
+	XLogRecPtr	marker;
+	int			n = 0;
+
+	for (int i = 0; i < job->nmembers && n == 0; i++)
+		if (job->members[i].conn.pg)
+			waits = add_streams_to(job, &job->members[i], waits, &n);
+	if (n == 0)
+		return false;
+	zodan_markers(&conn, 1, &marker);
+	waits[0].lsn = marker;
+	zodan_wait_confirmed(waits, 1, zodan_statement_timeout(), zodan_report);
+	return true;
+}
+
+/*
+ * Is what was reached the node of this cluster? There may be another of its name
+ * elsewhere, or the connection string may lead to just any database. Where it knows
+ * a member, and where a member knows it, the connection strings must lead to these;
+ * or its own is what a member knows. NULL: so it is; else what speaks against it.
+ */
+static char *
+describe_foreign(ZodanJob *job, bool is_node)
+{
+	const char *name = job->req->new_node_name;
+	bool		proven = false;
+
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		char	   *known;
+		Leads		leads;
+
+		if (!m->conn.pg)
+			continue;
+		leads = is_node ? leads_to(job, zodan_node_dsn(job->engine, &job->new_conn, m->name), &m->conn) : LEADS_NOWHERE;
+		if (leads == LEADS_ELSEWHERE)
+			return psprintf("it knows another node \"%s\" than this cluster has", m->name);
+		proven |= leads == LEADS_THERE;
+		known = zodan_node_dsn(job->engine, &m->conn, name);
+		leads = leads_to(job, known, &job->new_conn);
+		if (leads == LEADS_ELSEWHERE)
+			return psprintf("node \"%s\" knows another node \"%s\"", m->name, name);
+		proven |= leads == LEADS_THERE || (known && zodan_dsn_same_target(known, job->new_conn.dsn));
+	}
+	return proven || (is_node && marker_arrives(job)) ? NULL : "neither does it know a node that can be reached from here, nor is it known to one by a connection string that leads there";
+}
+
+/*
+ * Phase: it is what the request says, and somebody knows it.
+ */
+void
+zodan_check_removal(ZodanJob *job)
+{
+	const char *name = job->req->new_node_name;
+	char	   *source;
+	char	   *there = NULL;
+	char	   *foreign;
+
+	zodan_cluster_require(job, !job->req->force);
+	source = zodan_local_node(job->engine, &ZODAN_SOURCE(job)->conn);
+	if (!source || strcmp(source, job->req->src_node_name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("src_dsn leads to %s, not to node \"%s\"", source ? psprintf("node \"%s\"", source) : "a database that is not a node",
+						job->req->src_node_name)));
+	if (job->new_conn.pg)
+		there = zodan_engine_find(&job->new_conn) == job->engine ? zodan_local_node(job->engine, &job->new_conn) : NULL;
+	if (there && strcmp(there, name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the connection string of node \"%s\" leads to node \"%s\"", name, there),
+				 errhint("Give the right one as new_node_dsn.")));
+	if (!there && !is_known(job))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no node \"%s\" in the cluster of node \"%s\", which has: %s", name,
+						job->req->src_node_name, zodan_cluster_names(job))));
+	foreign = job->new_conn.pg ? describe_foreign(job, there != NULL) : NULL;
+	if (foreign && !there && job->req->force)
+	{
+		zodan_event("warning", name, psprintf("the connection string of node %s leads to a database that is not a node, and that nobody knows as that one: nothing is done there", name));
+		zodan_disconnect(&job->new_conn);
+		job->new_conn.error = "its connection string leads to a database that is not a node";
+	}
+	else if (foreign)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the connection string of node \"%s\" leads to a %s that isn't shown to be this cluster's: %s", name, there ? "node of that name" : "database", foreign),
+				 errhint("Correct new_node_dsn, or file the request without it. Nothing has been changed.")));
+	if (job->req->force)
+		zodan_event("warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
+											  name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
+	zodan_job_detail(job, 1, psprintf("node %s can be removed; these stay: %s", name, zodan_cluster_names(job)));
+}
+
+/*
+ * Phase: nothing more is written on the node, and the others have all that
+ * was.
+ */
+void
+zodan_drain_node(ZodanJob *job)
+{
+	ZodanConn  *conn = &job->new_conn;
+	ZodanConfirm *waits;
+	XLogRecPtr	marker;
+	char	   *prepared;
+	int			n = 0;
+
+	if (job->req->force)
+	{
+		zodan_job_detail(job, 1, "not waited for, as the option force says");
+		return;
+	}
+	if (job->req->fence)
+		zodan_fence(job);
+	prepared = zodan_value(conn, "SELECT pg_catalog.string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts"
+						   " WHERE database = pg_catalog.current_database()", 0);
+	if (prepared)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("node \"%s\" has prepared transactions, which nobody would get: %s", conn->node, prepared),
+				 errhint("Commit them or roll them back; the request looks again by itself.")));
+
+	waits = palloc(sizeof(ZodanConfirm));
+	for (int i = 0; i < job->nmembers; i++)
+		waits = add_streams_to(job, &job->members[i], waits, &n);
+	zodan_markers(&conn, 1, &marker);
+	for (int i = 0; i < n; i++)
+		waits[i].lsn = marker;
+	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
+	zodan_job_detail(job, 1, psprintf("%s have all that was written on node %s", zodan_cluster_names(job), conn->node));
+}
+
+/*
+ * Notes something that is to go.
+ */
+static void
+list_object(ZodanJob *job, const char *node, const char *kind, const char *name, const char *result)
+{
+	zodan_claim_effect(job, node, kind, name);
+	zodan_effect_result(node, kind, name, "done", result);
+}
+
+/*
+ * Notes the slots of a member that a join has made for the node: those of exactly
+ * the names that a join gives them, which nobody uses. Where the node itself can't
+ * tell what it has read from (blind), there may be others. If every member could be
+ * asked, and reads none of them, one whose subscription's name ends in the node's is
+ * taken for its; with a member missing it could be that one's, and a name is no
+ * proof. What is left is pointed at.
+ */
+static void
+list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
+{
+	StringInfoData claimed;
+	PGresult   *result;
+	char	   *own;
+
+	initStringInfo(&claimed);
+	appendStringInfoChar(&claimed, '{');
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *reader = &job->members[i];
+
+		if (reader == m || !reader->conn.pg)
+			continue;
+		result = zodan_query(&reader->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, m->name);
+		for (int k = 0; k < PQntuples(result); k++)
+			appendStringInfo(&claimed, "%s%s", claimed.len > 1 ? "," : "", PQgetvalue(result, k, 1));
+		PQclear(result);
+	}
+	appendStringInfoChar(&claimed, '}');
+
+	/* this one may have been the join's source */
+	own = psprintf("{%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in);
+	result = zodan_query(&m->conn,
+						 "SELECT slot_name, slot_name = ANY ($3::text[]) OR starts_with(slot_name, $5) OR starts_with(slot_name, $6)"
+						 "       OR $7::bool AND starts_with(slot_name, $8) AND substr(slot_name, length($8) + 1) ~"
+						 "          ('(^|_)' || regexp_replace(lower($9), '[^a-z0-9]', '_', 'g') || '(_x[0-9a-f]*)?$')"
+						 "  FROM pg_catalog.pg_replication_slots"
+						 " WHERE ($4::bool AND plugin = $1 AND database = pg_catalog.current_database() OR slot_name = ANY ($3::text[])"
+						 "        OR starts_with(slot_name, $5) OR starts_with(slot_name, $6))"
+						 "   AND NOT active AND NOT temporary AND slot_name <> ALL ($2::text[])", 9,
+						 job->engine->plugin, claimed.data, own, blind ? "true" : "false",
+						 zodan_passing_slots(m, &m->conn, "start"), zodan_passing_slots(m, &m->conn, "wal"),
+						 blind && !zodan_cluster_missing(job) ? "true" : "false",
+						 zodan_value(&m->conn, job->engine->slot_name, 3, job->new_dbname, m->name, ""), job->req->new_node_name);
+	for (int i = 0; i < PQntuples(result); i++)
+	{
+		const char *slot = PQgetvalue(result, i, 0);
+
+		if (PQgetvalue(result, i, 1)[0] == 't')
+			list_object(job, m->name, EFFECT_SLOT, slot, NULL);
+		else if (!zodan_find_effect(m->name, EFFECT_SLOT, slot)->state)
+			zodan_event("warning", m->name, psprintf("slot %s is read by no node that could be asked; if it was node %s's, drop it: SELECT pg_drop_replication_slot('%s')",
+													 slot, job->req->new_node_name, slot));
+	}
+	PQclear(result);
+}
+
+/*
+ * Notes the slots by which the node kept its own WAL while it joined, if they are
+ * left. The member may have been the join's source.
+ */
+static void
+list_own_slot(ZodanJob *job, ZodanMember *m)
+{
+	ZodanConn  *conn = &job->new_conn;
+	PGresult   *result;
+
+	if (!conn->pg)
+		return;
+	result = zodan_query(conn, "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE starts_with(slot_name, $1) AND NOT active",
+						 1, zodan_passing_slots(m, conn, "wal"));
+	for (int i = 0; i < PQntuples(result); i++)
+		list_object(job, conn->node, EFFECT_SLOT, PQgetvalue(result, i, 0), NULL);
+	PQclear(result);
+}
+
+/*
+ * Notes what a join that didn't come to its end has left under names that have its
+ * token, which the new node's mark tells: slots everywhere, origins on that node.
+ */
+static void
+list_of_join(ZodanJob *job, const char *mark)
+{
+	char	   *end = psprintf("_[0-9]+_%.8s", mark);
+	PGresult   *result;
+
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		ZodanConn  *conn = i < job->nmembers ? &job->members[i].conn : &job->new_conn;
+
+		if (!conn->pg)
+			continue;
+		result = zodan_query(conn, "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE slot_name ~ $1 AND NOT temporary", 1,
+							 psprintf("^zodan_[a-z0-9]+_[0-9a-f]+%s$", end));
+		for (int k = 0; k < PQntuples(result); k++)
+			list_object(job, conn->node, EFFECT_SLOT, PQgetvalue(result, k, 0), NULL);
+		PQclear(result);
+	}
+	result = zodan_query(&job->new_conn, "SELECT $3::text, roname FROM pg_catalog.pg_replication_origin WHERE roname ~ $1"
+						 " UNION ALL SELECT $4, nspname FROM pg_catalog.pg_namespace WHERE nspname ~ $2", 4,
+						 psprintf("^zodan_copy%s_[0-9]+$", end), psprintf("^zodan_copied%s$", end), EFFECT_ORIGIN, EFFECT_MARKS);
+	for (int k = 0; k < PQntuples(result); k++)
+		list_object(job, job->new_conn.node, PQgetvalue(result, k, 0), PQgetvalue(result, k, 1), NULL);
+	PQclear(result);
+}
+
+/*
+ * Notes all that is to go, what depends on others last. A member that can't
+ * be reached is looked at by a later attempt.
+ */
+static void
+list_objects(ZodanJob *job)
+{
+	const char *name = job->req->new_node_name;
+	bool		is_node = job->new_conn.pg && zodan_engine_find(&job->new_conn) == job->engine &&
+		zodan_node_exists(job->engine, &job->new_conn, name);
+	char	   *mark = job->new_conn.pg ? zodan_claim_of_other(job) : NULL;
+	PGresult   *result;
+
+	if (mark)
+		list_of_join(job, mark);
+	for (int i = 0; i < job->nmembers; i++)
+		if (job->members[i].conn.pg && zodan_node_exists(job->engine, &job->members[i].conn, name))
+			list_object(job, job->members[i].name, EFFECT_NODE, name, NULL);
+	if (is_node)
+		list_object(job, name, EFFECT_NODE, name, NULL);
+
+	if (is_node)
+	{
+		result = zodan_query(&job->new_conn, zodan_engine_sql(job->engine,
+							 "SELECT s.sub_name, s.sub_slot_name, n.node_name FROM {e}.subscription s"
+							 "  JOIN {e}.node n ON n.node_id = s.sub_origin"), 0);
+		for (int i = 0; i < PQntuples(result); i++)
+		{
+			const char *sub = PQgetvalue(result, i, 0);
+			const char *slot = PQgetvalue(result, i, 1);
+			const char *provider = PQgetvalue(result, i, 2);
+
+			/* of a join that was cancelled with all that it had made */
+			if (strcmp(slot, ZODAN_SEALED) == 0)
+				slot = zodan_value(&job->new_conn, job->engine->slot_name, 3, job->new_dbname, provider, sub);
+			list_object(job, provider, EFFECT_SLOT, slot, NULL);
+			list_object(job, name, EFFECT_SUBSCRIPTION, sub, slot);
+		}
+		PQclear(result);
+	}
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+
+		if (!m->conn.pg)
+			continue;
+		list_slots_by_name(job, m, !is_node);
+		list_own_slot(job, m);
+		result = zodan_query(&m->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, name);
+		for (int k = 0; k < PQntuples(result); k++)
+		{
+			if (job->new_conn.pg)
+				list_object(job, name, EFFECT_SLOT, PQgetvalue(result, k, 1), NULL);
+			list_object(job, m->name, EFFECT_SUBSCRIPTION, PQgetvalue(result, k, 0), PQgetvalue(result, k, 1));
+		}
+		PQclear(result);
+	}
+}
+
+/*
+ * Phase: all that is between the node and the others goes.
+ */
+void
+zodan_drop_node(ZodanJob *job)
+{
+	ZodanEffect *fence = zodan_find_effect(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+
+	list_objects(job);
+	zodan_undo_objects(job);
+	if (job->new_conn.pg)
+		zodan_claim_drop(job);
+	if (fence->result)
+		zodan_event("warning", fence->node,
+					psprintf("database %s of node %s, which is alone now, stays closed to all but superusers; its connection limit was %s: ALTER DATABASE %s CONNECTION LIMIT %s opens it",
+							 fence->name, fence->node, fence->result, zodan_quote(fence->name), fence->result));
+	zodan_job_detail(job, 1, psprintf("node %s has been removed; these stay: %s", job->req->new_node_name, zodan_cluster_names(job)));
+}

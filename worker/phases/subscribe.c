@@ -1,0 +1,378 @@
+/*
+ * subscribe.c
+ *		The phases from mirror_replication_sets to subscribe_existing_nodes: the
+ *		streams, and where each of them begins.
+ *
+ * The new node first catches up by the source's stream alone, which for that
+ * time carries what the source has from its peers as well: so every change
+ * comes after those that it builds on. Then that stream is cut at a position X
+ * of the source: the new node is what the source was at X. From there on it
+ * takes from each node only what was written there, from R on.
+ *
+ * X is found as R is: see cut().
+ */
+#include "phases/subscribe.h"
+
+#include "cluster/claim.h"
+#include "cluster/positions.h"
+#include "cluster/subscriptions.h"
+#include "copy/foreign_keys.h"
+#include "copy/plan.h"
+#include "copy/schema.h"
+#include "copy/stream.h"
+
+/* catching up is over when a round takes less, or isn't shorter than the one before */
+#define CATCH_UP_MS			500
+#define CATCH_UP_SHRINK		0.8
+
+/* how long the start of workers is helped on, how often it's looked at and helped if none starts */
+#define WORKER_START_MS		10000
+#define WORKER_POLL_MS		2
+#define WAKE_AGAIN_MS		100
+
+/* when, and how often then, it's said who doesn't replicate, and a lost worker is looked for */
+#define FIRST_LOOK_MS		2000
+#define LOOK_MS				5000
+
+/*
+ * Phase: what the new node offers is what the source offers.
+ */
+void
+zodan_mirror_replication_sets(ZodanJob *job)
+{
+	zodan_sets_mirror(job->engine, &ZODAN_SOURCE(job)->conn, &job->new_conn, zodan_skipped_schemas(job));
+}
+
+/*
+ * Phase: foreign keys; the source's stream, from the snapshot on; then a check
+ * of those keys, which hold on the new node as they do on the source. Where
+ * tables were copied under different snapshots, the keys come after these have
+ * been brought to the same point.
+ */
+void
+zodan_sync_source_to_new(ZodanJob *job)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanEffect *running = zodan_find_effect(job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
+	int			n;
+
+	/* later an apply worker could be in the way; but see foreign_keys.c */
+	if (!running->state && !zodan_plan_has_later())
+	{
+		zodan_job_detail(job, 0, "adding foreign keys");
+		zodan_add_foreign_keys(job, zodan_skipped_schemas(job));
+	}
+	zodan_stream_start(job);
+	zodan_stream_catch_up(job, NULL);
+	if (ZODAN_NPEERS(job) > 0)
+		zodan_sub_wake_manager(job->engine, &job->new_conn, ZODAN_PEERS(job)[0].sub_in);
+	zodan_job_detail(job, 0.5, "checking foreign keys");
+	n = zodan_check_foreign_keys(job, zodan_skipped_schemas(job));
+	zodan_job_detail(job, 1, psprintf("the new node follows the source, %d foreign keys are checked", n));
+}
+
+/*
+ * A position that lies behind all that a node has flushed can only be an error
+ * of ours, and would lose rows.
+ */
+static void
+check_positions(ZodanSlot *slots, int nslots)
+{
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nslots);
+
+	for (int i = 0; i < nslots; i++)
+		calls[i] = (ZodanCall)
+	{
+		.conn = slots[i].conn,.nparams = 1,.params = {slots[i].lsn},
+			.sql = "SELECT pg_catalog.pg_current_wal_flush_lsn() OPERATOR(pg_catalog.<) $1::pg_catalog.pg_lsn"
+	};
+	zodan_call_all(calls, nslots, zodan_statement_timeout());
+	zodan_raise_any(calls, nslots);
+	for (int i = 0; i < nslots; i++)
+		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't')
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("node \"%s\": its stream would begin at %s, which it has not written yet",
+							slots[i].conn->node, slots[i].lsn),
+					 errhint("Cancel the request, and report this as an error of zodan_bgw's.")));
+}
+
+/*
+ * Finds where the new node stands in the source's stream, and from where on
+ * it takes each peer's own; stores the positions.
+ */
+static void
+cut(ZodanJob *job)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanConn  *new_conn = &job->new_conn;
+	ZodanSlot	slot = {.conn = &source->conn,.name = source->slot_in};
+	const char *new_node = new_conn->node;
+	ZodanBookmark *mark = zodan_get_bookmark(ZODAN_CUT, new_node);
+	int64		last = PG_INT64_MAX;
+	XLogRecPtr	marker;
+	XLogRecPtr	x;
+
+	/*
+	 * A stream that was stopped is never started again, for it may be in the
+	 * middle of a transaction; all that is needed was stored before.
+	 */
+	if (!mark->marker_lsn)
+	{
+		for (;;)
+		{
+			int64		ms = zodan_stream_catch_up(job, NULL);
+
+			if (ms < CATCH_UP_MS || ms > last * CATCH_UP_SHRINK)
+				break;
+			last = ms;
+		}
+
+		/* the slot of the stream that follows begins before X, wherever that will be */
+		zodan_claim_effect(job, source->name, EFFECT_SLOT, source->slot_in);
+		zodan_slots_create(&slot, 1, job->engine->plugin);
+		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
+
+		zodan_hold_wal(job, &source->conn);
+		zodan_hold_wal(job, new_conn);
+		zodan_set_markers(job, ZODAN_CUT);
+		zodan_set_bookmark(ZODAN_CUT, new_node, "window_lsn",
+						   zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+		zodan_stream_catch_up(job, &marker);
+		zodan_set_bookmark(ZODAN_CUT, new_node, "marker_lsn", zodan_format_lsn(marker));
+		mark = zodan_get_bookmark(ZODAN_CUT, new_node);
+	}
+	zodan_stream_stop(job);
+	x = zodan_stream_position(job, zodan_parse_lsn(mark->window_lsn), zodan_parse_lsn(mark->marker_lsn));
+	zodan_find_resume_points(job, ZODAN_CUT, x);
+	zodan_set_bookmark(ZODAN_CUT, source->name, "consistent_lsn", zodan_format_lsn(x));
+	zodan_event("info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
+}
+
+/*
+ * Phase: the cut. All of the new node's subscriptions are disabled when it
+ * ends, and stand where they have to go on.
+ *
+ * The stream of the source's own changes is another subscription than the one
+ * that was stopped. That one may have been in the middle of a transaction,
+ * which Spock takes for a failure of that transaction: it would discard it
+ * when the same subscription meets it again.
+ */
+void
+zodan_advance_slots(ZodanJob *job)
+{
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanConn  *new_conn = &job->new_conn;
+	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * job->nmembers);
+
+	if (ZODAN_NPEERS(job) == 0)
+	{
+		zodan_job_detail(job, 1, "the source has no peers");
+		return;
+	}
+	if (!zodan_get_bookmark(ZODAN_CUT, source->name)->consistent_lsn)
+		cut(job);
+	zodan_release_wal(job, &source->conn);
+	zodan_release_wal(job, new_conn);
+
+	zodan_sub_drop(job->engine, new_conn, source->sub_first);
+	zodan_slot_drop(&source->conn, source->slot_first);
+	zodan_origin_drop(new_conn, source->slot_first);
+	zodan_effect_undone(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
+	zodan_effect_undone(source->name, EFFECT_SLOT, source->slot_first);
+	zodan_subscribe_to_source(job);
+
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		ZodanBookmark *mark = zodan_get_bookmark(ZODAN_CUT, m->name);
+
+		slots[i].conn = &m->conn;
+		slots[i].name = m->slot_in;
+		slots[i].lsn = i == 0 ? mark->consistent_lsn : mark->resume_lsn;
+	}
+	check_positions(slots, job->nmembers);
+	zodan_slots_advance(slots, job->nmembers);
+	for (int i = 0; i < job->nmembers; i++)
+		slots[i].conn = new_conn;
+	zodan_origins_set(slots, job->nmembers);
+	zodan_job_detail(job, 1, psprintf("it is set where the streams of %s begin", zodan_cluster_names(job)));
+}
+
+/*
+ * Waits until each subscription has been seen replicating. A call's connection
+ * is that to the subscriber; its first parameter, the subscription's name.
+ * The workers of a node that has lost one are started again.
+ */
+static void
+wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
+{
+	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanDeadline next_look = zodan_deadline(FIRST_LOOK_MS);
+	char	   *query = psprintf("SELECT x.status FROM (%s) AS x(name, status) WHERE x.name = $1", job->engine->sub_status);
+	char	  **status = palloc(sizeof(char *) * ncalls);
+
+	for (;;)
+	{
+		int			behind = -1;
+
+		for (int i = 0; i < ncalls; i++)
+			calls[i] = (ZodanCall)
+		{
+			.conn = calls[i].conn,.sql = query,.nparams = 1,.params = {calls[i].params[0]}
+		};
+		zodan_call_all(calls, ncalls, zodan_statement_timeout());
+		zodan_raise_any(calls, ncalls);
+		for (int i = 0; i < ncalls; i++)
+		{
+			status[i] = PQntuples(calls[i].result) > 0 ? zodan_field(calls[i].result, 0, 0) : "gone";
+			if (strcmp(status[i], "replicating") == 0)
+				status[i] = NULL;
+			else if (behind < 0)
+				behind = i;
+			PQclear(calls[i].result);
+		}
+		if (behind < 0)
+			return;
+		if (zodan_deadline_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("node \"%s\": subscription \"%s\" is %s, not replicating", calls[behind].conn->node,
+							calls[behind].params[0], status[behind]),
+					 errhint("Look for the errors of its worker in the server log of that node.")));
+		if (zodan_deadline_passed(next_look))
+		{
+			zodan_report(psprintf("node \"%s\": subscription \"%s\" is %s", calls[behind].conn->node,
+								  calls[behind].params[0], status[behind]));
+			for (int i = behind; i < ncalls; i++)
+				if (status[i])
+					zodan_mend_lost(job, calls[i].conn);
+			next_look = zodan_deadline(LOOK_MS);
+		}
+		zodan_sleep(20);
+	}
+}
+
+/*
+ * Enables all subscriptions of the new node: all but the last at once, with
+ * whose help the manager is woken until their workers run.
+ */
+static void
+enable_on_new_node(ZodanJob *job)
+{
+	int			last = job->nmembers - 1;
+	ZodanDeadline deadline = zodan_deadline(WORKER_START_MS);
+	ZodanDeadline next_wake = {0};
+	const char **subs = palloc(sizeof(char *) * job->nmembers);
+	char	   *names;
+	int			running;
+	int			seen = -1;
+
+	for (int i = 0; i <= last; i++)
+		subs[i] = job->members[i].sub_in;
+	names = zodan_enable(job, subs, last);
+
+	/* where one doesn't start, the wait for its position will say what's wrong */
+	while (last > 0 && !zodan_sub_started(job->engine, &job->new_conn, names, &running) && !zodan_deadline_passed(deadline))
+	{
+		if (running != seen || zodan_deadline_passed(next_wake))
+		{
+			zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
+			next_wake = zodan_deadline(WAKE_AGAIN_MS);
+			seen = running;
+		}
+		zodan_sleep(WORKER_POLL_MS);
+	}
+	zodan_enable(job, &subs[last], 1);
+}
+
+/*
+ * Phase: the streams of all existing nodes, each of its own changes.
+ */
+void
+zodan_enable_subscriptions(ZodanJob *job)
+{
+	int			n = job->nmembers;
+	ZodanConn **conns = palloc(sizeof(ZodanConn *) * n);
+	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * n);
+	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * n);
+
+	enable_on_new_node(job);
+	for (int i = 0; i < n; i++)
+		conns[i] = &job->members[i].conn;
+	zodan_markers(conns, n, lsns);
+	for (int i = 0; i < n; i++)
+		waits[i] = (ZodanConfirm)
+	{
+		.provider = &job->members[i].conn,.subscriber = job->req->new_node_name,
+			.slot = job->members[i].slot_in,.lsn = lsns[i]
+	};
+	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
+	for (int i = 0; i < n; i++)
+		calls[i] = (ZodanCall)
+	{
+		.conn = &job->new_conn,.params = {job->members[i].sub_in}
+	};
+	wait_replicating(job, calls, n);
+	zodan_job_detail(job, 1, psprintf("the new node replicates from %s", zodan_cluster_names(job)));
+}
+
+/*
+ * Phase: the existing nodes' subscriptions to the new one. Its slots begin
+ * here, behind the copy; nothing else was written on it.
+ */
+void
+zodan_subscribe_existing_nodes(ZodanJob *job)
+{
+	int			n = job->nmembers;
+	ZodanConn  *new_conn = &job->new_conn;
+	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * n);
+	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * n);
+	ZodanSlot  *origins = palloc0(sizeof(ZodanSlot) * n);
+	ZodanMember **whose = palloc(sizeof(ZodanMember *) * n);
+	int			norigins = 0;
+	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
+	XLogRecPtr	marker;
+
+	for (int i = 0; i < n; i++)
+	{
+		zodan_claim_effect(job, new_conn->node, EFFECT_SLOT, job->members[i].slot_out);
+		slots[i].conn = new_conn;
+		slots[i].name = job->members[i].slot_out;
+	}
+	zodan_slots_create(slots, n, job->engine->plugin);
+	for (int i = 0; i < n; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		ZodanEffect *running = zodan_claim_effect(job, m->name, EFFECT_RUNNING, m->sub_out);
+
+		zodan_effect_result(new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
+		calls[i].conn = &m->conn;
+		calls[i].params[0] = psprintf("{%s}", m->sub_out);
+
+		/* "done" stands for having been set here: it may run from now on */
+		if (running->state && strcmp(running->state, "done") == 0)
+			continue;
+		whose[norigins] = m;
+		origins[norigins] = slots[i];
+		origins[norigins++].conn = &m->conn;
+	}
+	zodan_origins_set(origins, norigins);
+	for (int i = 0; i < norigins; i++)
+		zodan_effect_result(whose[i]->name, EFFECT_RUNNING, whose[i]->sub_out, "done", origins[i].lsn);
+	zodan_sub_enable(job->engine, calls, n);
+
+	zodan_markers(&new_conn, 1, &marker);
+	for (int i = 0; i < n; i++)
+		waits[i] = (ZodanConfirm)
+	{
+		.provider = new_conn,.subscriber = job->members[i].name,
+			.slot = job->members[i].slot_out,.lsn = marker
+	};
+	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
+	for (int i = 0; i < n; i++)
+		calls[i].params[0] = job->members[i].sub_out;
+	wait_replicating(job, calls, n);
+	zodan_job_detail(job, 1, psprintf("%s replicate from the new node", zodan_cluster_names(job)));
+}

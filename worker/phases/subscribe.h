@@ -1,0 +1,16 @@
+/*
+ * subscribe.h
+ *		The phases from mirror_replication_sets to subscribe_existing_nodes.
+ */
+#ifndef ZODAN_SUBSCRIBE_H
+#define ZODAN_SUBSCRIBE_H
+
+#include "cluster/cluster.h"
+
+extern void zodan_mirror_replication_sets(ZodanJob *job);
+extern void zodan_sync_source_to_new(ZodanJob *job);
+extern void zodan_advance_slots(ZodanJob *job);
+extern void zodan_enable_subscriptions(ZodanJob *job);
+extern void zodan_subscribe_existing_nodes(ZodanJob *job);
+
+#endif							/* ZODAN_SUBSCRIBE_H */

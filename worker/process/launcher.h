@@ -1,0 +1,18 @@
+/*
+ * launcher.h
+ *		The process that looks after the queue.
+ */
+#ifndef ZODAN_LAUNCHER_H
+#define ZODAN_LAUNCHER_H
+
+#include "process/runner.h"
+
+extern PGDLLEXPORT void zodan_launcher_main(Datum database);
+
+extern void zodan_describe_worker(BackgroundWorker *worker, const char *kind, const char *function);
+extern BackgroundWorkerHandle *zodan_start_worker(BackgroundWorker *worker, const char *what);
+extern void zodan_describe_launcher(BackgroundWorker *worker, Oid database);
+extern bool zodan_start_launcher(void);
+extern void zodan_wake_launcher_at_commit(void);
+
+#endif							/* ZODAN_LAUNCHER_H */

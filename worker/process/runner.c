@@ -1,0 +1,579 @@
+/*
+ * runner.c
+ *		The process that runs one request.
+ *
+ * It takes the request's lock, runs the phases that aren't done, notes each,
+ * and leaves. An error is classified, written down, and ends the process: the
+ * launcher starts another when it's time. So there is no state in here that
+ * a crash could take away, and none that an error could leave behind.
+ *
+ *		queued ---> running ---> done
+ *		  ^          |  |  `---> failed      (permanent error; asked again: retry)
+ *		  |          |  `------> retrying    (transient error) ---> running
+ *		  |<---------+           (another request changes the cluster)
+ *		  |          |---------> paused      (asked) ---> queued
+ *		  |          `---------> cancelling  (asked) ---> rolling_back ---> cancelled
+ *
+ * A request that is cancelled is "cancelling" until another runner has it, which
+ * undoes it.
+ *
+ * While a request waits to be tried again because a node can't be reached, a
+ * runner is started every few seconds that only looks for the node. It leaves
+ * no trace unless it has found one of those that were missing: then the
+ * attempt begins at once, and that runner makes it. One is started for a join
+ * that is paused or has failed, too, and looks at its slots: see watch.c.
+ */
+#include "process/runner.h"
+
+#include "access/xact.h"
+#include "base/failpoint.h"
+#include "base/retry.h"
+#include "base/settings.h"
+#include "cluster/claim.h"
+#include "cluster/own.h"
+#include "cluster/watch.h"
+#include "copy/lists.h"
+#include "copy/marks.h"
+#include "copy/schema.h"
+#include "copy/snapshots.h"
+#include "phases/phases.h"
+#include "phases/undo.h"
+#include "postmaster/interrupt.h"
+#include "queue/nodes.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+/* errors by which a phase under way is left when that is asked for */
+#define ERRCODE_ZODAN_CANCEL	MAKE_SQLSTATE('Z', 'D', '0', '0', '1')
+#define ERRCODE_ZODAN_PAUSE		MAKE_SQLSTATE('Z', 'D', '0', '0', '2')
+#define ERRCODE_ZODAN_RESTART	MAKE_SQLSTATE('Z', 'D', '0', '0', '4')
+
+/* how long a look may wait for a node */
+#define LOOK_MS		2000
+
+static MemoryContext runner_context;
+static MemoryContext tick_context;
+static ZodanJob *running_job;
+
+/*
+ * Has anybody asked for something else?
+ */
+static void
+check_asked(void)
+{
+	char	   *asked = zodan_asked();
+
+	if (!asked)
+		return;
+	ereport(ERROR,
+			(errcode(strcmp(asked, "cancel") == 0 ? ERRCODE_ZODAN_CANCEL :
+					 strcmp(asked, "pause") == 0 ? ERRCODE_ZODAN_PAUSE : ERRCODE_ZODAN_RESTART),
+			 errmsg("%s was requested", asked)));
+}
+
+/*
+ * What is to be looked at about once a second while the process waits, and
+ * between the phases.
+ */
+static void
+look_around(void)
+{
+	static bool busy = false;
+	MemoryContext context;
+
+	/* to look is to wait, too */
+	if (busy)
+		return;
+	busy = true;
+	context = MemoryContextSwitchTo(tick_context);
+	zodan_reload_settings();
+	if (running_job->locked)
+		zodan_watch_slots(running_job);
+	check_asked();
+	zodan_cluster_watch();
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(tick_context);
+	busy = false;
+}
+
+static void
+log_remote_statement(const char *node, const char *statement)
+{
+	zodan_event("debug", node, statement);
+}
+
+/*
+ * Sets the phase under way, and which part of the whole it is.
+ */
+static void
+enter_phase(ZodanJob *job, int phase, int bit)
+{
+	int			before = 0;
+	int			all = 0;
+
+	for (int i = 0; i < zodan_phase_count; i++)
+	{
+		if (!(zodan_phase_table[i].operations & bit))
+			continue;
+		all += zodan_phase_table[i].share;
+		if (i < phase)
+			before += zodan_phase_table[i].share;
+	}
+	job->phase = zodan_phase_table[phase].name;
+	job->phase_start = 100.0 * before / all;
+	job->phase_share = 100.0 * zodan_phase_table[phase].share / all;
+}
+
+/*
+ * The nodes are ours from here on: they are locked, and what was done before
+ * still counts.
+ */
+static void
+lock_cluster(ZodanJob *job)
+{
+	zodan_cluster_require(job, !job->req->force);
+	zodan_cluster_lock(job);
+	zodan_claim_begin(job);
+	zodan_marks_require(job);
+	job->locked = true;
+}
+
+/*
+ * What the request was for is there, or gone: upkeep looks at what is there.
+ */
+static void
+note_membership(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+
+	if (strcmp(req->operation, "add_node") == 0)
+		zodan_node_joined(req->new_node_name, job->engine->name, req->new_node_dsn, req->by_superuser);
+	else if (strcmp(req->operation, "remove_node") == 0)
+	{
+		ZodanRows  *older = zodan_older_requests();
+
+		zodan_node_left(req->new_node_name, job->new_conn.dsn);
+		for (int i = 0; i < older->nrows; i++)
+			if (!job->new_conn.dsn || zodan_dsn_same_target(job->new_conn.dsn, older->value[i][1]))
+				zodan_settle(older->value[i][0]);
+	}
+}
+
+static void
+run_phases(ZodanJob *job)
+{
+	int			bit = zodan_operation_bit(job->req->operation);
+
+	running_job = job;
+	zodan_wait_hook = look_around;
+	zodan_cluster_open(job);
+	/* what the checks would find in the middle of another request is none of its failures */
+	if (bit != zodan_operation_bit("check") && zodan_cluster_complete(job))
+		lock_cluster(job);
+	for (int i = 0; i < zodan_phase_count; i++)
+	{
+		const ZodanPhase *phase = &zodan_phase_table[i];
+
+		if (!(phase->operations & bit))
+			continue;
+		look_around();
+		if (!zodan_checkpoint_begin(phase->name))
+			continue;
+		enter_phase(job, i, bit);
+		zodan_failpoint_phase(phase->name);
+		zodan_failpoint("begin", NULL);
+		zodan_job_detail(job, 0, phase->comment);
+		zodan_event("info", NULL, phase->comment);
+
+		/* the checks list what can't be reached; what changes anything needs all */
+		if (!job->locked && !(phase->operations & ZODAN_PHASE_LOOKS))
+			lock_cluster(job);
+		if (job->locked)
+			zodan_claim_begin_phase(job);
+		/* the checks want to know what it is without us */
+		if (job->new_conn.pg && !(phase->operations & ZODAN_PHASE_LOOKS))
+			zodan_engine_keep_ddl(job->engine, &job->new_conn);
+		phase->run(job);
+		zodan_failpoint("end", NULL);
+		zodan_checkpoint_done(phase->name);
+		zodan_failpoint("checkpoint", NULL);
+	}
+	note_membership(job);
+	zodan_event("info", NULL, "done");
+	zodan_end_request("running", "done", true);
+}
+
+/*
+ * Ends a request whose effects the user wants to look at.
+ */
+static void
+leave_effects(ZodanJob *job)
+{
+	List	   *effects = zodan_live_effects();
+	ListCell   *cell;
+
+	foreach(cell, effects)
+	{
+		ZodanEffect *effect = lfirst(cell);
+
+		zodan_event("warning", effect->node, psprintf("%s %s is left", effect->kind, effect->name));
+	}
+	zodan_set_error(psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
+					psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
+							 " AND state IN ('intent', 'done') lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
+							 job->req->id, job->req->id));
+	zodan_end_request("rolling_back", "cancelled", false);
+}
+
+/*
+ * Ends a request that is undone, or lets it begin anew, if that was what it
+ * was undone for and it may have another attempt.
+ */
+static void
+end_undone(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+
+	zodan_event("info", NULL, "what the request made is undone");
+	if (strcmp(req->asked, "restart") != 0)
+	{
+		zodan_set_error(req->reason, req->reason_hint);
+		zodan_end_request("rolling_back", strcmp(req->asked, "abandon") == 0 ? "failed" : "cancelled", true);
+	}
+	else if (req->max_attempts > 0 && req->attempt >= req->max_attempts)
+	{
+		zodan_set_error(req->reason, req->reason_hint ? psprintf("%s Then file the request again.", req->reason_hint) : "File the request again.");
+		zodan_end_request("rolling_back", "failed", true);
+	}
+	else if (zodan_start_again(zodan_backoff_ms(req->attempt)))
+		zodan_event("warning", NULL, "the request begins anew");
+	else
+	{
+		zodan_set_error(NULL, NULL);
+		zodan_end_request("rolling_back", "cancelled", true);
+	}
+}
+
+/*
+ * Ends a request whose node isn't its own any more: why.
+ */
+static void
+abandon(ZodanJob *job, const char *why)
+{
+	char	   *left = zodan_own_abandon(job);
+
+	zodan_work_forget(job);
+	zodan_event("error", job->req->new_node_name, why);
+	zodan_set_error(why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
+					"It was left alone, and nothing of the request is left on the other nodes.");
+	zodan_end_request("rolling_back", "failed", true);
+}
+
+/*
+ * Undoes the request, from whatever state it is in.
+ */
+static void
+roll_back(ZodanJob *job, const char *state)
+{
+	List	   *effects = zodan_live_effects();
+	ListCell   *cell;
+	char	   *lost;
+	char	   *stays;
+	bool		fence;
+
+	if (strcmp(state, "rolling_back") != 0)
+		zodan_set_state(state, "rolling_back");
+	job->phase = NULL;
+	zodan_wait_hook = NULL;
+	foreach(cell, effects)
+	{
+		if (strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) != 0)
+			continue;
+		zodan_set_error(psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
+						psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end.", job->req->id));
+		zodan_end_request("rolling_back", "failed", false);
+		return;
+	}
+	if (effects != NIL && job->req->keep)
+	{
+		leave_effects(job);
+		return;
+	}
+	if (effects != NIL)
+	{
+		zodan_cluster_open(job);
+		zodan_cluster_require(job, false);
+		zodan_cluster_lock(job);
+		lost = zodan_claim_begin_undo(job);
+		if (lost)
+		{
+			abandon(job, lost);
+			return;
+		}
+		if (job->new_conn.pg)
+			zodan_engine_keep_ddl(job->engine, &job->new_conn);
+		stays = zodan_undo(job, &fence);
+		if (stays)
+		{
+			zodan_set_error(stays, psprintf(fence ? "All else is undone. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
+											"All else is undone, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
+											job->req->id));
+			/* it can only be undone from here on */
+			zodan_forget_checkpoints();
+			zodan_end_request("rolling_back", "failed", false);
+			return;
+		}
+	}
+	/* also where an earlier attempt came as far as this: the next dump is another one */
+	zodan_work_forget(job);
+	end_undone(job);
+}
+
+/*
+ * An error of a request whose slot has lost its WAL is about that, whatever it
+ * says, and no retry can mend it: what rests on the slot is undone, and begins
+ * anew.
+ */
+static bool
+restart_if_lost(ZodanJob *job)
+{
+	char	   *lost = job->locked ? zodan_lost_slot(job) : NULL;
+
+	if (!lost)
+		return false;
+	zodan_event("error", NULL, lost);
+	zodan_undo_for("restart", lost, ZODAN_LOST_HINT);
+	return true;
+}
+
+/*
+ * The request has failed, for good unless somebody steps in.
+ */
+static void
+record_failure(ZodanRequest *req, const char *message, const char *hint)
+{
+	bool		clean = zodan_live_effects() == NIL;
+
+	if (!clean)
+		hint = psprintf("%s%sWhat the request has made is still there: correct the cause and SELECT zodan.retry(" INT64_FORMAT
+						"), or undo it by SELECT zodan.cancel(" INT64_FORMAT ").",
+						hint ? hint : "", hint ? " " : "", req->id, req->id);
+	else if (!hint)
+		hint = "Correct the cause and file the request again.";
+	zodan_set_error(message, hint);
+	zodan_end_request("running", "failed", clean);
+}
+
+/*
+ * Writes down what an error means for the request. Errors of all kinds come of
+ * a node that is gone, on others as well; so while one is, any may pass.
+ * forward: its phases were run, and can still be undone.
+ */
+static void
+record_error(ZodanJob *job, ErrorData *error, bool forward)
+{
+	char	   *message = error->detail ? psprintf("%s: %s", error->message, error->detail) : error->message;
+	const char *hint = error->hint;
+	const char *lost;
+	ZodanRequest *req = job->req;
+	bool		transient;
+	List	   *absent;
+	List	   *dsns;
+
+	/* an attempt that hasn't come as far as the lock has looked at no slots */
+	if (forward && !job->locked)
+		zodan_watch_slots(job);
+	if (error->sqlerrcode == ERRCODE_ZODAN_BUSY)
+	{
+		zodan_wait_turn(zodan_backoff_ms(1), message);
+		return;
+	}
+	if (job->phase)
+		zodan_checkpoint_error(job->phase, message);
+	if (error->sqlerrcode == ERRCODE_ZODAN_PAUSE)
+	{
+		zodan_set_state("running", "paused");
+		zodan_event("warning", NULL, "paused: the slots that the request has made go on holding WAL on the existing nodes");
+		return;
+	}
+	zodan_event("error", NULL, message);
+	absent = zodan_cluster_absent(job, &lost, &dsns);
+	if (lost && !hint)
+		hint = psprintf("Node \"%s\" does not answer; the request goes on when it does.", lost);
+	transient = lost || zodan_error_is_transient(error->sqlerrcode) || zodan_snapshot_is_lost();
+	if (!forward || (transient && (req->max_attempts == 0 || req->attempt < req->max_attempts)))
+	{
+		int			attempts = job->phase ? zodan_checkpoint_attempts(job->phase) : req->attempt;
+
+		zodan_retry_at(zodan_backoff_ms(attempts), message, hint, absent, dsns);
+	}
+	else if (!restart_if_lost(job))
+		record_failure(req, message, error->hint);
+}
+
+/*
+ * Runs the request that the launcher has claimed.
+ */
+static void
+run_request(ZodanJob *job)
+{
+	ZodanRequest *req = job->req;
+
+	PG_TRY();
+	{
+		if (strcmp(req->state, "running") == 0)
+			run_phases(job);
+		else
+			roll_back(job, req->state);
+	}
+	PG_CATCH();
+	{
+		bool		forward = zodan_wait_hook != NULL;
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(runner_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		MemoryContextSwitchTo(runner_context);
+		zodan_wait_hook = NULL;
+
+		/* our own sessions may be in the middle of anything: another process undoes it */
+		if (error->sqlerrcode == ERRCODE_ZODAN_CANCEL || error->sqlerrcode == ERRCODE_ZODAN_RESTART)
+		{
+			zodan_undo_for(error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart", NULL, NULL);
+			proc_exit(0);
+		}
+		if (forward && (error->sqlerrcode == ERRCODE_ZODAN_PAST || error->sqlerrcode == ERRCODE_ZODAN_OVERTAKEN))
+		{
+			zodan_event("error", job->req->new_node_name, error->message);
+			zodan_undo_for(error->sqlerrcode == ERRCODE_ZODAN_PAST ? "restart" : "abandon", error->message, error->hint);
+			proc_exit(0);
+		}
+		record_error(job, error, forward);
+		ereport(LOG,
+				(errmsg("zodan_bgw: request " INT64_FORMAT ": %s", req->id, error->message),
+				 error->detail ? errdetail("%s", error->detail) : 0));
+		proc_exit(1);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Reads the request that this process is about. A statement on a node may
+ * take timeout_ms; 0: what the request says.
+ */
+static ZodanJob *
+load_job(int64 request_id, int64 timeout_ms)
+{
+	ZodanJob   *job = palloc0(sizeof(ZodanJob));
+
+	job->req = zodan_load_request(request_id);
+	zodan_session_init(psprintf("request " INT64_FORMAT, request_id), job->req->session_token,
+					  timeout_ms ? timeout_ms : job->req->sync_timeout);
+	return job;
+}
+
+/*
+ * Looks for the nodes that the request waits for; returns the name of one that
+ * can be reached, or NULL.
+ */
+static char *
+find_missing(ZodanJob *job)
+{
+	ZodanRows  *missing = zodan_missing_nodes();
+	ZodanConn  *sessions = palloc0(sizeof(ZodanConn) * Max(missing->nrows, 1));
+	ZodanConn **conns = palloc(sizeof(ZodanConn *) * Max(missing->nrows, 1));
+	char	   *found = NULL;
+	int			n = 0;
+
+	for (int i = 0; i < missing->nrows; i++)
+	{
+		if (!missing->value[i][1])
+			continue;
+		sessions[n].node = missing->value[i][0];
+		sessions[n].dsn = missing->value[i][1];
+		sessions[n].need_password = !job->req->by_superuser;
+		conns[n] = &sessions[n];
+		n++;
+	}
+	zodan_connect_all(conns, n);
+	for (int i = 0; i < n; i++)
+	{
+		if (sessions[i].pg)
+			found = pstrdup(sessions[i].node);
+		zodan_disconnect(&sessions[i]);
+	}
+	return found;
+}
+
+/*
+ * Looks at a request that has no attempt now: at its slots, if nobody works on
+ * it, or else for the nodes that it waits for. Returns the name of one that
+ * can be reached; NULL: it isn't to be run.
+ */
+static char *
+look(int64 request_id)
+{
+	ZodanJob   *job = load_job(request_id, LOOK_MS);
+	char	   *found = NULL;
+
+	PG_TRY();
+	{
+		if (strcmp(job->req->state, "paused") == 0 || strcmp(job->req->state, "failed") == 0 || strcmp(job->req->state, "cancelled") == 0)
+		{
+			zodan_cluster_open(job);
+			zodan_watch_idle(job);
+		}
+		else
+			found = find_missing(job);
+	}
+	PG_CATCH();
+	{
+		/* it broke meanwhile: the next look will tell */
+		proc_exit(0);
+	}
+	PG_END_TRY();
+	return found;
+}
+
+/*
+ * Entry point of a runner.
+ */
+void
+zodan_runner_main(Datum arg)
+{
+	ZodanRunnerArgs args;
+	ZodanJob   *job;
+	char	   *found = NULL;
+
+	(void) arg;
+	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	zodan_pin_settings();
+
+	runner_context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
+	tick_context = AllocSetContextCreate(TopMemoryContext, "zodan tick", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(runner_context);
+	if (args.look && !(found = look(args.request_id)))
+		proc_exit(0);
+	if (!zodan_lock_request(args.request_id))
+		proc_exit(0);
+	if (found)
+	{
+		if (!zodan_dequeue_found())
+			proc_exit(0);
+		zodan_event("info", found, psprintf("node %s can be reached again", found));
+	}
+
+	job = load_job(args.request_id, 0);
+	if (job->req->verb)
+		zodan_statement_hook = log_remote_statement;
+	run_request(job);
+	proc_exit(0);
+}

@@ -1,0 +1,21 @@
+/*
+ * upkeep.h
+ *		What has to be done from time to time.
+ */
+#ifndef ZODAN_UPKEEP_H
+#define ZODAN_UPKEEP_H
+
+#include "base/compat.h"
+
+typedef struct ZodanUpkeep
+{
+	int			requests_purged;
+	bool		launcher_started;
+	int			nodes;			/* that are being looked at */
+} ZodanUpkeep;
+
+extern PGDLLEXPORT void zodan_upkeep_main(Datum arg);
+
+extern ZodanUpkeep zodan_do_upkeep(void);
+
+#endif							/* ZODAN_UPKEEP_H */

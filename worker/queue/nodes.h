@@ -1,0 +1,24 @@
+/*
+ * nodes.h
+ *		The nodes that have joined, and how they are.
+ */
+#ifndef ZODAN_NODES_H
+#define ZODAN_NODES_H
+
+#include "queue/spi.h"
+
+/* States of a node. One that can't be looked at, for want of a password, is unknown. */
+#define ZODAN_NODE_OK		"ok"
+#define ZODAN_NODE_BAD		"bad"
+#define ZODAN_NODE_UNKNOWN	"unknown"
+
+extern void zodan_node_joined(const char *node, const char *engine, const char *dsn, bool by_superuser);
+extern void zodan_node_left(const char *node, const char *dsn);
+
+extern int	zodan_nodes_count(void);
+extern ZodanRows *zodan_nodes_list(void);
+extern char *zodan_nodes_peer_dsn(const char *id, const char *peer);
+extern char *zodan_nodes_unfinished(void);
+extern void zodan_nodes_seen(const char *id, const char *state, const char *problem);
+
+#endif							/* ZODAN_NODES_H */

@@ -1,0 +1,30 @@
+/*
+ * spi.h
+ *		Statements on the tables of the schema "zodan", for the files that keep
+ *		them.
+ */
+#ifndef ZODAN_SPI_H
+#define ZODAN_SPI_H
+
+#include "base/compat.h"
+
+#include "nodes/pg_list.h"
+
+/* The result of a statement: all values as text, NULL where SQL says NULL */
+typedef struct ZodanRows
+{
+	int			nrows;
+	char	 ***value;			/* [row][column] */
+} ZodanRows;
+
+/* the request that this process runs, as text; set by zodan_load_request() */
+extern char zodan_request_id[32];
+
+extern void zodan_pin_settings(void);
+extern ZodanRows *zodan_sql(const char *statement, int nargs,...);
+extern ZodanRows *zodan_one(const char *statement, int nargs,...);
+extern ZodanRows *zodan_one_async(const char *statement, int nargs,...);
+extern bool zodan_is_true(const char *text);
+extern int64 zodan_to_int64(const char *text);
+
+#endif							/* ZODAN_SPI_H */
