@@ -25,12 +25,12 @@ PROVE_TESTS = regress/t/*.pl
 # The wings of worker/, each of which may include those before it, but queue and remote
 # each other; and their files, each of which may include those before it.
 WINGS = base queue remote engine cluster copy phases process
-base = settings retry wait failpoint dsn
-queue = spi request journal nodes
-remote = session remote change pipe program
-engine = replication wal engine engine_spock engine_pglogical
-cluster = cluster servers own claim kept positions fence subscriptions watch
-copy = plan marks lists schema foreign_keys snapshots units throttle progress copy stream
+base = settings retry wait failpoint dsn lsn
+queue = spi effects journal request queue nodes
+remote = session connection remote query change pipe program
+engine = slots origins markers wal engine engine_spock engine_pglogical
+cluster = job names cluster servers own claim kept positions fence subscriptions watch
+copy = plan marks work lists schema foreign_keys snapshots units throttle progress copy stream
 phases = undo check register peers copy_database subscribe finish remove phases
 process = runner launcher upkeep
 OBJS = $(foreach wing,$(WINGS),$(patsubst %,worker/$(wing)/%.o,$($(wing)))) worker/zodan_bgw.o

@@ -4,6 +4,7 @@
  */
 #include "base/compat.h"
 
+#include "base/dsn.h"
 #include "base/failpoint.h"
 #include "base/settings.h"
 #include "commands/event_trigger.h"
@@ -15,6 +16,7 @@
 #include "phases/phases.h"
 #include "process/launcher.h"
 #include "process/upkeep.h"
+#include "queue/queue.h"
 #include "queue/request.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -41,11 +43,11 @@ _PG_init(void)
 {
 	BackgroundWorker launcher;
 
-	zodan_define_failpoints();
-	zodan_define_settings();
+	zodan_failpoint_define();
+	zodan_settings_define();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
-	zodan_describe_launcher(&launcher, InvalidOid);
+	zodan_launcher_describe(&launcher, InvalidOid);
 	RegisterBackgroundWorker(&launcher);
 }
 
@@ -244,7 +246,7 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	if (!isnull)
 		refuse("id", "is not yours to choose: leave it out");
 	operation = field_text(trigger, "operation");
-	if (!zodan_operation_bit(operation))
+	if (!zodan_phases_operation_bit(operation))
 		refuse("operation", "must be add_node, remove_node or check");
 	removal = strcmp(operation, "remove_node") == 0;
 	validate_name("src_node_name", field_text(trigger, "src_node_name"));
@@ -302,7 +304,7 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 static void
 refuse_rival(int64 id, const char *dsn)
 {
-	ZodanRows  *rivals = zodan_rivals(id);
+	ZodanRows  *rivals = zodan_queue_rivals(id);
 
 	for (int i = 0; i < rivals->nrows; i++)
 	{
@@ -335,7 +337,7 @@ drops_extension(Node *command, DropBehavior *behavior)
 	}
 	else if (IsA(command, DropOwnedStmt))
 	{
-		Oid			owner = (Oid) zodan_to_int64(zodan_sql("SELECT extowner FROM pg_catalog.pg_extension WHERE extname = 'zodan_bgw'", 0)->value[0][0]);
+		Oid			owner = (Oid) zodan_spi_int64(zodan_spi_execute("SELECT extowner FROM pg_catalog.pg_extension WHERE extname = 'zodan_bgw'", 0)->value[0][0]);
 
 		*behavior = ((DropOwnedStmt *) command)->behavior;
 		foreach(cell, ((DropOwnedStmt *) command)->roles)
@@ -365,7 +367,7 @@ zodan_refuse_drop(PG_FUNCTION_ARGS)
 				 errmsg("must be called as an event trigger")));
 	if (!drops_extension(trigger->parsetree, &behavior))
 		PG_RETURN_NULL();
-	open = zodan_open_requests();
+	open = zodan_queue_open();
 	if (open->nrows == 0)
 		PG_RETURN_NULL();
 	initStringInfo(&requests);
@@ -406,8 +408,8 @@ zodan_queue_request(PG_FUNCTION_ARGS)
 	id = DatumGetInt64(field_datum(trigger, "id", &isnull));
 	refuse_rival(id, SPI_getvalue(trigger->tg_trigtuple, trigger->tg_relation->rd_att,
 								  SPI_fnumber(trigger->tg_relation->rd_att, "new_node_dsn")));
-	zodan_queue(id);
-	zodan_wake_launcher_at_commit();
+	zodan_queue_add(id);
+	zodan_launcher_wake_at_commit();
 	return PointerGetDatum(NULL);
 }
 
@@ -420,20 +422,20 @@ Datum
 zodan_phases(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	int			bit = zodan_operation_bit(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	int			bit = zodan_phases_operation_bit(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	int			n = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < zodan_phase_count; i++)
+	for (int i = 0; i < zodan_phases_count; i++)
 	{
 		Datum		values[3];
 		bool		nulls[3] = {false, false, false};
 
-		if (!(zodan_phase_table[i].operations & bit))
+		if (!(zodan_phases_table[i].operations & bit))
 			continue;
 		values[0] = Int32GetDatum(++n);
-		values[1] = CStringGetTextDatum(zodan_phase_table[i].name);
-		values[2] = CStringGetTextDatum(zodan_phase_table[i].comment);
+		values[1] = CStringGetTextDatum(zodan_phases_table[i].name);
+		values[2] = CStringGetTextDatum(zodan_phases_table[i].comment);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
@@ -446,7 +448,7 @@ zodan_phases(PG_FUNCTION_ARGS)
 Datum
 zodan_start(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(zodan_start_launcher());
+	PG_RETURN_BOOL(zodan_launcher_start());
 }
 
 /*
@@ -455,7 +457,7 @@ zodan_start(PG_FUNCTION_ARGS)
 Datum
 zodan_wake(PG_FUNCTION_ARGS)
 {
-	zodan_wake_launcher_at_commit();
+	zodan_launcher_wake_at_commit();
 	PG_RETURN_VOID();
 }
 
@@ -466,7 +468,7 @@ Datum
 zodan_upkeep(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	ZodanUpkeep done = zodan_do_upkeep();
+	ZodanUpkeep done = zodan_upkeep_run();
 	Datum		values[3];
 	bool		nulls[3] = {false, false, false};
 

@@ -45,18 +45,18 @@ pipe_bench(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	zodan_session_init("bench", 0, 60000);
-	zodan_connect(&from);
-	zodan_connect(&to);
+	zodan_remote_connect(&from);
+	zodan_remote_connect(&to);
 	zodan_pipe_widen(&from, 1, PG_INT64_MAX);
 	started = GetCurrentTimestamp();
 	cpu = cpu_seconds();
 	zodan_pipe_start(&pipe, "COPY OUT", "COPY IN", &count, 1);
 	while (!zodan_pipe_step(&pipe))
-		zodan_wait_sockets(sockets, zodan_pipe_sockets(&pipe, sockets), zodan_deadline(1000));
+		zodan_wait_sockets(sockets, zodan_pipe_sockets(&pipe, sockets), zodan_wait_deadline(1000));
 	values[0] = Int64GetDatum(count.bytes);
 	values[1] = Float8GetDatum((GetCurrentTimestamp() - started) / 1e6);
 	values[2] = Float8GetDatum(cpu_seconds() - cpu);
-	zodan_disconnect(&from);
-	zodan_disconnect(&to);
+	zodan_connection_close(&from);
+	zodan_connection_close(&to);
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

@@ -81,7 +81,7 @@ $node->start;
 # the headers are where the server was copied from
 my %path = map { my $o = $_; $o => $node->config_data("--$o") =~ s{^\Q$ENV{ZODAN_SCRATCH}\E/servers/[^/]+}{}r } qw(includedir-server includedir libdir);
 system('cc', '-shared', '-fPIC', '-O2', '-Wno-unused-parameter', "-I$path{'includedir-server'}", "-I$path{includedir}", "-I$worker",
-	'-o', "$dir/pipe_bench.so", "$FindBin::RealBin/pipe.c", (map { "$worker/$_.c" } qw(base/settings base/wait base/dsn remote/session remote/remote remote/pipe)),
+	'-o', "$dir/pipe_bench.so", "$FindBin::RealBin/pipe.c", (map { "$worker/$_.c" } qw(base/settings base/wait base/dsn remote/session remote/connection remote/remote remote/query remote/pipe)),
 	"-L$path{libdir}", '-lpq') == 0 or die 'cc failed';
 $node->safe_psql('postgres', "CREATE FUNCTION pipe_bench(text, text, OUT bytes bigint, OUT seconds float8, OUT cpu float8) AS '$dir/pipe_bench' LANGUAGE C STRICT");
 

@@ -216,7 +216,7 @@ is_known(const char *secret)
 }
 
 /*
- * From now on zodan_redact() masks this DSN's passwords wherever they are.
+ * From now on zodan_dsn_redact_text() masks this DSN's passwords wherever they are.
  */
 void
 zodan_dsn_remember(const char *dsn)
@@ -293,7 +293,7 @@ secret_prefix(const char *text, size_t *length)
  * The text with everything masked that is, or looks like, a password.
  */
 char *
-zodan_redact(const char *text)
+zodan_dsn_redact_text(const char *text)
 {
 	StringInfoData buf;
 

@@ -27,6 +27,6 @@ extern bool zodan_dsn_same_target(const char *dsn, const char *other);
 extern char *zodan_dsn_for_child(const char *dsn, const PGconn *pg, const char *application,
 								 const char *server_options, char **password);
 extern void zodan_dsn_remember(const char *dsn);
-extern char *zodan_redact(const char *text);
+extern char *zodan_dsn_redact_text(const char *text);
 
 #endif							/* ZODAN_DSN_H */

@@ -56,7 +56,7 @@ static const char *current_phase = "none";
  * Makes the setting; once, when the library is loaded.
  */
 void
-zodan_define_failpoints(void)
+zodan_failpoint_define(void)
 {
 	DefineCustomStringVariable("zodan.failpoints", "What to do at which points: for tests.", NULL,
 							   &failpoints, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
@@ -112,9 +112,9 @@ zodan_failpoint(const char *place, const char *what)
 	else
 	{
 		while (stat(path, &st) == 0 && st.st_size == 0)
-			zodan_sleep(20);
+			zodan_wait_sleep(20);
 		/* other points may have been set meanwhile */
-		zodan_reload_settings();
+		zodan_settings_reload();
 	}
 }
 

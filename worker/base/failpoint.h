@@ -8,11 +8,11 @@
 #include "base/compat.h"
 
 #ifdef ZODAN_FAILPOINTS
-extern void zodan_define_failpoints(void);
+extern void zodan_failpoint_define(void);
 extern void zodan_failpoint_phase(const char *phase);
 extern void zodan_failpoint(const char *place, const char *what);
 #else
-#define zodan_define_failpoints()	((void) 0)
+#define zodan_failpoint_define()	((void) 0)
 #define zodan_failpoint_phase(phase)	((void) 0)
 #define zodan_failpoint(place, what)	((void) 0)
 #endif

@@ -16,7 +16,7 @@
  * sqlerrcode is a packed SQLSTATE, as in ErrorData.
  */
 bool
-zodan_error_is_transient(int sqlerrcode)
+zodan_retry_is_transient(int sqlerrcode)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
 	{
@@ -44,7 +44,7 @@ zodan_error_is_transient(int sqlerrcode)
  * many requests that failed together don't come back together.
  */
 int
-zodan_backoff_ms(int attempt)
+zodan_retry_backoff_ms(int attempt)
 {
 	int64		ms = BACKOFF_FIRST_MS;
 

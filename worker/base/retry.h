@@ -7,7 +7,7 @@
 
 #include "base/compat.h"
 
-extern bool zodan_error_is_transient(int sqlerrcode);
-extern int	zodan_backoff_ms(int attempt);
+extern bool zodan_retry_is_transient(int sqlerrcode);
+extern int	zodan_retry_backoff_ms(int attempt);
 
 #endif							/* ZODAN_RETRY_H */

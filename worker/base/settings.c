@@ -33,7 +33,7 @@ static const struct config_enum_entry wal_actions[] = {
  * Defines all parameters. Called once a process, from _PG_init().
  */
 void
-zodan_define_settings(void)
+zodan_settings_define(void)
 {
 	/* a session may load the library late: then it can't set this one */
 	DefineCustomStringVariable("zodan.database",
@@ -120,7 +120,7 @@ zodan_define_settings(void)
  * calls it about once a second.
  */
 void
-zodan_reload_settings(void)
+zodan_settings_reload(void)
 {
 	if (!ConfigReloadPending)
 		return;

@@ -26,7 +26,7 @@ extern char *zodan_bindir;
 #define ZODAN_WAL_WARN		0
 #define ZODAN_WAL_CANCEL	1
 
-extern void zodan_define_settings(void);
-extern void zodan_reload_settings(void);
+extern void zodan_settings_define(void);
+extern void zodan_settings_reload(void);
 
 #endif							/* ZODAN_SETTINGS_H */

@@ -21,7 +21,7 @@ void		(*zodan_wait_hook) (void) = NULL;
  * Microseconds on a clock that nobody sets: for how long something takes.
  */
 int64
-zodan_clock(void)
+zodan_wait_clock(void)
 {
 	instr_time	now;
 
@@ -33,11 +33,11 @@ zodan_clock(void)
  * A deadline ms milliseconds from now; negative: never.
  */
 ZodanDeadline
-zodan_deadline(int64 ms)
+zodan_wait_deadline(int64 ms)
 {
 	ZodanDeadline deadline;
 
-	deadline.at = ms < 0 ? PG_INT64_MAX : zodan_clock() + ms * 1000;
+	deadline.at = ms < 0 ? PG_INT64_MAX : zodan_wait_clock() + ms * 1000;
 	return deadline;
 }
 
@@ -46,13 +46,13 @@ zodan_deadline(int64 ms)
  * PG_INT64_MAX when there is none.
  */
 int64
-zodan_deadline_left(ZodanDeadline deadline)
+zodan_wait_left(ZodanDeadline deadline)
 {
 	int64		left;
 
 	if (deadline.at == PG_INT64_MAX)
 		return PG_INT64_MAX;
-	left = deadline.at - zodan_clock();
+	left = deadline.at - zodan_wait_clock();
 	return left <= 0 ? 0 : (left + 999) / 1000;
 }
 
@@ -60,9 +60,9 @@ zodan_deadline_left(ZodanDeadline deadline)
  * Has the time come?
  */
 bool
-zodan_deadline_passed(ZodanDeadline deadline)
+zodan_wait_passed(ZodanDeadline deadline)
 {
-	return zodan_deadline_left(deadline) == 0;
+	return zodan_wait_left(deadline) == 0;
 }
 
 /*
@@ -72,7 +72,7 @@ static void
 tick(void)
 {
 	static int64 last = 0;
-	int64		now = zodan_clock();
+	int64		now = zodan_wait_clock();
 
 	if (zodan_wait_hook && now - last >= TICK_MS * INT64CONST(1000))
 	{
@@ -102,7 +102,7 @@ zodan_wait_sockets(ZodanSocket *sockets, int nsockets, ZodanDeadline deadline)
 		AddWaitEventToSet(set, sockets[i].events, sockets[i].fd, NULL, &sockets[i]);
 	}
 
-	nevents = WaitEventSetWait(set, (long) Min(zodan_deadline_left(deadline), TICK_MS),
+	nevents = WaitEventSetWait(set, (long) Min(zodan_wait_left(deadline), TICK_MS),
 							   events, nsockets + 2, PG_WAIT_EXTENSION);
 	for (int i = 0; i < nevents; i++)
 	{
@@ -145,13 +145,13 @@ zodan_wait_latch(int64 ms)
  * Sleeps ms milliseconds, whatever the latch says.
  */
 void
-zodan_sleep(int64 ms)
+zodan_wait_sleep(int64 ms)
 {
-	ZodanDeadline until = zodan_deadline(ms);
+	ZodanDeadline until = zodan_wait_deadline(ms);
 
-	while (!zodan_deadline_passed(until))
+	while (!zodan_wait_passed(until))
 	{
-		zodan_wait_latch(Min(zodan_deadline_left(until), TICK_MS));
+		zodan_wait_latch(Min(zodan_wait_left(until), TICK_MS));
 		tick();
 	}
 }

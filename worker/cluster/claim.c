@@ -27,8 +27,10 @@
  */
 #include "cluster/claim.h"
 
+#include "cluster/names.h"
 #include "cluster/own.h"
 #include "cluster/servers.h"
+#include "remote/query.h"
 #include "utils/builtins.h"
 
 static const char *const reset = "pg_catalog.format('ALTER DATABASE %I RESET zodan.claim', pg_catalog.current_database())";
@@ -45,7 +47,7 @@ claims(ZodanJob *job)
 static ZodanEffect *
 find_claim(ZodanJob *job)
 {
-	return zodan_find_effect(job->req->new_node_name, EFFECT_CLAIM, job->new_dbname);
+	return zodan_effects_find(job->req->new_node_name, EFFECT_CLAIM, job->new_dbname);
 }
 
 /*
@@ -54,7 +56,7 @@ find_claim(ZodanJob *job)
 static bool
 is_opened(ZodanJob *job)
 {
-	return zodan_effect_is_live(zodan_find_effect(job->req->new_node_name, EFFECT_OPEN, job->new_dbname));
+	return zodan_effects_is_live(zodan_effects_find(job->req->new_node_name, EFFECT_OPEN, job->new_dbname));
 }
 
 /*
@@ -78,7 +80,7 @@ is_ours(ZodanJob *job, const char *mark, int64 *number)
 static bool
 rests_on(ZodanJob *job, int i)
 {
-	List	   *effects = zodan_live_effects();
+	List	   *effects = zodan_effects_live();
 	ListCell   *cell;
 
 	if (i == 0 || i == job->nmembers)
@@ -98,7 +100,7 @@ rests_on(ZodanJob *job, int i)
 static char *
 read_mark(ZodanJob *job)
 {
-	return zodan_value(&job->new_conn, "SELECT " ZODAN_MARK, 0);
+	return zodan_query_value(&job->new_conn, "SELECT " ZODAN_MARK, 0);
 }
 
 /*
@@ -139,7 +141,7 @@ change_if_ours(ZodanJob *job, const char *statement, const char *number, bool fi
 					 " ELSE RAISE EXCEPTION USING ERRCODE = 'ZD005', MESSAGE = coalesce(mark, 'none'); END IF; END",
 					 quote_literal_cstr(job->req->token), number, first ? " OR mark IS NULL" : "", statement);
 	call.sql = psprintf("DO %s", quote_literal_cstr(body.data));
-	zodan_call_all(&call, 1, zodan_statement_timeout());
+	zodan_remote_run(&call, 1, zodan_session_timeout());
 	if (call.error && call.sqlstate == ERRCODE_ZODAN_OVERTAKEN)
 	{
 		bool		past = is_ours(job, call.error, &theirs);
@@ -149,7 +151,7 @@ change_if_ours(ZodanJob *job, const char *statement, const char *number, bool fi
 				 errmsg("%s", past ? describe_past(job) : describe_loss(job, strcmp(call.error, "none") == 0 ? NULL : call.error)),
 				 past ? errhint(ZODAN_BEGINS_ANEW) : 0));
 	}
-	zodan_raise_any(&call, 1);
+	zodan_remote_raise_any(&call, 1);
 	PQclear(call.result);
 }
 
@@ -163,7 +165,7 @@ tell_node(ZodanJob *job, const char *number)
 	ZodanEffect *claim = find_claim(job);
 	int64		theirs;
 
-	if (!zodan_effect_is_live(claim))
+	if (!zodan_effects_is_live(claim))
 		elog(ERROR, "an effect without a claim");
 	/* the statement that opens it may have been the last that was done */
 	if (is_opened(job))
@@ -181,8 +183,8 @@ tell_node(ZodanJob *job, const char *number)
 								 quote_literal_cstr(psprintf("%s/%s/", job->req->token, number))),
 				   number, strcmp(claim->state, "intent") == 0);
 	if (strcmp(claim->state, "intent") == 0)
-		zodan_effect_result(claim->node, claim->kind, claim->name, "done", NULL);
-	zodan_set_told(number);
+		zodan_effects_set(claim->node, claim->kind, claim->name, "done", NULL);
+	zodan_effects_set_told(number);
 }
 
 /*
@@ -192,8 +194,8 @@ tell_node(ZodanJob *job, const char *number)
 void
 zodan_claim_require(ZodanJob *job)
 {
-	if (claims(job) && zodan_effect_is_live(find_claim(job)))
-		tell_node(job, zodan_intents(true));
+	if (claims(job) && zodan_effects_is_live(find_claim(job)))
+		tell_node(job, zodan_effects_intents(true));
 }
 
 /*
@@ -203,14 +205,14 @@ zodan_claim_require(ZodanJob *job)
 void
 zodan_claim_begin_phase(ZodanJob *job)
 {
-	if (!claims(job) || !zodan_effect_is_live(find_claim(job)))
+	if (!claims(job) || !zodan_effects_is_live(find_claim(job)))
 		return;
 	zodan_claim_require(job);
 	zodan_servers_store(job, zodan_servers_ask(job));
 }
 
 /*
- * Stores the intent to make something on a node, as zodan_effect_intent(), and
+ * Stores the intent to make something on a node, as zodan_effects_intend(), and
  * makes sure that the new node is ours, and knows of it. The first thing that a
  * join intends is its claim.
  */
@@ -219,14 +221,14 @@ zodan_claim_effect(ZodanJob *job, const char *node, const char *kind, const char
 {
 	ZodanEffect *before;
 
-	if (claims(job) && !zodan_effect_is_live(find_claim(job)))
+	if (claims(job) && !zodan_effects_is_live(find_claim(job)))
 	{
-		zodan_effect_intent(job->req->new_node_name, EFFECT_CLAIM, job->new_dbname);
-		tell_node(job, zodan_intents(false));
+		zodan_effects_intend(job->req->new_node_name, EFFECT_CLAIM, job->new_dbname);
+		tell_node(job, zodan_effects_intents(false));
 	}
-	before = zodan_effect_intent(node, kind, name);
+	before = zodan_effects_intend(node, kind, name);
 	if (claims(job))
-		tell_node(job, zodan_intents(false));
+		tell_node(job, zodan_effects_intents(false));
 	return before;
 }
 
@@ -241,15 +243,15 @@ zodan_claim_holds(ZodanJob *job, ZodanConn *conn, int64 timeout_ms)
 	int64		number;
 	ZodanHolds	holds;
 
-	if (!claims(job) || (job->new_dbname && !zodan_effect_is_live(find_claim(job))))
+	if (!claims(job) || (job->new_dbname && !zodan_effects_is_live(find_claim(job))))
 		return ZODAN_HOLDS;
 	if (!conn || !conn->pg)
 		return ZODAN_UNKNOWN;
-	zodan_call_all(&call, 1, timeout_ms);
+	zodan_remote_run(&call, 1, timeout_ms);
 	if (call.error)
 		return ZODAN_UNKNOWN;
-	holds = is_ours(job, zodan_field(call.result, 0, 0), &number) &&
-		number <= zodan_to_int64(zodan_intents(false)) ? ZODAN_HOLDS : ZODAN_HOLDS_NOT;
+	holds = is_ours(job, zodan_query_field(call.result, 0, 0), &number) &&
+		number <= zodan_spi_int64(zodan_effects_intents(false)) ? ZODAN_HOLDS : ZODAN_HOLDS_NOT;
 	PQclear(call.result);
 	return holds;
 }
@@ -282,9 +284,9 @@ zodan_claim_begin(ZodanJob *job)
 	servers = zodan_servers_ask(job);
 	zodan_servers_require_members(job, servers);
 	mark = read_mark(job);
-	if (zodan_effect_is_live(find_claim(job)))
+	if (zodan_effects_is_live(find_claim(job)))
 	{
-		ZodanServer *was = zodan_get_server(job->req->new_node_name);
+		ZodanServer *was = zodan_journal_server(job->req->new_node_name);
 
 		if (was && !zodan_servers_same(was, servers[job->nmembers]))
 			ereport(ERROR,
@@ -292,26 +294,26 @@ zodan_claim_begin(ZodanJob *job)
 					 errmsg("node \"%s\" is not this request's any more: its connection string leads to another server or database than before",
 							job->req->new_node_name)));
 		/* before this attempt counts for itself */
-		if (is_ours(job, mark, &number) && number > zodan_to_int64(zodan_intents(false)))
+		if (is_ours(job, mark, &number) && number > zodan_spi_int64(zodan_effects_intents(false)))
 			ereport(ERROR,
 					(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_BEGINS_ANEW)));
-		if (is_ours(job, mark, &number) && number < zodan_get_told())
+		if (is_ours(job, mark, &number) && number < zodan_effects_told())
 			ereport(ERROR,
 					(errcode(ERRCODE_ZODAN_PAST),
 					 errmsg("node \"%s\" was restored to an earlier moment: it doesn't know what it was told last", job->req->new_node_name),
 					 errhint(ZODAN_BEGINS_ANEW)));
-		tell_node(job, zodan_intents(true));
+		tell_node(job, zodan_effects_intents(true));
 	}
 	else if (is_ours(job, mark, &number))
 	{
 		/* or there would be nothing to undo */
-		zodan_effect_assume(job->req->new_node_name, EFFECT_CLAIM, job->new_dbname, NULL);
+		zodan_effects_assume(job->req->new_node_name, EFFECT_CLAIM, job->new_dbname, NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_BEGINS_ANEW)));
 	}
 	for (int i = 0; i <= job->nmembers; i++)
 	{
-		ZodanServer *was = zodan_get_server(ZODAN_NODE_NAME(job, i));
+		ZodanServer *was = zodan_journal_server(ZODAN_NODE_NAME(job, i));
 		char	   *why = was && servers[i] && !is_opened(job) ? zodan_servers_history(ZODAN_NODE_NAME(job, i), was, servers[i]) : NULL;
 
 		/* a standby that was behind may lack what was made there a moment ago */
@@ -328,7 +330,7 @@ zodan_claim_begin(ZodanJob *job)
 					(errcode(ERRCODE_ZODAN_OVERTAKEN), errmsg("%s", foreign)));
 	}
 	zodan_servers_store(job, servers);
-	zodan_servers_guard(job, servers, zodan_effect_is_live(find_claim(job)) && !is_opened(job));
+	zodan_servers_guard(job, servers, zodan_effects_is_live(find_claim(job)) && !is_opened(job));
 }
 
 /* ---------- undoing ---------- */
@@ -352,31 +354,31 @@ assume_all(ZodanJob *job, const char *mark)
 				 errmsg("%s", missing),
 				 errhint("The coordinator's tables are from the past, so all nodes are needed to find what the request has made.")));
 
-	zodan_effect_assume(node, EFFECT_CLAIM, job->new_dbname, NULL);
+	zodan_effects_assume(node, EFFECT_CLAIM, job->new_dbname, NULL);
 	if (job->req->fence)
-		zodan_effect_assume(node, EFFECT_FENCE, job->new_dbname, pstrdup(strrchr(mark, '/') + 1));
-	zodan_effect_assume(node, EFFECT_NODE, node, NULL);
-	zodan_effect_assume(node, EFFECT_SCHEMA, job->new_dbname, NULL);
+		zodan_effects_assume(node, EFFECT_FENCE, job->new_dbname, pstrdup(strrchr(mark, '/') + 1));
+	zodan_effects_assume(node, EFFECT_NODE, node, NULL);
+	zodan_effects_assume(node, EFFECT_SCHEMA, job->new_dbname, NULL);
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *m = &job->members[i];
 
-		zodan_effect_assume(m->name, EFFECT_NODE, node, NULL);
-		zodan_effect_assume(m->name, EFFECT_SLOT, m->slot_in, NULL);
-		zodan_effect_assume(node, EFFECT_SLOT, m->slot_out, NULL);
-		zodan_effect_assume(node, EFFECT_SUBSCRIPTION, m->sub_in, m->slot_in);
-		zodan_effect_assume(m->name, EFFECT_SUBSCRIPTION, m->sub_out, m->slot_out);
+		zodan_effects_assume(m->name, EFFECT_NODE, node, NULL);
+		zodan_effects_assume(m->name, EFFECT_SLOT, m->slot_in, NULL);
+		zodan_effects_assume(node, EFFECT_SLOT, m->slot_out, NULL);
+		zodan_effects_assume(node, EFFECT_SUBSCRIPTION, m->sub_in, m->slot_in);
+		zodan_effects_assume(m->name, EFFECT_SUBSCRIPTION, m->sub_out, m->slot_out);
 	}
-	zodan_effect_assume(source->name, EFFECT_SLOT, source->slot_first, NULL);
-	zodan_effect_assume(node, EFFECT_SUBSCRIPTION, source->sub_first, source->slot_first);
-	zodan_effect_assume(source->name, EFFECT_SLOT, zodan_start_slot(job), NULL);
-	zodan_effect_assume(source->name, EFFECT_SLOT, zodan_passing_slot(job, &source->conn, "wal"), NULL);
-	zodan_effect_assume(node, EFFECT_SLOT, zodan_passing_slot(job, &job->new_conn, "wal"), NULL);
-	zodan_effect_assume(node, EFFECT_MARKS, zodan_marks_schema(job), NULL);
+	zodan_effects_assume(source->name, EFFECT_SLOT, source->slot_first, NULL);
+	zodan_effects_assume(node, EFFECT_SUBSCRIPTION, source->sub_first, source->slot_first);
+	zodan_effects_assume(source->name, EFFECT_SLOT, zodan_names_start_slot(job), NULL);
+	zodan_effects_assume(source->name, EFFECT_SLOT, zodan_names_helper_slot(job, &source->conn, "wal"), NULL);
+	zodan_effects_assume(node, EFFECT_SLOT, zodan_names_helper_slot(job, &job->new_conn, "wal"), NULL);
+	zodan_effects_assume(node, EFFECT_MARKS, zodan_names_marks_schema(job), NULL);
 	origins = zodan_query(&job->new_conn, "SELECT roname FROM pg_catalog.pg_replication_origin"
-						  " WHERE pg_catalog.starts_with(roname, $1)", 1, zodan_lane_origins(job));
+						  " WHERE pg_catalog.starts_with(roname, $1)", 1, zodan_names_lane_origins(job));
 	for (int i = 0; i < PQntuples(origins); i++)
-		zodan_effect_assume(node, EFFECT_ORIGIN, PQgetvalue(origins, i, 0), NULL);
+		zodan_effects_assume(node, EFFECT_ORIGIN, PQgetvalue(origins, i, 0), NULL);
 	PQclear(origins);
 }
 
@@ -406,7 +408,7 @@ zodan_claim_begin_undo(ZodanJob *job)
 						 INT64_FORMAT ", keep => true), and remove it by zodan.remove_node() with force => true.", job->req->id)));
 	}
 	servers = zodan_servers_ask(job);
-	was = zodan_get_server(job->req->new_node_name);
+	was = zodan_journal_server(job->req->new_node_name);
 	if (was && !zodan_servers_same(was, servers[job->nmembers]))
 		return psprintf("node \"%s\" is not this request's any more: its connection string leads to another server or database than before",
 						job->req->new_node_name);
@@ -414,7 +416,7 @@ zodan_claim_begin_undo(ZodanJob *job)
 	if (!is_ours(job, mark, &number))
 	{
 		/* it was to be the first thing, or the last: nothing else is there */
-		if (!mark && list_length(zodan_live_effects()) == (zodan_effect_is_live(find_claim(job)) ? 1 : 0))
+		if (!mark && list_length(zodan_effects_live()) == (zodan_effects_is_live(find_claim(job)) ? 1 : 0))
 			return NULL;
 		return describe_loss(job, mark);
 	}
@@ -426,14 +428,14 @@ zodan_claim_begin_undo(ZodanJob *job)
 			return foreign;
 	}
 	zodan_servers_require_members(job, servers);
-	if (number > zodan_to_int64(zodan_intents(false)))
+	if (number > zodan_spi_int64(zodan_effects_intents(false)))
 	{
-		zodan_event("warning", job->req->new_node_name, describe_past(job));
+		zodan_journal_event("warning", job->req->new_node_name, describe_past(job));
 		assume_all(job, mark);
-		zodan_set_intents(psprintf(INT64_FORMAT, number));
+		zodan_effects_set_intents(psprintf(INT64_FORMAT, number));
 	}
-	tell_node(job, zodan_intents(true));
-	zodan_servers_guard(job, servers, zodan_effect_is_live(find_claim(job)) && !is_opened(job));
+	tell_node(job, zodan_effects_intents(true));
+	zodan_servers_guard(job, servers, zodan_effects_is_live(find_claim(job)) && !is_opened(job));
 	return NULL;
 }
 
@@ -455,7 +457,7 @@ zodan_claim_open(ZodanJob *job, const char *connection_limit)
 	if (connection_limit)
 		appendStringInfo(&sql, "; EXECUTE pg_catalog.format('ALTER DATABASE %%I CONNECTION LIMIT %s', pg_catalog.current_database())",
 						 connection_limit);
-	change_if_ours(job, sql.data, zodan_intents(true), false);
+	change_if_ours(job, sql.data, zodan_effects_intents(true), false);
 }
 
 /*
@@ -468,7 +470,7 @@ zodan_claim_drop(ZodanJob *job)
 	if (!read_mark(job))
 		return;
 	if (claims(job))
-		change_if_ours(job, reset, zodan_intents(true), false);
+		change_if_ours(job, reset, zodan_effects_intents(true), false);
 	else
 		PQclear(zodan_query(&job->new_conn, psprintf("DO %s", quote_literal_cstr(psprintf("BEGIN EXECUTE %s; END", reset))), 0));
 }

@@ -1,196 +1,20 @@
 /*
  * cluster.c
  *		The nodes that a request is about: who they are, the sessions on them,
- *		the lock that keeps others away, and the names of all that a join makes.
- *
- * All names are computed from the names of the nodes, so that a runner that
- * comes after a crash finds what its predecessor has made.
+ *		and the lock that keeps others away.
  */
 #include "cluster/cluster.h"
 
+#include "base/dsn.h"
 #include "base/locks.h"
+#include "cluster/names.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "remote/query.h"
 #include "utils/builtins.h"
 
-#define SUB_PLAIN_MAX	40
-#define NAME_TRIES		10
 #define PREDECESSOR_MS	10000
 #define ABSENT_MS		2000
-
-static ZodanJob *current = NULL;
-
-/*
- * Shows how far the phase under way is (0 to 1) and what it does.
- */
-void
-zodan_job_detail(ZodanJob *job, double fraction, const char *detail)
-{
-	zodan_progress(job->phase, job->phase_start + job->phase_share * Min(fraction, 1.0), detail);
-}
-
-/*
- * The same for the functions that wait, which don't know the job.
- */
-void
-zodan_report(const char *detail)
-{
-	zodan_job_detail(current, 0, detail);
-}
-
-/* ---------- names ---------- */
-
-/*
- * The engines take lower case letters, digits and underscores. Returns at most
- * max bytes, and whether they are the name itself.
- */
-static char *
-plain_name(const char *name, int max, bool *same)
-{
-	char	   *plain = pnstrdup(name, max);
-
-	for (char *c = plain; *c; c++)
-		if (!((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9')))
-			*c = (*c >= 'A' && *c <= 'Z') ? *c + ('a' - 'A') : '_';
-	*same = strcmp(plain, name) == 0;
-	return plain;
-}
-
-/*
- * A name for the subscription of one node to another. The plain form is what
- * people write by hand; where the nodes' names don't allow it, or its slot's
- * name would be a trap, a hash makes it unique. prefix tells several apart, from
- * the first byte on: Spock 5 takes a name for another that it begins with.
- */
-static char *
-subscription_name(const char *provider, const char *subscriber, const char *prefix, int try)
-{
-	bool		same_p;
-	bool		same_s;
-	char	   *p = plain_name(provider, 16, &same_p);
-	char	   *s = plain_name(subscriber, 16, &same_s);
-	char	   *both;
-
-	if (try == 0 && same_p && same_s)
-		return psprintf("%s_%s_%s", prefix, p, s);
-	both = psprintf("%s/%s/%d", provider, subscriber, try);
-	return psprintf("%s_%.12s_%.12s_x%08x", prefix, p, s,
-					hash_bytes((const unsigned char *) both, (int) strlen(both)));
-}
-
-/*
- * Does the name end in an underscore and digits? Such slots of one provider
- * make Spock split one stream among their readers.
- */
-static bool
-is_trap(const char *name)
-{
-	size_t		n = strlen(name);
-
-	while (n > 0 && name[n - 1] >= '0' && name[n - 1] <= '9')
-		n--;
-	return n > 0 && name[n] && name[n - 1] == '_';
-}
-
-static void
-name_subscription(ZodanJob *job, const char *dbname, const char *provider, const char *subscriber,
-				  const char *prefix, const char **sub, const char **slot)
-{
-	for (int try = 0; try < NAME_TRIES; try++)
-	{
-		*sub = subscription_name(provider, subscriber, prefix, try);
-		*slot = zodan_value(&ZODAN_SOURCE(job)->conn, job->engine->slot_name, 3, dbname, provider, *sub);
-		if (!is_trap(*sub) && !is_trap(*slot))
-			return;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_NAME),
-			 errmsg("no name for the subscription of node \"%s\" to node \"%s\" suits the engine",
-					subscriber, provider)));
-}
-
-/*
- * What ends the names of all that a request has for a while: no other request has
- * it, of whatever queue of whatever coordinator.
- */
-char *
-zodan_own_suffix(const ZodanJob *job)
-{
-	return psprintf("%u_%.8s", MyDatabaseId, job->req->token);
-}
-
-/*
- * How the names begin of the slots on the node that joins from that source have
- * for a while. The slots of other databases and other nodes are there as well.
- */
-char *
-zodan_passing_slots(const ZodanMember *source, const ZodanConn *conn, const char *use)
-{
-	char	   *own = psprintf("%s/%s", source->slot_in, conn->node);
-
-	return psprintf("zodan_%s_%08x_", use, hash_bytes((const unsigned char *) own, (int) strlen(own)));
-}
-
-/*
- * The name of the request's own.
- */
-char *
-zodan_passing_slot(ZodanJob *job, const ZodanConn *conn, const char *use)
-{
-	return psprintf("%s%s", zodan_passing_slots(ZODAN_SOURCE(job), conn, use), zodan_own_suffix(job));
-}
-
-/*
- * Is that the name of one of them?
- */
-bool
-zodan_is_passing(const ZodanJob *job, const char *name)
-{
-	char	   *end = psprintf("_%s", zodan_own_suffix(job));
-	size_t		n = strlen(name);
-
-	return strncmp(name, "zodan_", 6) == 0 && n > strlen(end) && strcmp(name + n - strlen(end), end) == 0;
-}
-
-/*
- * How the names begin of the origins on the new node under which rows are copied,
- * one for each lane.
- */
-char *
-zodan_lane_origins(const ZodanJob *job)
-{
-	return psprintf("zodan_copy_%s_", zodan_own_suffix(job));
-}
-
-/*
- * The schema on the new node that has the marks of what was copied: see marks.c.
- */
-char *
-zodan_marks_schema(const ZodanJob *job)
-{
-	return psprintf("zodan_copied_%s", zodan_own_suffix(job));
-}
-
-/*
- * The slot on the source from which the stream may begin by which the new node
- * catches up, and the markers that it may begin with: see stream.c.
- */
-char *
-zodan_start_slot(ZodanJob *job)
-{
-	return zodan_passing_slot(job, &ZODAN_SOURCE(job)->conn, "start");
-}
-
-/* Has it been made, and not dropped since? */
-bool
-zodan_has_start_slot(ZodanJob *job)
-{
-	ZodanEffect *slot = zodan_find_effect(ZODAN_SOURCE(job)->name, EFFECT_SLOT, zodan_start_slot(job));
-
-	return slot->state && strcmp(slot->state, "done") == 0;
-}
-
-/* ---------- members ---------- */
 
 static void
 set_conn(ZodanJob *job, ZodanConn *conn, const char *node, const char *dsn)
@@ -230,15 +54,15 @@ find_members(ZodanJob *job)
 		ZodanMember *m = &job->members[i];
 
 		/* the source goes by the name that was asked for; the checks compare it */
-		m->name = i == 0 ? job->req->src_node_name : zodan_field(result, i, 0);
-		m->catalog_dsn = zodan_field(result, i, 1);
+		m->name = i == 0 ? job->req->src_node_name : zodan_query_field(result, i, 0);
+		m->catalog_dsn = zodan_query_field(result, i, 1);
 		if (PQgetvalue(result, i, 2)[0] != 't')
 		{
-			char	   *dsn = zodan_option_text("peer_dsns", m->name);
+			char	   *dsn = zodan_request_option("peer_dsns", m->name);
 
-			m->slot_for_source = zodan_field(result, i, 3);
-			m->origin_on_source = zodan_field(result, i, 4);
-			m->commit_label = zodan_field(result, i, 5);
+			m->slot_for_source = zodan_query_field(result, i, 3);
+			m->origin_on_source = zodan_query_field(result, i, 4);
+			m->commit_label = zodan_query_field(result, i, 5);
 			set_conn(job, &m->conn, m->name, dsn ? dsn : m->catalog_dsn ? m->catalog_dsn : "");
 		}
 		else
@@ -257,12 +81,12 @@ static void
 find_new_node(ZodanJob *job)
 {
 	ZodanConn  *conn = &job->new_conn;
-	char	   *dsn = zodan_node_dsn(job->engine, &ZODAN_SOURCE(job)->conn, job->req->new_node_name);
+	char	   *dsn = zodan_engine_node_dsn(job->engine, &ZODAN_SOURCE(job)->conn, job->req->new_node_name);
 
 	set_conn(job, conn, job->req->new_node_name, dsn);
 	conn->error = "the source does not know its connection string";
 	if (dsn)
-		zodan_connect_all(&conn, 1);
+		zodan_remote_connect_all(&conn, 1);
 }
 
 /*
@@ -273,7 +97,7 @@ static void
 find_sets(ZodanJob *job)
 {
 	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
-	const char *wanted = zodan_option_array("replication_sets");
+	const char *wanted = zodan_request_option_array("replication_sets");
 
 	for (int i = 0; i < job->nmembers; i++)
 	{
@@ -291,12 +115,12 @@ find_sets(ZodanJob *job)
 					subscriber = &job->members[k].conn;
 		}
 		if (subscriber)
-			m->sets = zodan_value(subscriber, zodan_engine_sql(job->engine,
+			m->sets = zodan_query_value(subscriber, zodan_engine_sql(job->engine,
 								  "SELECT s.sub_replication_sets FROM {e}.subscription s"
 								  "  JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = $1"),
 								  1, m->name);
 		if (!m->sets && i == 0)
-			m->sets = zodan_sets_of(job->engine, source);
+			m->sets = zodan_engine_sets(job->engine, source);
 	}
 }
 
@@ -313,7 +137,7 @@ zodan_cluster_reach(ZodanJob *job)
 	ZodanConn *ends[2];
 	ZodanConn **conns;
 
-	current = job;
+	zodan_job_set_current(job);
 	job->members = palloc0(sizeof(ZodanMember));
 	job->nmembers = 1;
 	source = ZODAN_SOURCE(job);
@@ -323,7 +147,7 @@ zodan_cluster_reach(ZodanJob *job)
 
 	ends[0] = &source->conn;
 	ends[1] = &job->new_conn;
-	zodan_connect_all(ends, req->new_node_dsn ? 2 : 1);
+	zodan_remote_connect_all(ends, req->new_node_dsn ? 2 : 1);
 	if (!source->conn.pg)
 		return;
 	job->engine = zodan_engine_find(&source->conn);
@@ -336,7 +160,7 @@ zodan_cluster_reach(ZodanJob *job)
 	conns = palloc(sizeof(ZodanConn *) * job->nmembers);
 	for (int i = 0; i < ZODAN_NPEERS(job); i++)
 		conns[i] = &ZODAN_PEERS(job)[i].conn;
-	zodan_connect_all(conns, ZODAN_NPEERS(job));
+	zodan_remote_connect_all(conns, ZODAN_NPEERS(job));
 	pfree(conns);
 }
 
@@ -353,7 +177,7 @@ zodan_cluster_open(ZodanJob *job)
 	zodan_cluster_reach(job);
 	if (!job->engine)
 		return;
-	zodan_set_engine(job->engine->name);
+	zodan_request_set_engine(job->engine->name);
 	source = ZODAN_SOURCE(job);
 	if (job->new_conn.pg)
 		job->new_dbname = pstrdup(PQdb(job->new_conn.pg));
@@ -373,14 +197,14 @@ zodan_cluster_open(ZodanJob *job)
 		if (m->conn.pg)
 			m->dbname = pstrdup(PQdb(m->conn.pg));
 		if (job->new_dbname)
-			name_subscription(job, job->new_dbname, m->name, req->new_node_name, "sub", &m->sub_in, &m->slot_in);
+			zodan_names_subscription(job, job->new_dbname, m->name, req->new_node_name, "sub", &m->sub_in, &m->slot_in);
 		if (m->dbname)
-			name_subscription(job, m->dbname, req->new_node_name, m->name, "sub", &m->sub_out, &m->slot_out);
+			zodan_names_subscription(job, m->dbname, req->new_node_name, m->name, "sub", &m->sub_out, &m->slot_out);
 	}
 	source->sub_first = source->sub_in;
 	source->slot_first = source->slot_in;
 	if (ZODAN_NPEERS(job) > 0 && job->new_dbname)
-		name_subscription(job, job->new_dbname, source->name, req->new_node_name, "catchup",
+		zodan_names_subscription(job, job->new_dbname, source->name, req->new_node_name, "catchup",
 						  &source->sub_first, &source->slot_first);
 }
 
@@ -411,13 +235,13 @@ zodan_cluster_session(ZodanJob *job, const char *node)
  * else is waited for, which need not have anything to do with that node.
  */
 void
-zodan_cluster_watch(void)
+zodan_cluster_watch(ZodanJob *job)
 {
-	for (int i = 0; current && i <= current->nmembers; i++)
+	for (int i = 0; job->members && i <= job->nmembers; i++)
 	{
-		ZodanConn  *conn = conn_of(current, i);
+		ZodanConn  *conn = conn_of(job, i);
 
-		if (zodan_is_lost(conn))
+		if (zodan_connection_is_lost(conn))
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("node \"%s\": %s", conn->node, zodan_connection_error(conn))));
@@ -447,7 +271,7 @@ zodan_cluster_absent(ZodanJob *job, const char **lost, List **dsns)
 		calls[i].sql = "SELECT 1";
 		had_session[i] = calls[i].conn->pg != NULL;
 	}
-	zodan_call_all(calls, job->nmembers + 1, ABSENT_MS);
+	zodan_remote_run(calls, job->nmembers + 1, ABSENT_MS);
 	for (int i = 0; i <= job->nmembers; i++)
 	{
 		/* one whose statement has failed does answer */
@@ -531,8 +355,8 @@ ask_all(ZodanJob *job, const ZodanCall *call, int *ncalls)
 		calls[*ncalls] = *call;
 		calls[(*ncalls)++].conn = conn_of(job, i);
 	}
-	zodan_call_all(calls, *ncalls, zodan_statement_timeout());
-	zodan_raise_any(calls, *ncalls);
+	zodan_remote_run(calls, *ncalls, zodan_session_timeout());
+	zodan_remote_raise_any(calls, *ncalls);
 	return calls;
 }
 
@@ -543,7 +367,7 @@ ask_all(ZodanJob *job, const ZodanCall *call, int *ncalls)
 static void
 end_predecessors(ZodanJob *job)
 {
-	ZodanDeadline deadline = zodan_deadline(PREDECESSOR_MS);
+	ZodanDeadline deadline = zodan_wait_deadline(PREDECESSOR_MS);
 	ZodanCall	query = {.nparams = 5};
 
 	query.sql = "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a"
@@ -573,12 +397,12 @@ end_predecessors(ZodanJob *job)
 		}
 		if (!left)
 			return;
-		if (zodan_deadline_passed(deadline))
+		if (zodan_wait_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": a session of an earlier attempt of this request does not end", left->node),
 					 errhint("End it there by pg_terminate_backend(); the request tries again by itself.")));
-		zodan_sleep(20);
+		zodan_wait_sleep(20);
 	}
 }
 
@@ -625,7 +449,7 @@ zodan_cluster_lock(ZodanJob *job)
 
 		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't' && PQgetvalue(changing[i].result, 0, 0)[0] != 't')
 			continue;
-		who = zodan_value(calls[i].conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"
+		who = zodan_query_value(calls[i].conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"
 						  "         coalesce(a.client_addr::text, 'the node itself'))"
 						  "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
 						  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::pg_catalog.oid"

@@ -5,6 +5,7 @@
 #include "cluster/fence.h"
 
 #include "cluster/claim.h"
+#include "remote/query.h"
 
 /*
  * Lets only superusers into the node's database. For a new one until the join
@@ -12,7 +13,7 @@
  * leave it. For one that goes: nor would what is written there once it's gone.
  */
 void
-zodan_fence(ZodanJob *job)
+zodan_fence_raise(ZodanJob *job)
 {
 	static const char *const end_others =
 	"SELECT pg_catalog.pg_terminate_backend(a.pid)"
@@ -20,25 +21,25 @@ zodan_fence(ZodanJob *job)
 	" WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend'"
 	"   AND NOT r.rolsuper";
 	ZodanConn  *conn = &job->new_conn;
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
 	ZodanEffect *fence = zodan_claim_effect(job, job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
 
 	/* what it was must be known before it's changed */
 	if (!fence->result)
-		zodan_effect_result(fence->node, fence->kind, fence->name, "intent",
-							zodan_value(conn, "SELECT datconnlimit FROM pg_catalog.pg_database"
+		zodan_effects_set(fence->node, fence->kind, fence->name, "intent",
+							zodan_query_value(conn, "SELECT datconnlimit FROM pg_catalog.pg_database"
 										" WHERE datname = pg_catalog.current_database()", 0));
-	PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT 0", zodan_quote(job->new_dbname)), 0));
+	PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT 0", zodan_query_quote(job->new_dbname)), 0));
 	/* whoever is in already, until they have gone: one may be about to commit */
-	while (zodan_value(conn, end_others, 0))
+	while (zodan_query_value(conn, end_others, 0))
 	{
-		if (zodan_deadline_passed(deadline))
+		if (zodan_wait_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": sessions in database \"%s\" do not end", conn->node, job->new_dbname),
 					 errhint("pg_stat_activity on that node shows them; the request looks again by itself.")));
-		zodan_sleep(20);
+		zodan_wait_sleep(20);
 	}
-	fence = zodan_find_effect(fence->node, fence->kind, fence->name);
-	zodan_effect_result(fence->node, fence->kind, fence->name, "done", fence->result);
+	fence = zodan_effects_find(fence->node, fence->kind, fence->name);
+	zodan_effects_set(fence->node, fence->kind, fence->name, "done", fence->result);
 }

@@ -7,6 +7,6 @@
 
 #include "cluster/cluster.h"
 
-extern void zodan_fence(ZodanJob *job);
+extern void zodan_fence_raise(ZodanJob *job);
 
 #endif							/* ZODAN_FENCE_H */

@@ -13,6 +13,7 @@
  */
 #include "cluster/kept.h"
 
+#include "remote/query.h"
 #include "utils/builtins.h"
 
 /*
@@ -48,7 +49,7 @@
 char *
 zodan_kept_objects(ZodanConn *conn)
 {
-	return zodan_value(conn, OBJECTS "SELECT coalesce(pg_catalog.array_agg(name), '{}') FROM i", 0);
+	return zodan_query_value(conn, OBJECTS "SELECT coalesce(pg_catalog.array_agg(name), '{}') FROM i", 0);
 }
 
 /*
@@ -75,7 +76,7 @@ zodan_kept_conflicts(ZodanConn *source, const char *objects, const char *left_ou
 char *
 zodan_kept_entries(ZodanConn *source, const char *objects)
 {
-	return zodan_value(source, OBJECTS
+	return zodan_query_value(source, OBJECTS
 					   "SELECT coalesce(pg_catalog.string_agg(pg_catalog.format(' %s %s ', classid::int8, objid::int8), ''), '') FROM i"
 					   " WHERE name = ANY ($1::text[])", 1, objects);
 }
@@ -88,7 +89,7 @@ zodan_kept_entries(ZodanConn *source, const char *objects)
 char *
 zodan_kept_rights(ZodanConn *conn)
 {
-	return zodan_value(conn,
+	return zodan_query_value(conn,
 					   "WITH members AS (SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'),"
 					   " all_of(classid, objid, objsubid, kind, owner, acl) AS ("
 					   "  SELECT tableoid, oid, 0, CASE relkind WHEN 'S' THEN 's' ELSE 'r' END, relowner, relacl"

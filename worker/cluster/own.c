@@ -9,7 +9,10 @@
  */
 #include "cluster/own.h"
 
+#include "cluster/names.h"
 #include "cluster/servers.h"
+#include "engine/origins.h"
+#include "remote/query.h"
 
 /*
  * The node may have been added again, from another server, while the one that has
@@ -25,18 +28,18 @@ zodan_own_foreign(ZodanJob *job, ZodanMember *m, bool forward)
 
 	if (!m->conn.pg || !m->sub_out)
 		return NULL;
-	sub = zodan_find_effect(m->name, EFFECT_SUBSCRIPTION, m->sub_out);
-	if (!zodan_effect_is_live(sub))
+	sub = zodan_effects_find(m->name, EFFECT_SUBSCRIPTION, m->sub_out);
+	if (!zodan_effects_is_live(sub))
 		return NULL;
 	if (sub->identity)
 	{
-		char	   *is = zodan_origin_identity(&m->conn, sub->result);
+		char	   *is = zodan_origins_identity(&m->conn, sub->result);
 
 		if (is ? strcmp(is, sub->identity) != 0 : forward)
 			return psprintf("node \"%s\" has %s subscription \"%s\" than this request has made: node \"%s\" was added again or removed since",
 							m->name, is ? "another" : "no such", m->sub_out, job->req->new_node_name);
 	}
-	dsn = zodan_node_dsn(job->engine, &m->conn, job->req->new_node_name);
+	dsn = zodan_engine_node_dsn(job->engine, &m->conn, job->req->new_node_name);
 	if (dsn && strcmp(dsn, job->req->new_node_dsn) != 0)
 		return psprintf("node \"%s\" knows node \"%s\" by another connection string than this request's: it was added again since",
 						m->name, job->req->new_node_name);
@@ -50,10 +53,10 @@ zodan_own_foreign(ZodanJob *job, ZodanMember *m, bool forward)
 void
 zodan_own_note_subscription(ZodanJob *job, const ZodanSubscription *sub)
 {
-	zodan_effect_result(sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name, "done", sub->slot);
+	zodan_effects_set(sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name, "done", sub->slot);
 	if (sub->subscriber != &job->new_conn)
-		zodan_effect_identity(sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name,
-							  zodan_origin_identity(sub->subscriber, sub->slot));
+		zodan_effects_set_identity(sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name,
+							  zodan_origins_identity(sub->subscriber, sub->slot));
 }
 
 /*
@@ -77,13 +80,13 @@ is_untouched(ZodanJob *job, ZodanMember *m, List *effects)
 			return false;
 		if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0 && effect->identity && effect->result)
 		{
-			char	   *identity = zodan_origin_identity(&m->conn, effect->result);
+			char	   *identity = zodan_origins_identity(&m->conn, effect->result);
 
 			made = identity && strcmp(identity, effect->identity) == 0 &&
-				!zodan_value(&m->conn, "SELECT 1 WHERE pg_catalog.pg_replication_origin_progress($1, false) OPERATOR(pg_catalog.>) '0/0'", 1, effect->result) &&
-				!(job->new_conn.pg && zodan_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, effect->result)) &&
-				zodan_sub_exists(job->engine, &m->conn, effect->name) &&
-				!zodan_sub_enabled(job->engine, &m->conn, effect->name);
+				!zodan_query_value(&m->conn, "SELECT 1 WHERE pg_catalog.pg_replication_origin_progress($1, false) OPERATOR(pg_catalog.>) '0/0'", 1, effect->result) &&
+				!(job->new_conn.pg && zodan_query_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, effect->result)) &&
+				zodan_engine_sub_exists(job->engine, &m->conn, effect->name) &&
+				!zodan_engine_sub_enabled(job->engine, &m->conn, effect->name);
 		}
 	}
 	return made;
@@ -97,7 +100,7 @@ drop_idle_slot(ZodanConn *conn, const char *slot)
 {
 	PQclear(zodan_query(conn, "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots"
 						" WHERE slot_name = $1 AND NOT active", 1, slot));
-	return !zodan_value(conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot);
+	return !zodan_query_value(conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot);
 }
 
 /*
@@ -107,14 +110,14 @@ drop_idle_slot(ZodanConn *conn, const char *slot)
 void
 zodan_own_drop_proven(ZodanJob *job)
 {
-	List	   *effects = zodan_live_effects();
+	List	   *effects = zodan_effects_live();
 	ZodanServer **servers = zodan_servers_ask(job);
 	ListCell   *cell;
 
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *m = &job->members[i];
-		ZodanServer *was = zodan_get_server(m->name);
+		ZodanServer *was = zodan_journal_server(m->name);
 		bool		same = was && servers[i] && zodan_servers_same(was, servers[i]);
 		bool		untouched = same && is_untouched(job, m, effects);
 
@@ -125,18 +128,18 @@ zodan_own_drop_proven(ZodanJob *job)
 
 			if (strcmp(effect->node, m->name) != 0)
 				continue;
-			if (strcmp(effect->kind, EFFECT_SLOT) == 0 && same && (untouched || zodan_is_passing(job, effect->name)))
+			if (strcmp(effect->kind, EFFECT_SLOT) == 0 && same && (untouched || zodan_names_is_helper(job, effect->name)))
 				dropped = drop_idle_slot(&m->conn, effect->name);
 			else if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0 && untouched)
 			{
-				zodan_sub_drop(job->engine, &m->conn, effect->name);
-				zodan_origin_drop(&m->conn, effect->result);
+				zodan_engine_sub_drop(job->engine, &m->conn, effect->name);
+				zodan_origins_drop(&m->conn, effect->result);
 				dropped = true;
 			}
 			if (!dropped)
 				continue;
-			zodan_effect_undone(effect->node, effect->kind, effect->name);
-			zodan_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
+			zodan_effects_undone(effect->node, effect->kind, effect->name);
+			zodan_journal_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
 		}
 	}
 }
@@ -158,12 +161,12 @@ may_be_there(ZodanJob *job, const ZodanEffect *effect)
 	if (!conn || !conn->pg)
 		return true;
 	if (strcmp(effect->kind, EFFECT_SLOT) == 0)
-		return zodan_value(conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, effect->name) != NULL;
+		return zodan_query_value(conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, effect->name) != NULL;
 	if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0)
-		return zodan_sub_exists(job->engine, conn, effect->name);
+		return zodan_engine_sub_exists(job->engine, conn, effect->name);
 	if (strcmp(effect->kind, EFFECT_NODE) == 0)
-		return zodan_node_exists(job->engine, conn, effect->name);
-	return strcmp(effect->kind, EFFECT_ORIGIN) == 0 && zodan_origin_identity(conn, effect->name) != NULL;
+		return zodan_engine_node_exists(job->engine, conn, effect->name);
+	return strcmp(effect->kind, EFFECT_ORIGIN) == 0 && zodan_origins_identity(conn, effect->name) != NULL;
 }
 
 /*
@@ -180,16 +183,16 @@ zodan_own_abandon(ZodanJob *job)
 
 	initStringInfo(&left);
 	zodan_own_drop_proven(job);
-	effects = zodan_live_effects();
+	effects = zodan_effects_live();
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
 
-		zodan_effect_left(effect->node, effect->kind, effect->name);
+		zodan_effects_leave(effect->node, effect->kind, effect->name);
 		if (!may_be_there(job, effect))
 			continue;
 		appendStringInfo(&left, "%s%s %s of node %s", left.len ? ", " : "", effect->kind, effect->name, effect->node);
-		zodan_event("warning", effect->node, psprintf("%s %s is there, and may be somebody else's by now: it stays", effect->kind, effect->name));
+		zodan_journal_event("warning", effect->node, psprintf("%s %s is there, and may be somebody else's by now: it stays", effect->kind, effect->name));
 	}
 	return left.len ? left.data : NULL;
 }

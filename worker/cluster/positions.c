@@ -7,32 +7,37 @@
  */
 #include "cluster/positions.h"
 
+#include "base/lsn.h"
 #include "cluster/claim.h"
+#include "cluster/names.h"
+#include "engine/markers.h"
+#include "engine/slots.h"
 #include "engine/wal.h"
+#include "remote/query.h"
 
 /*
  * Keeps the node's WAL from here on, across crashes, until it is released.
  */
 void
-zodan_hold_wal(ZodanJob *job, ZodanConn *conn)
+zodan_positions_hold_wal(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *slot = zodan_passing_slot(job, conn, "wal");
+	char	   *slot = zodan_names_helper_slot(job, conn, "wal");
 
 	zodan_claim_effect(job, conn->node, EFFECT_SLOT, slot);
-	zodan_wal_slot_create(conn, slot);
-	zodan_effect_result(conn->node, EFFECT_SLOT, slot, "done", NULL);
+	zodan_slots_create_for_wal(conn, slot);
+	zodan_effects_set(conn->node, EFFECT_SLOT, slot, "done", NULL);
 }
 
 /*
- * Ends what zodan_hold_wal() has begun; nothing if that is so.
+ * Ends what zodan_positions_hold_wal() has begun; nothing if that is so.
  */
 void
-zodan_release_wal(ZodanJob *job, ZodanConn *conn)
+zodan_positions_release_wal(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *slot = zodan_passing_slot(job, conn, "wal");
+	char	   *slot = zodan_names_helper_slot(job, conn, "wal");
 
-	zodan_slot_drop(conn, slot);
-	zodan_effect_undone(conn->node, EFFECT_SLOT, slot);
+	zodan_slots_drop(conn, slot);
+	zodan_effects_undone(conn->node, EFFECT_SLOT, slot);
 }
 
 /*
@@ -41,7 +46,7 @@ zodan_release_wal(ZodanJob *job, ZodanConn *conn)
  * before them.
  */
 void
-zodan_set_markers(ZodanJob *job, int snapshot)
+zodan_positions_set_markers(ZodanJob *job, int snapshot)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	int			n = ZODAN_NPEERS(job);
@@ -49,12 +54,12 @@ zodan_set_markers(ZodanJob *job, int snapshot)
 	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * Max(n, 1));
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * Max(n, 1));
 
-	zodan_forget_bookmarks(snapshot);
-	zodan_set_bookmark(snapshot, source->name, "window_lsn",
-					   zodan_value(&source->conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+	zodan_journal_forget_positions(snapshot);
+	zodan_journal_set_position(snapshot, source->name, "window_lsn",
+					   zodan_query_value(&source->conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 	for (int i = 0; i < n; i++)
 		conns[i] = &ZODAN_PEERS(job)[i].conn;
-	zodan_markers(conns, n, lsns);
+	zodan_markers_write(conns, n, lsns);
 	for (int i = 0; i < n; i++)
 	{
 		ZodanMember *m = &ZODAN_PEERS(job)[i];
@@ -64,25 +69,25 @@ zodan_set_markers(ZodanJob *job, int snapshot)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("node \"%s\" has no subscription to node \"%s\" any more", source->name, m->name),
 					 errhint("Create it again, or take that node out of the cluster.")));
-		zodan_set_bookmark(snapshot, m->name, "marker_lsn", zodan_format_lsn(lsns[i]));
+		zodan_journal_set_position(snapshot, m->name, "marker_lsn", zodan_lsn_format(lsns[i]));
 		waits[i].provider = &m->conn;
 		waits[i].subscriber = source->name;
 		waits[i].slot = m->slot_for_source;
 		waits[i].lsn = lsns[i];
 	}
-	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
+	zodan_markers_wait_confirmed(waits, n, zodan_session_timeout(), zodan_job_report);
 }
 
 /*
  * Finds and stores R of each peer, for the source's state at consistent.
  */
 void
-zodan_find_resume_points(ZodanJob *job, int snapshot, XLogRecPtr consistent)
+zodan_positions_find_resume(ZodanJob *job, int snapshot, XLogRecPtr consistent)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	int			n = ZODAN_NPEERS(job);
 	ZodanResume *resume = palloc0(sizeof(ZodanResume) * Max(n, 1));
-	XLogRecPtr	window = zodan_parse_lsn(zodan_get_bookmark(snapshot, source->name)->window_lsn);
+	XLogRecPtr	window = zodan_lsn_parse(zodan_journal_position(snapshot, source->name)->window_lsn);
 
 	if (n == 0)
 		return;
@@ -93,9 +98,9 @@ zodan_find_resume_points(ZodanJob *job, int snapshot, XLogRecPtr consistent)
 		resume[i].node = m->name;
 		resume[i].ids[0] = m->origin_on_source;
 		resume[i].ids[1] = m->commit_label;
-		resume[i].lsn = zodan_parse_lsn(zodan_get_bookmark(snapshot, m->name)->marker_lsn);
+		resume[i].lsn = zodan_lsn_parse(zodan_journal_position(snapshot, m->name)->marker_lsn);
 	}
-	zodan_resume_points(&source->conn, window, consistent, resume, n);
+	zodan_wal_resume_points(&source->conn, window, consistent, resume, n);
 	for (int i = 0; i < n; i++)
-		zodan_set_bookmark(snapshot, resume[i].node, "resume_lsn", zodan_format_lsn(resume[i].lsn));
+		zodan_journal_set_position(snapshot, resume[i].node, "resume_lsn", zodan_lsn_format(resume[i].lsn));
 }

@@ -9,6 +9,8 @@
  */
 #include "cluster/servers.h"
 
+#include "base/lsn.h"
+#include "remote/query.h"
 #include "utils/builtins.h"
 
 static const char *const server_query =
@@ -34,17 +36,17 @@ zodan_servers_ask(ZodanJob *job)
 		calls[i].sql = server_query;
 		calls[i].sent = calls[i].finished = calls[i].conn->pg == NULL;
 	}
-	zodan_call_all(calls, n, zodan_statement_timeout());
-	zodan_raise_any(calls, n);
+	zodan_remote_run(calls, n, zodan_session_timeout());
+	zodan_remote_raise_any(calls, n);
 	for (int i = 0; i < n; i++)
 	{
 		if (!calls[i].result)
 			continue;
 		servers[i] = palloc(sizeof(ZodanServer));
-		servers[i]->system_identifier = zodan_field(calls[i].result, 0, 0);
-		servers[i]->database_oid = zodan_field(calls[i].result, 0, 1);
-		servers[i]->timeline = zodan_field(calls[i].result, 0, 2);
-		servers[i]->lsn = zodan_field(calls[i].result, 0, 3);
+		servers[i]->system_identifier = zodan_query_field(calls[i].result, 0, 0);
+		servers[i]->database_oid = zodan_query_field(calls[i].result, 0, 1);
+		servers[i]->timeline = zodan_query_field(calls[i].result, 0, 2);
+		servers[i]->lsn = zodan_query_field(calls[i].result, 0, 3);
 		PQclear(calls[i].result);
 		if (!servers[i]->lsn)
 			ereport(ERROR,
@@ -69,7 +71,7 @@ zodan_servers_history(const char *node, const ZodanServer *was, const ZodanServe
 {
 	if (strcmp(was->timeline, is->timeline) != 0)
 		return psprintf("node \"%s\" was promoted or restored: it is on timeline %s now, and was on %s", node, is->timeline, was->timeline);
-	if (zodan_parse_lsn(is->lsn) < zodan_parse_lsn(was->lsn))
+	if (zodan_lsn_parse(is->lsn) < zodan_lsn_parse(was->lsn))
 		return psprintf("node \"%s\" was restored to an earlier moment: its WAL ends at %s now, and had reached %s", node, is->lsn, was->lsn);
 	return NULL;
 }
@@ -109,7 +111,7 @@ zodan_servers_require_members(ZodanJob *job, ZodanServer *const *servers)
 {
 	for (int i = 0; i < job->nmembers; i++)
 	{
-		ZodanServer *was = servers[i] ? zodan_get_server(ZODAN_NODE_NAME(job, i)) : NULL;
+		ZodanServer *was = servers[i] ? zodan_journal_server(ZODAN_NODE_NAME(job, i)) : NULL;
 
 		if (was && !zodan_servers_same(was, servers[i]))
 			ereport(ERROR,
@@ -129,5 +131,5 @@ zodan_servers_store(ZodanJob *job, ZodanServer *const *servers)
 {
 	for (int i = 0; i <= job->nmembers; i++)
 		if (servers[i])
-			zodan_set_server(ZODAN_NODE_NAME(job, i), servers[i]);
+			zodan_journal_set_server(ZODAN_NODE_NAME(job, i), servers[i]);
 }

@@ -16,10 +16,10 @@
 static void
 want_subscription(ZodanJob *job, ZodanSubscription *subs, int *nsubs, ZodanSubscription sub)
 {
-	ZodanEffect *effect = zodan_find_effect(sub.subscriber->node, EFFECT_SUBSCRIPTION, sub.name);
+	ZodanEffect *effect = zodan_effects_find(sub.subscriber->node, EFFECT_SUBSCRIPTION, sub.name);
 
 	/* one that was there before is somebody else's, and isn't to be undone */
-	if (!effect->state && zodan_sub_exists(job->engine, sub.subscriber, sub.name))
+	if (!effect->state && zodan_engine_sub_exists(job->engine, sub.subscriber, sub.name))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("node \"%s\" has a subscription \"%s\" that this request hasn't made", sub.subscriber->node, sub.name),
@@ -28,7 +28,7 @@ want_subscription(ZodanJob *job, ZodanSubscription *subs, int *nsubs, ZodanSubsc
 
 	if (effect->state && strcmp(effect->state, "done") == 0)
 		return;
-	if (effect->state && zodan_sub_exists(job->engine, sub.subscriber, sub.name))
+	if (effect->state && zodan_engine_sub_exists(job->engine, sub.subscriber, sub.name))
 		zodan_own_note_subscription(job, &sub);
 	else
 		subs[(*nsubs)++] = sub;
@@ -65,7 +65,7 @@ zodan_subscriptions_create(ZodanJob *job)
 							  &m->conn, m->sub_out, job->req->new_node_dsn, ZODAN_SOURCE(job)->sets, "{}", m->slot_out
 						  });
 	}
-	zodan_sub_create_disabled(job->engine, subs, nsubs, zodan_checkpoint_attempts(job->phase) <= UNREACHABLE_AGAIN);
+	zodan_engine_sub_create_disabled(job->engine, subs, nsubs, zodan_journal_phase_attempts(job->phase) <= UNREACHABLE_AGAIN);
 	for (int i = 0; i < nsubs; i++)
 		zodan_own_note_subscription(job, &subs[i]);
 }
@@ -75,7 +75,7 @@ zodan_subscriptions_create(ZodanJob *job)
  * up.
  */
 void
-zodan_subscribe_to_source(ZodanJob *job)
+zodan_subscriptions_follow_source(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanSubscription sub;
@@ -86,7 +86,7 @@ zodan_subscribe_to_source(ZodanJob *job)
 						  &job->new_conn, source->sub_in, source->catalog_dsn, source->sets, "{}", source->slot_in
 					  });
 	/* they could connect before */
-	zodan_sub_create_disabled(job->engine, &sub, nsubs, true);
+	zodan_engine_sub_create_disabled(job->engine, &sub, nsubs, true);
 	if (nsubs > 0)
 		zodan_own_note_subscription(job, &sub);
 }
@@ -96,7 +96,7 @@ zodan_subscribe_to_source(ZodanJob *job)
  * an array.
  */
 char *
-zodan_enable(ZodanJob *job, const char **subs, int nsubs)
+zodan_subscriptions_enable(ZodanJob *job, const char **subs, int nsubs)
 {
 	const char *node = job->req->new_node_name;
 	ZodanCall	call = {.conn = &job->new_conn};
@@ -111,9 +111,9 @@ zodan_enable(ZodanJob *job, const char **subs, int nsubs)
 	}
 	appendStringInfoChar(&names, '}');
 	call.params[0] = names.data;
-	zodan_sub_enable(job->engine, &call, 1);
+	zodan_engine_sub_enable(job->engine, &call, 1);
 	for (int i = 0; i < nsubs; i++)
-		zodan_effect_result(node, EFFECT_RUNNING, subs[i], "done", NULL);
+		zodan_effects_set(node, EFFECT_RUNNING, subs[i], "done", NULL);
 	return names.data;
 }
 
@@ -124,14 +124,14 @@ zodan_enable(ZodanJob *job, const char **subs, int nsubs)
  * apply for some seconds, and nobody's writes.
  */
 void
-zodan_mend_lost(ZodanJob *job, ZodanConn *conn)
+zodan_subscriptions_mend_lost(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *sub = zodan_sub_lost(job->engine, conn);
+	char	   *sub = zodan_engine_sub_lost(job->engine, conn);
 
 	if (!sub)
 		return;
-	zodan_event("warning", conn->node,
+	zodan_journal_event("warning", conn->node,
 				psprintf("%s has lost sight of the apply worker of subscription \"%s\"; all apply workers there are started again",
 						 job->engine->name, sub));
-	zodan_sub_end_workers(job->engine, conn);
+	zodan_engine_sub_end_workers(job->engine, conn);
 }

@@ -8,8 +8,8 @@
 #include "cluster/cluster.h"
 
 extern void zodan_subscriptions_create(ZodanJob *job);
-extern void zodan_subscribe_to_source(ZodanJob *job);
-extern char *zodan_enable(ZodanJob *job, const char **subs, int nsubs);
-extern void zodan_mend_lost(ZodanJob *job, ZodanConn *conn);
+extern void zodan_subscriptions_follow_source(ZodanJob *job);
+extern char *zodan_subscriptions_enable(ZodanJob *job, const char **subs, int nsubs);
+extern void zodan_subscriptions_mend_lost(ZodanJob *job, ZodanConn *conn);
 
 #endif							/* ZODAN_SUBSCRIPTIONS_H */

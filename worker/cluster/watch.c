@@ -76,7 +76,7 @@ find_watched(ZodanJob *job, const char *node)
 static void
 list_slots(ZodanJob *job)
 {
-	List	   *effects = zodan_live_effects();
+	List	   *effects = zodan_effects_live();
 	ListCell   *cell;
 	Watched    *new_node;
 
@@ -122,7 +122,7 @@ ask_nodes(ZodanJob *job, ZodanHolds *holds)
 		if (watched[i].slots.len && !watched[i].conn.pg)
 			missing[n++] = &watched[i].conn;
 	if (n > 0)
-		zodan_connect_all(missing, n);
+		zodan_remote_connect_all(missing, n);
 	new_node = find_watched(job, job->req->new_node_name);
 	*holds = zodan_claim_holds(job, new_node ? &new_node->conn : NULL, ANSWER_MS);
 	for (int i = 0; i < nwatched; i++)
@@ -134,13 +134,13 @@ ask_nodes(ZodanJob *job, ZodanHolds *holds)
 		calls[i].params[1] = *holds == ZODAN_HOLDS ? "true" : "false";
 		calls[i].sent = calls[i].finished = watched[i].slots.len == 0;
 	}
-	zodan_call_all(calls, nwatched, ANSWER_MS);
+	zodan_remote_run(calls, nwatched, ANSWER_MS);
 	for (int i = 0; i < nwatched; i++)
 	{
 		if (calls[i].error)
-			zodan_disconnect(calls[i].conn);
+			zodan_connection_close(calls[i].conn);
 		else if (*holds == ZODAN_HOLDS && calls[i].result)
-			zodan_note_lsn(calls[i].conn->node, PQgetvalue(calls[i].result, 0, 2));
+			zodan_journal_note_lsn(calls[i].conn->node, PQgetvalue(calls[i].result, 0, 2));
 	}
 	return calls;
 }
@@ -186,14 +186,14 @@ judge_retained(ZodanJob *job, const ZodanCall *calls)
 		}
 	}
 	over = bound > 0 && most > bound;
-	if (!zodan_note_retained(most, over))
+	if (!zodan_request_note_retained(most, over))
 		return NULL;
 	if (over)
 		problem = psprintf("slots of request " INT64_FORMAT " make node %s keep " INT64_FORMAT
 						   " MB of WAL, more than zodan.max_retained_wal", job->req->id, where, most / MEGABYTE);
-	zodan_event(over ? "warning" : "info", where, over ? problem :
+	zodan_journal_event(over ? "warning" : "info", where, over ? problem :
 				"the slots hold less WAL than zodan.max_retained_wal again");
-	zodan_alert(where, problem);
+	zodan_request_alert(where, problem);
 	return over && zodan_on_max_retained_wal == ZODAN_WAL_CANCEL ? problem : NULL;
 }
 
@@ -205,7 +205,7 @@ judge_retained(ZodanJob *job, const ZodanCall *calls)
 static bool
 is_answerable(ZodanJob *job)
 {
-	List	   *effects = zodan_live_effects();
+	List	   *effects = zodan_effects_live();
 	ListCell   *cell;
 
 	if (strcmp(job->req->operation, "add_node") != 0)
@@ -239,19 +239,19 @@ zodan_watch_slots(ZodanJob *job)
 	char	   *lost;
 	char	   *over;
 
-	if (!zodan_deadline_passed(next) || !is_answerable(job))
+	if (!zodan_wait_passed(next) || !is_answerable(job))
 		return;
 	calls = ask_nodes(job, &holds);
 	lost = describe_lost(calls, &node);
 	if (lost)
 	{
-		if (holds != ZODAN_HOLDS_NOT && zodan_ask("restart", lost, ZODAN_LOST_HINT))
-			zodan_event("error", node, lost);
+		if (holds != ZODAN_HOLDS_NOT && zodan_request_ask("restart", lost, ZODAN_LOST_HINT))
+			zodan_journal_event("error", node, lost);
 	}
 	else if ((over = judge_retained(job, calls)) != NULL && holds != ZODAN_HOLDS_NOT)
-		zodan_ask("cancel", over, ROOM_HINT);
+		zodan_request_ask("cancel", over, ROOM_HINT);
 	forget_answers(calls);
-	next = zodan_deadline(WATCH_MS);
+	next = zodan_wait_deadline(WATCH_MS);
 }
 
 /*
@@ -273,17 +273,17 @@ zodan_watch_idle(ZodanJob *job)
 	lost = describe_lost(calls, &node);
 	if (lost)
 	{
-		if (zodan_note_broken(lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which undoes what it has made. If it goes on, it begins anew.",
+		if (zodan_request_note_broken(lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which undoes what it has made. If it goes on, it begins anew.",
 											 job->req->id)))
 		{
-			zodan_event("error", node, lost);
-			zodan_alert(node, lost);
+			zodan_journal_event("error", node, lost);
+			zodan_request_alert(node, lost);
 			/* so that it's told, too, when that is over */
-			zodan_note_retained(0, true);
+			zodan_request_note_retained(0, true);
 		}
 	}
 	else if ((over = judge_retained(job, calls)) != NULL && holds != ZODAN_HOLDS_NOT)
-		zodan_cancel_idle(over, ROOM_HINT);
+		zodan_request_cancel_idle(over, ROOM_HINT);
 	forget_answers(calls);
 }
 
@@ -293,7 +293,7 @@ zodan_watch_idle(ZodanJob *job)
  * other sessions are in.
  */
 char *
-zodan_lost_slot(ZodanJob *job)
+zodan_watch_lost_slot(ZodanJob *job)
 {
 	ZodanCall  *calls;
 	ZodanHolds	holds;
@@ -303,7 +303,7 @@ zodan_lost_slot(ZodanJob *job)
 	if (!is_answerable(job))
 		return NULL;
 	for (int i = 0; i < nwatched; i++)
-		zodan_disconnect(&watched[i].conn);
+		zodan_connection_close(&watched[i].conn);
 	calls = ask_nodes(job, &holds);
 	lost = describe_lost(calls, &node);
 	forget_answers(calls);

@@ -12,6 +12,6 @@
 
 extern void zodan_watch_slots(ZodanJob *job);
 extern void zodan_watch_idle(ZodanJob *job);
-extern char *zodan_lost_slot(ZodanJob *job);
+extern char *zodan_watch_lost_slot(ZodanJob *job);
 
 #endif							/* ZODAN_WATCH_H */

@@ -20,6 +20,7 @@
 
 #include "base/failpoint.h"
 #include "base/settings.h"
+#include "cluster/names.h"
 #include "copy/marks.h"
 #include "copy/progress.h"
 #include "copy/snapshots.h"
@@ -27,6 +28,7 @@
 #include "copy/units.h"
 #include "mb/pg_wchar.h"
 #include "remote/pipe.h"
+#include "remote/query.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -58,7 +60,7 @@ typedef struct Lane
 char *
 zodan_copy_origin(ZodanJob *job, int lane)
 {
-	return psprintf("%s%d", zodan_lane_origins(job), lane);
+	return psprintf("%s%d", zodan_names_lane_origins(job), lane);
 }
 
 /*
@@ -109,7 +111,7 @@ open_lanes(ZodanJob *job, Lane *lanes, int nlanes, const List *tables)
 		lanes[i].pipe.from = conns[i * 2] = &lanes[i].from;
 		lanes[i].pipe.to = conns[i * 2 + 1] = &lanes[i].to;
 	}
-	zodan_connect_all(conns, nlanes * 2);
+	zodan_remote_connect_all(conns, nlanes * 2);
 	for (int i = 0; i < nlanes * 2; i++)
 		if (!conns[i]->pg)
 			ereport(ERROR,
@@ -130,8 +132,8 @@ close_lanes(Lane *lanes, int nlanes)
 	{
 		/* so that the origin can be dropped without waiting for the session's end */
 		PQclear(zodan_query(&lanes[i].to, "SELECT pg_catalog.pg_replication_origin_session_reset()", 0));
-		zodan_disconnect(&lanes[i].from);
-		zodan_disconnect(&lanes[i].to);
+		zodan_connection_close(&lanes[i].from);
+		zodan_connection_close(&lanes[i].to);
 	}
 }
 
@@ -166,7 +168,7 @@ empty_begun(ZodanJob *job, Lane *lane, List *tables)
 									 zodan_marks_forget(job, emptied), sql.data), 0));
 	zodan_plan_emptied(emptied);
 	if (nbegun > 0)
-		zodan_event("warning", job->req->new_node_name,
+		zodan_journal_event("warning", job->req->new_node_name,
 					psprintf("tables that an earlier attempt did not get through with, and that are emptied and copied again: %d", nbegun));
 }
 
@@ -220,7 +222,7 @@ start_rows(ZodanJob *job, Lane *lane)
 	StringInfoData in;
 	ListCell   *cell;
 
-	if (zodan_is_lost(&group->view->snapshot.conn))
+	if (zodan_connection_is_lost(&group->view->snapshot.conn))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("node \"%s\": the session that holds the snapshot has been ended", lane->from.node)));
@@ -326,8 +328,8 @@ start_call(ZodanJob *job, Lane *lane, bool lanes_have_work)
 	{
 		.conn = &lane->to,.sql = lane->unit->kind == UNIT_FINISH ? finish_statements(job, lane->unit->group) : sql.data
 	};
-	lane->answer = zodan_deadline(zodan_statement_timeout());
-	zodan_call_start(&lane->call);
+	lane->answer = zodan_wait_deadline(zodan_session_timeout());
+	zodan_remote_start(&lane->call);
 }
 
 /*
@@ -366,12 +368,12 @@ end_unit(Lane *lane)
 		if (all)
 		{
 			zodan_plan_copied(group->tables, group->counts);
-			zodan_snapshot_release(group->view);
+			zodan_snapshots_release(group->view);
 		}
 	}
 	else
 	{
-		zodan_raise_any(&lane->call, 1);
+		zodan_remote_raise_any(&lane->call, 1);
 		PQclear(lane->call.result);
 		if (unit->kind == UNIT_INDEX)
 		{
@@ -402,16 +404,16 @@ step_lane(Lane *lane)
 		zodan_throttle_spend(lane->pipe.bytes - before);
 		return done;
 	}
-	if (zodan_call_poll(&lane->call))
+	if (zodan_remote_poll(&lane->call))
 		return true;
 	/* that may take long, but not on a node that is gone */
-	if (zodan_deadline_passed(lane->answer))
+	if (zodan_wait_passed(lane->answer))
 	{
-		if (!zodan_node_answers(&lane->to))
+		if (!zodan_remote_answers(&lane->to))
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("node \"%s\" does not answer any more", lane->to.node)));
-		lane->answer = zodan_deadline(zodan_statement_timeout());
+		lane->answer = zodan_wait_deadline(zodan_session_timeout());
 	}
 	return false;
 }
@@ -539,7 +541,7 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 		{
 			if (!lane->unit)
 			{
-				lane->unit = zodan_units_next(groups, zodan_snapshot_current());
+				lane->unit = zodan_units_next(groups, zodan_snapshots_current());
 				if (!lane->unit)
 					break;
 				start_unit(job, lane, count_busy(lanes, nlanes) + zodan_units_left(groups) >= nlanes);
@@ -583,18 +585,18 @@ zodan_copy_run(ZodanJob *job, List *tables)
 		int			n;
 
 		if (zodan_units_waiting(groups))
-			zodan_snapshot_prepare(job, wanted, count_busy(lanes, nlanes) == 0);
+			zodan_snapshots_prepare(job, wanted, count_busy(lanes, nlanes) == 0);
 		else
-			zodan_snapshot_retire(job);
+			zodan_snapshots_retire(job);
 		if (step_lanes(job, groups, lanes, nlanes, sockets, &n, &starved) == 0 && !zodan_units_waiting(groups))
 			break;
 		wanted = zodan_units_waiting(groups) && want_snapshot(groups, lanes, nlanes);
-		starved |= wanted && !zodan_snapshot_coming();
-		if (zodan_deadline_passed(zodan_progress_next()))
+		starved |= wanted && !zodan_snapshots_coming();
+		if (zodan_wait_passed(zodan_progress_next()))
 			tick(job, groups, lanes, nlanes);
-		n += zodan_snapshot_socket(&sockets[n]);
+		n += zodan_snapshots_socket(&sockets[n]);
 		if (n > 0)
-			zodan_wait_sockets(sockets, n, starved ? zodan_deadline(THROTTLED_MS) : zodan_progress_next());
+			zodan_wait_sockets(sockets, n, starved ? zodan_wait_deadline(THROTTLED_MS) : zodan_progress_next());
 	}
 	zodan_progress_end();
 	close_lanes(lanes, nlanes);

@@ -11,6 +11,7 @@
 #include "copy/foreign_keys.h"
 
 #include "lib/stringinfo.h"
+#include "remote/query.h"
 
 /* One of the source's; all names quoted */
 typedef struct ForeignKey
@@ -58,8 +59,8 @@ foreign_keys(ZodanJob *job, const char *skipped_schemas, int *n)
 	for (int i = 0; i < *n; i++)
 		keys[i] = (ForeignKey)
 	{
-		.table = zodan_field(result, i, 0),.references = zodan_field(result, i, 1),
-			.name = zodan_field(result, i, 2),.definition = zodan_field(result, i, 3),
+		.table = zodan_query_field(result, i, 0),.references = zodan_query_field(result, i, 1),
+			.name = zodan_query_field(result, i, 2),.definition = zodan_query_field(result, i, 3),
 			.validated = PQgetvalue(result, i, 4)[0] == 't',.partitioned = PQgetvalue(result, i, 5)[0] == 't'
 	};
 	PQclear(result);
@@ -90,7 +91,7 @@ add_statement(const ForeignKey *key)
 static bool
 has_foreign_key(ZodanJob *job, const ForeignKey *key)
 {
-	return zodan_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_constraint"
+	return zodan_query_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_constraint"
 					   " WHERE conrelid = $1::pg_catalog.regclass AND conname = (pg_catalog.parse_ident($2))[1] AND contype = 'f'",
 					   2, key->table, key->name) != NULL;
 }
@@ -102,7 +103,7 @@ has_foreign_key(ZodanJob *job, const ForeignKey *key)
  * a transaction that a deadlock has ended.
  */
 void
-zodan_add_foreign_keys(ZodanJob *job, const char *skipped_schemas)
+zodan_foreign_keys_add(ZodanJob *job, const char *skipped_schemas)
 {
 	int			n;
 	ForeignKey *keys = foreign_keys(job, skipped_schemas, &n);
@@ -143,7 +144,7 @@ cancel_autovacuum(ZodanJob *job, const ForeignKey *key)
 static void
 run_locked(ZodanJob *job, const ForeignKey *key, const char *statements)
 {
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
 	/* several statements sent as one are one transaction; what comes of it is no news for the log */
 	char	   *sql = psprintf("SET LOCAL log_min_messages = fatal; %s", statements);
 
@@ -151,27 +152,27 @@ run_locked(ZodanJob *job, const ForeignKey *key, const char *statements)
 	{
 		ZodanCall	call = {.conn = &job->new_conn,.sql = sql};
 
-		zodan_call_all(&call, 1, ZODAN_NO_TIMEOUT);
+		zodan_remote_run(&call, 1, ZODAN_NO_TIMEOUT);
 		if (!call.error)
 		{
 			PQclear(call.result);
 			return;
 		}
-		if (zodan_deadline_passed(deadline))
-			zodan_raise(&call);
+		if (zodan_wait_passed(deadline))
+			zodan_remote_raise(&call);
 		if (call.sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
 		{
 			cancel_autovacuum(job, key);
-			zodan_sleep(LOCK_RETRY_MS);
+			zodan_wait_sleep(LOCK_RETRY_MS);
 		}
 		else if (call.sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
 		{
-			zodan_report(psprintf("foreign key %s of %s waits for rows that are on their way: %s",
+			zodan_job_report(psprintf("foreign key %s of %s waits for rows that are on their way: %s",
 								  key->name, key->table, call.error));
-			zodan_sleep(VIOLATION_RETRY_MS);
+			zodan_wait_sleep(VIOLATION_RETRY_MS);
 		}
 		else
-			zodan_raise(&call);
+			zodan_remote_raise(&call);
 	}
 }
 
@@ -181,7 +182,7 @@ run_locked(ZodanJob *job, const ForeignKey *key, const char *statements)
  * how many it has.
  */
 int
-zodan_check_foreign_keys(ZodanJob *job, const char *skipped_schemas)
+zodan_foreign_keys_check(ZodanJob *job, const char *skipped_schemas)
 {
 	int			n;
 	ForeignKey *keys = foreign_keys(job, skipped_schemas, &n);

@@ -7,7 +7,7 @@
 
 #include "cluster/cluster.h"
 
-extern void zodan_add_foreign_keys(ZodanJob *job, const char *skipped_schemas);
-extern int	zodan_check_foreign_keys(ZodanJob *job, const char *skipped_schemas);
+extern void zodan_foreign_keys_add(ZodanJob *job, const char *skipped_schemas);
+extern int	zodan_foreign_keys_check(ZodanJob *job, const char *skipped_schemas);
 
 #endif							/* ZODAN_FOREIGN_KEYS_H */

@@ -1,10 +1,6 @@
 /*
  * lists.c
- *		The request's work directory, and the lists of what is restored when.
- *
- * What the directory holds is stored in a table, so that a standby of the
- * coordinator has it, and a dump counts exactly when the journal says so. Each
- * process that needs the files writes them anew.
+ *		The lists of what is restored when.
  *
  * A list is a file with some lines of what "pg_restore --list" prints of the
  * dump, which is an order in which all can be made. What rows need, the section
@@ -24,149 +20,15 @@
 #include "common/file_perm.h"
 #include "common/file_utils.h"
 #include "copy/plan.h"
+#include "copy/work.h"
 #include "lib/stringinfo.h"
 #include "remote/program.h"
+#include "remote/query.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
 
-#define WORK_DIR	"zodan"
-
 /* a session more is worth its start with so many tables */
 #define TABLES_EACH	100
-
-/* ---------- the directory ---------- */
-
-static char *
-directory(ZodanJob *job)
-{
-	return psprintf("%s/" WORK_DIR "/" INT64_FORMAT "_%s", DataDir, job->req->id, zodan_own_suffix(job));
-}
-
-/*
- * The path of a file of the request's.
- */
-char *
-zodan_work_path(ZodanJob *job, const char *file)
-{
-	return psprintf("%s/%s", directory(job), file);
-}
-
-static FILE *
-open_file(const char *path, const char *mode)
-{
-	FILE	   *file = AllocateFile(path, mode);
-
-	if (!file)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\": %m", path)));
-	return file;
-}
-
-static void
-make_directory(const char *path)
-{
-	if (MakePGDirectory(path) < 0 && errno != EEXIST)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not create directory \"%s\": %m", path)));
-}
-
-static void
-remove_directory(ZodanJob *job)
-{
-	char	   *path = directory(job);
-
-	if (access(path, F_OK) == 0 && !rmtree(path, true))
-		ereport(WARNING, (errmsg("could not remove directory \"%s\"", path)));
-}
-
-/*
- * Makes the directory, with nothing in it.
- */
-void
-zodan_work_make(ZodanJob *job)
-{
-	remove_directory(job);
-	make_directory(psprintf("%s/" WORK_DIR, DataDir));
-	make_directory(directory(job));
-}
-
-/*
- * Stores what is in the directory.
- */
-void
-zodan_work_store(ZodanJob *job)
-{
-	zodan_store_dump(directory(job));
-	job->fetched = true;
-}
-
-/*
- * Makes the directory, with what is stored, unless this process has done so.
- * Returns false if nothing is stored.
- */
-bool
-zodan_work_fetch(ZodanJob *job)
-{
-	ZodanRows  *chunks;
-	FILE	   *file = NULL;
-
-	if (job->fetched)
-		return true;
-	chunks = zodan_stored_dump();
-	if (chunks->nrows == 0)
-		return false;
-	zodan_work_make(job);
-	for (int i = 0; i < chunks->nrows; i++)
-	{
-		char	   *name = chunks->value[i][0];
-		char	   *hex = zodan_stored_chunk(name, chunks->value[i][1]);
-		size_t		length = strlen(hex) / 2;
-
-		if (i == 0 || strcmp(name, chunks->value[i - 1][0]) != 0)
-			file = open_file(zodan_work_path(job, name), "w");
-		hex_decode(hex, strlen(hex), hex);
-		if (fwrite(hex, 1, length, file) != length ||
-			((i + 1 == chunks->nrows || strcmp(name, chunks->value[i + 1][0]) != 0) && FreeFile(file) != 0))
-			ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", zodan_work_path(job, name))));
-		pfree(hex);
-	}
-	job->fetched = true;
-	return true;
-}
-
-/*
- * Removes it, and what is stored.
- */
-void
-zodan_work_forget(ZodanJob *job)
-{
-	zodan_forget_dump();
-	remove_directory(job);
-}
-
-static void
-write_file(const char *path, const char *text)
-{
-	FILE	   *file = open_file(path, "w");
-	size_t		length = strlen(text);
-
-	if (fwrite(text, 1, length, file) != length || FreeFile(file) != 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
-}
-
-static char *
-read_file(const char *path)
-{
-	FILE	   *file = open_file(path, "r");
-	StringInfoData text;
-	char		chunk[8192];
-	size_t		n;
-
-	initStringInfo(&text);
-	while ((n = fread(chunk, 1, sizeof(chunk), file)) > 0)
-		appendBinaryStringInfo(&text, chunk, (int) n);
-	if (ferror(file) || FreeFile(file) != 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not read file \"%s\": %m", path)));
-	return text.data;
-}
 
 /* ---------- their entries ---------- */
 
@@ -187,7 +49,7 @@ lines_of(char *text)
 static List *
 read_list(ZodanJob *job, const char *list)
 {
-	return lines_of(read_file(zodan_work_path(job, list)));
+	return lines_of(zodan_work_read(zodan_work_path(job, list)));
 }
 
 static void
@@ -199,7 +61,7 @@ write_list(ZodanJob *job, const char *list, const List *lines)
 	initStringInfo(&text);
 	foreach(cell, lines)
 		appendStringInfo(&text, "%s\n", (char *) lfirst(cell));
-	write_file(zodan_work_path(job, list), text.data);
+	zodan_work_write(zodan_work_path(job, list), text.data);
 }
 
 /*
@@ -258,7 +120,7 @@ entry_is_foreign(ZodanJob *job, const char *line)
 static List *
 list_section(ZodanJob *job, char *dump, const char *section)
 {
-	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_restore", NULL);
+	ZodanProgram *command = zodan_program_new(job->engine->ddl_setting, "pg_restore", NULL);
 	List	   *entries = NIL;
 	ListCell   *cell;
 
@@ -346,7 +208,7 @@ zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n, char
  * Is there nothing in it?
  */
 bool
-zodan_list_is_empty(ZodanJob *job, const char *list)
+zodan_lists_is_empty(ZodanJob *job, const char *list)
 {
 	struct stat st;
 
@@ -359,12 +221,12 @@ zodan_list_is_empty(ZodanJob *job, const char *list)
  * schema "public" isn't made by a restore, and so not its own.
  */
 bool
-zodan_list_is_own(ZodanJob *job, const char *list)
+zodan_lists_is_own(ZodanJob *job, const char *list)
 {
-	char	   *role = zodan_value(&job->new_conn, "SELECT current_user", 0);
+	char	   *role = zodan_query_value(&job->new_conn, "SELECT current_user", 0);
 	ListCell   *cell;
 
-	if (zodan_value(&ZODAN_SOURCE(job)->conn, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname ~ '\\s' LIMIT 1", 0))
+	if (zodan_query_value(&ZODAN_SOURCE(job)->conn, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname ~ '\\s' LIMIT 1", 0))
 		return false;
 	foreach(cell, read_list(job, list))
 	{
@@ -381,7 +243,7 @@ zodan_list_is_own(ZodanJob *job, const char *list)
  * The name of a part of the list of tables.
  */
 char *
-zodan_list_part(int part)
+zodan_lists_part(int part)
 {
 	return psprintf("tables.%d.list", part);
 }
@@ -391,7 +253,7 @@ zodan_list_part(int part)
  * many there are: 0 if the tables are too few for more than one.
  */
 int
-zodan_list_divide_tables(ZodanJob *job, int n)
+zodan_lists_divide_tables(ZodanJob *job, int n)
 {
 	List	   *tables = read_list(job, ZODAN_LIST_TABLES);
 
@@ -404,7 +266,7 @@ zodan_list_divide_tables(ZodanJob *job, int n)
 
 		for (int i = part; i < list_length(tables); i += n)
 			lines = lappend(lines, list_nth(tables, i));
-		write_list(job, zodan_list_part(part), lines);
+		write_list(job, zodan_lists_part(part), lines);
 	}
 	return n;
 }
@@ -413,7 +275,7 @@ zodan_list_divide_tables(ZodanJob *job, int n)
  * Writes the list of what has not been made with the rows.
  */
 void
-zodan_list_write_rest(ZodanJob *job)
+zodan_lists_write_rest(ZodanJob *job)
 {
 	char	   *made = zodan_plan_made();
 	List	   *lines = NIL;
@@ -447,7 +309,7 @@ lacks_view(ZodanJob *job, const char *line)
 		return false;
 	hex = palloc0(strlen(line) * 2 + 1);
 	hex_encode(line, strlen(line), hex);
-	return !zodan_value(&job->new_conn,
+	return !zodan_query_value(&job->new_conn,
 						"SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 						" WHERE c.relkind = 'v' AND position(pg_catalog.convert_to(pg_catalog.format(' RULE %s %s _RETURN ', n.nspname, c.relname),"
 						"                                                          pg_catalog.getdatabaseencoding())"
@@ -462,12 +324,12 @@ lacks_view(ZodanJob *job, const char *line)
  * Returns its name.
  */
 const char *
-zodan_list_write_drops(ZodanJob *job, const char *list)
+zodan_lists_write_drops(ZodanJob *job, const char *list)
 {
 	static const char name[] = "drop.list";
 	List	   *indexes = NIL;
 	List	   *others = NIL;
-	char	   *kept = read_file(zodan_work_path(job, ZODAN_LIST_KEPT));
+	char	   *kept = zodan_work_read(zodan_work_path(job, ZODAN_LIST_KEPT));
 	ListCell   *cell;
 
 	foreach(cell, read_list(job, list))

@@ -1,6 +1,6 @@
 /*
  * lists.h
- *		The request's work directory, and the lists of what is restored when.
+ *		The lists of what is restored when.
  */
 #ifndef ZODAN_LISTS_H
 #define ZODAN_LISTS_H
@@ -17,18 +17,13 @@
 #define ZODAN_LIST_LAST		"last.list"
 #define ZODAN_LIST_KEPT		"kept.list"	/* what the new node had itself, never dropped: lines of "CLASS OID" */
 
-extern char *zodan_work_path(ZodanJob *job, const char *file);
-extern void zodan_work_make(ZodanJob *job);
-extern void zodan_work_store(ZodanJob *job);
-extern bool zodan_work_fetch(ZodanJob *job);
-extern void zodan_work_forget(ZodanJob *job);
 
 extern void zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n, char *kept);
-extern bool zodan_list_is_empty(ZodanJob *job, const char *list);
-extern bool zodan_list_is_own(ZodanJob *job, const char *list);
-extern int	zodan_list_divide_tables(ZodanJob *job, int n);
-extern char *zodan_list_part(int part);
-extern void zodan_list_write_rest(ZodanJob *job);
-extern const char *zodan_list_write_drops(ZodanJob *job, const char *list);
+extern bool zodan_lists_is_empty(ZodanJob *job, const char *list);
+extern bool zodan_lists_is_own(ZodanJob *job, const char *list);
+extern int	zodan_lists_divide_tables(ZodanJob *job, int n);
+extern char *zodan_lists_part(int part);
+extern void zodan_lists_write_rest(ZodanJob *job);
+extern const char *zodan_lists_write_drops(ZodanJob *job, const char *list);
 
 #endif							/* ZODAN_LISTS_H */

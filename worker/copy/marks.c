@@ -17,6 +17,8 @@
 #include "copy/marks.h"
 
 #include "cluster/claim.h"
+#include "cluster/names.h"
+#include "remote/query.h"
 #include "utils/builtins.h"
 
 /* the part of the mark that all of a table's indexes and keys are there */
@@ -28,11 +30,11 @@
 void
 zodan_marks_create(ZodanJob *job)
 {
-	zodan_claim_effect(job, job->req->new_node_name, EFFECT_MARKS, zodan_marks_schema(job));
+	zodan_claim_effect(job, job->req->new_node_name, EFFECT_MARKS, zodan_names_marks_schema(job));
 	PQclear(zodan_query(&job->new_conn, psprintf("CREATE SCHEMA IF NOT EXISTS %s;"
 												 "CREATE TABLE IF NOT EXISTS %s.mark (nspname name, relname name, part int, nparts int)",
-												 zodan_marks_schema(job), zodan_marks_schema(job)), 0));
-	zodan_effect_result(job->req->new_node_name, EFFECT_MARKS, zodan_marks_schema(job), "done", NULL);
+												 zodan_names_marks_schema(job), zodan_names_marks_schema(job)), 0));
+	zodan_effects_set(job->req->new_node_name, EFFECT_MARKS, zodan_names_marks_schema(job), "done", NULL);
 }
 
 /*
@@ -42,12 +44,12 @@ zodan_marks_create(ZodanJob *job)
 void
 zodan_marks_drop(ZodanJob *job, const char *schema)
 {
-	ZodanEffect *marks = zodan_find_effect(job->req->new_node_name, EFFECT_MARKS, schema);
+	ZodanEffect *marks = zodan_effects_find(job->req->new_node_name, EFFECT_MARKS, schema);
 
 	if (marks->state && strcmp(marks->state, "done") == 0)
-		zodan_effect_result(marks->node, marks->kind, marks->name, "intent", NULL);
-	PQclear(zodan_query(&job->new_conn, psprintf("DROP SCHEMA IF EXISTS %s CASCADE", zodan_quote(schema)), 0));
-	zodan_effect_undone(job->req->new_node_name, EFFECT_MARKS, schema);
+		zodan_effects_set(marks->node, marks->kind, marks->name, "intent", NULL);
+	PQclear(zodan_query(&job->new_conn, psprintf("DROP SCHEMA IF EXISTS %s CASCADE", zodan_query_quote(schema)), 0));
+	zodan_effects_undone(job->req->new_node_name, EFFECT_MARKS, schema);
 }
 
 /*
@@ -76,7 +78,7 @@ rows_of(List *tables, const char *with)
 static char *
 insert(ZodanJob *job, List *tables, int part, int nparts)
 {
-	return psprintf("INSERT INTO %s.mark VALUES %s;", zodan_marks_schema(job), rows_of(tables, psprintf(", %d, %d", part, nparts)));
+	return psprintf("INSERT INTO %s.mark VALUES %s;", zodan_names_marks_schema(job), rows_of(tables, psprintf(", %d, %d", part, nparts)));
 }
 
 /*
@@ -103,7 +105,7 @@ zodan_marks_built(ZodanJob *job, List *tables)
 char *
 zodan_marks_forget(ZodanJob *job, List *tables)
 {
-	return psprintf("DELETE FROM %s.mark WHERE (nspname, relname) IN (%s);", zodan_marks_schema(job), rows_of(tables, ""));
+	return psprintf("DELETE FROM %s.mark WHERE (nspname, relname) IN (%s);", zodan_names_marks_schema(job), rows_of(tables, ""));
 }
 
 /*
@@ -115,7 +117,7 @@ zodan_marks_forget(ZodanJob *job, List *tables)
 void
 zodan_marks_require(ZodanJob *job)
 {
-	ZodanEffect *marks = zodan_find_effect(job->req->new_node_name, EFFECT_MARKS, zodan_marks_schema(job));
+	ZodanEffect *marks = zodan_effects_find(job->req->new_node_name, EFFECT_MARKS, zodan_names_marks_schema(job));
 	char	   *done;
 	char	   *lacking;
 	char	   *unknown;
@@ -123,20 +125,20 @@ zodan_marks_require(ZodanJob *job)
 	if (!marks->state || strcmp(marks->state, "done") != 0)
 		return;
 	done = zodan_plan_done();
-	if (!zodan_value(&job->new_conn, "SELECT pg_catalog.to_regclass($1)", 1, psprintf("%s.mark", zodan_marks_schema(job))))
+	if (!zodan_query_value(&job->new_conn, "SELECT pg_catalog.to_regclass($1)", 1, psprintf("%s.mark", zodan_names_marks_schema(job))))
 		lacking = "all of it";
 	else
-		lacking = zodan_value(&job->new_conn, psprintf(
+		lacking = zodan_query_value(&job->new_conn, psprintf(
 							  "WITH d AS (SELECT * FROM pg_catalog.json_to_recordset($1::json) AS d(nspname name, relname name, built bool)),"
 							  " m AS (SELECT nspname, relname, count(DISTINCT part) FILTER (WHERE part >= 0) = max(nparts) AS copied,"
 							  "              bool_or(part < 0) AS built FROM %s.mark GROUP BY nspname, relname)"
 							  " SELECT pg_catalog.format('%%s tables, such as %%I.%%I', count(*), min(d.nspname), min(d.relname))"
 							  "   FROM d LEFT JOIN m USING (nspname, relname)"
-							  "  WHERE m.copied IS NOT TRUE OR d.built AND m.built IS NOT TRUE HAVING count(*) > 0", zodan_marks_schema(job)), 1, done);
-	unknown = lacking ? NULL : zodan_value(&job->new_conn, psprintf(
+							  "  WHERE m.copied IS NOT TRUE OR d.built AND m.built IS NOT TRUE HAVING count(*) > 0", zodan_names_marks_schema(job)), 1, done);
+	unknown = lacking ? NULL : zodan_query_value(&job->new_conn, psprintf(
 										   "SELECT pg_catalog.format('%%I.%%I', m.nspname, m.relname) FROM %s.mark m"
 										   "  JOIN pg_catalog.json_to_recordset($1::json) AS p(nspname name, relname name) USING (nspname, relname)"
-										   " WHERE m.part >= 0 LIMIT 1", zodan_marks_schema(job)), 1, zodan_plan_pending());
+										   " WHERE m.part >= 0 LIMIT 1", zodan_names_marks_schema(job)), 1, zodan_plan_pending());
 	if (unknown)
 		ereport(ERROR,
 				(errcode(ERRCODE_ZODAN_PAST),

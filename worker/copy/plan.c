@@ -18,6 +18,8 @@
  */
 #include "copy/plan.h"
 
+#include "base/lsn.h"
+#include "remote/query.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 
@@ -118,7 +120,7 @@ zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 
 	*conn = source->conn;
 	conn->pg = NULL;
-	zodan_connect(conn);
+	zodan_remote_connect(conn);
 	PQclear(zodan_query(conn, psprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
 									   quote_literal_cstr(snapshot)), 0));
 	*call = (ZodanCall)
@@ -127,7 +129,7 @@ zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 			.nparams = 4,.params = {source->sets, skipped_schemas, job->engine->uncopied_schemas,
 				job->engine->truncates_heirs ? "true" : "false"}
 	};
-	zodan_call_start(call);
+	zodan_remote_start(call);
 	return call;
 }
 
@@ -138,10 +140,10 @@ zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 void
 zodan_plan_store(ZodanCall *call)
 {
-	zodan_call_all(call, 1, zodan_statement_timeout());
-	zodan_raise_any(call, 1);
-	zodan_sql("DELETE FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_request_id);
-	zodan_sql("WITH plan AS (SELECT * FROM jsonb_to_recordset($2::jsonb) AS"
+	zodan_remote_run(call, 1, zodan_session_timeout());
+	zodan_remote_raise_any(call, 1);
+	zodan_spi_execute("DELETE FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_spi_request_id);
+	zodan_spi_execute("WITH plan AS (SELECT * FROM jsonb_to_recordset($2::jsonb) AS"
 			  "   t(nspname name, relname name, columns text, row_filter text, binary_copy boolean, seeded boolean,"
 			  "     bytes_total bigint, pages bigint, family oid, indexes jsonb)),"
 			  " tables AS (INSERT INTO zodan.copy_tables"
@@ -152,11 +154,11 @@ zodan_plan_store(ZodanCall *call)
 			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.access_method, x.work, x.collated"
 			  "     FROM plan p CROSS JOIN LATERAL jsonb_to_recordset(p.indexes) AS"
 			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, access_method name, work bigint, collated boolean)", 2,
-			  zodan_request_id, PQgetvalue(call->result, 0, 0));
+			  zodan_spi_request_id, PQgetvalue(call->result, 0, 0));
 	/* or the planner takes them for few, and goes through all for each that is copied */
-	zodan_sql("ANALYZE zodan.copy_tables, zodan.copy_indexes", 0);
+	zodan_spi_execute("ANALYZE zodan.copy_tables, zodan.copy_indexes", 0);
 	PQclear(call->result);
-	zodan_disconnect(call->conn);
+	zodan_connection_close(call->conn);
 }
 
 /*
@@ -166,10 +168,10 @@ zodan_plan_store(ZodanCall *call)
 static void
 load_indexes(List *tables)
 {
-	ZodanRows  *rows = zodan_sql("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.work, x.built_at IS NOT NULL, x.collated, x.access_method = 'btree'"
+	ZodanRows  *rows = zodan_spi_execute("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.work, x.built_at IS NOT NULL, x.collated, x.access_method = 'btree'"
 								 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
 								 " WHERE x.request_id = $1::bigint AND t.built_at IS NULL"
-								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.work DESC", 1, zodan_request_id);
+								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.work DESC", 1, zodan_spi_request_id);
 	int			next = 0;
 	ListCell   *cell;
 
@@ -187,10 +189,10 @@ load_indexes(List *tables)
 			index->key = rows->value[next][3];
 			index->mark = rows->value[next][4];
 			index->definition = rows->value[next][5];
-			index->work = zodan_to_int64(rows->value[next][6]);
-			index->built = zodan_is_true(rows->value[next][7]);
-			index->collated = zodan_is_true(rows->value[next][8]);
-			index->btree = zodan_is_true(rows->value[next][9]);
+			index->work = zodan_spi_int64(rows->value[next][6]);
+			index->built = zodan_spi_is_true(rows->value[next][7]);
+			index->collated = zodan_spi_is_true(rows->value[next][8]);
+			index->btree = zodan_spi_is_true(rows->value[next][9]);
 			table->indexes = lappend(table->indexes, index);
 		}
 	}
@@ -214,14 +216,14 @@ zodan_plan_tables(void)
 	ZodanRows  *rows;
 	List	   *tables = NIL;
 
-	zodan_sql("UPDATE zodan.copy_tables SET state = 'copying', bytes_copied = 0, rows_copied = NULL, finished_at = NULL, built_at = NULL"
+	zodan_spi_execute("UPDATE zodan.copy_tables SET state = 'copying', bytes_copied = 0, rows_copied = NULL, finished_at = NULL, built_at = NULL"
 			  " WHERE request_id = $1::bigint AND state = 'copied' AND family IN"
-			  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, zodan_request_id);
-	rows = zodan_sql("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
+			  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, zodan_spi_request_id);
+	rows = zodan_spi_execute("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
 					 "       row_filter, binary_copy, bytes_total, pages, coalesce(family, 0), seeded AND state = 'pending', " FINISH_WORK
 					 "  FROM zodan.copy_tables"
 					 " WHERE request_id = $1::bigint AND built_at IS NULL"
-					 " ORDER BY bytes_total DESC, nspname, relname", 1, zodan_request_id);
+					 " ORDER BY bytes_total DESC, nspname, relname", 1, zodan_spi_request_id);
 	for (int i = 0; i < rows->nrows; i++)
 	{
 		ZodanTable *table = palloc0(sizeof(ZodanTable));
@@ -233,12 +235,12 @@ zodan_plan_tables(void)
 		table->begun = strcmp(rows->value[i][3], "copying") == 0;
 		table->columns = rows->value[i][4];
 		table->row_filter = rows->value[i][5];
-		table->binary = zodan_is_true(rows->value[i][6]);
-		table->bytes = zodan_to_int64(rows->value[i][7]);
-		table->pages = zodan_to_int64(rows->value[i][8]);
-		table->family = (Oid) zodan_to_int64(rows->value[i][9]);
-		table->seeded = zodan_is_true(rows->value[i][10]);
-		table->finish_work = zodan_to_int64(rows->value[i][11]);
+		table->binary = zodan_spi_is_true(rows->value[i][6]);
+		table->bytes = zodan_spi_int64(rows->value[i][7]);
+		table->pages = zodan_spi_int64(rows->value[i][8]);
+		table->family = (Oid) zodan_spi_int64(rows->value[i][9]);
+		table->seeded = zodan_spi_is_true(rows->value[i][10]);
+		table->finish_work = zodan_spi_int64(rows->value[i][11]);
 		tables = lappend(tables, table);
 	}
 	load_indexes(tables);
@@ -251,29 +253,29 @@ zodan_plan_tables(void)
 void
 zodan_plan_totals(ZodanTotals *totals)
 {
-	char	  **t = zodan_one("SELECT count(*), count(*) FILTER (WHERE state = 'copied'),"
+	char	  **t = zodan_spi_one("SELECT count(*), count(*) FILTER (WHERE state = 'copied'),"
 							  "       coalesce(sum(bytes_total), 0), coalesce(sum(bytes_total) FILTER (WHERE state = 'copied'), 0),"
 							  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0),"
 							  "       coalesce(sum(" FINISH_WORK "), 0), coalesce(sum(" FINISH_WORK ") FILTER (WHERE built_at IS NOT NULL), 0)"
-							  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0];
-	char	  **x = zodan_one("SELECT coalesce(sum(work) FILTER (WHERE NOT collated), 0),"
+							  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_spi_request_id)->value[0];
+	char	  **x = zodan_spi_one("SELECT coalesce(sum(work) FILTER (WHERE NOT collated), 0),"
 							  "       coalesce(sum(work) FILTER (WHERE collated), 0),"
 							  "       coalesce(sum(work) FILTER (WHERE NOT collated AND built_at IS NOT NULL), 0),"
 							  "       coalesce(sum(work) FILTER (WHERE collated AND built_at IS NOT NULL), 0)"
-							  "  FROM zodan.copy_indexes WHERE request_id = $1::bigint", 1, zodan_request_id)->value[0];
+							  "  FROM zodan.copy_indexes WHERE request_id = $1::bigint", 1, zodan_spi_request_id)->value[0];
 
-	totals->tables = (int) zodan_to_int64(t[0]);
-	totals->tables_copied = (int) zodan_to_int64(t[1]);
-	totals->size = zodan_to_int64(t[2]);
-	totals->size_copied = zodan_to_int64(t[3]);
-	totals->bytes = zodan_to_int64(t[4]);
-	totals->rows = zodan_to_int64(t[5]);
-	totals->finish_work = zodan_to_int64(t[6]);
-	totals->finished = zodan_to_int64(t[7]);
+	totals->tables = (int) zodan_spi_int64(t[0]);
+	totals->tables_copied = (int) zodan_spi_int64(t[1]);
+	totals->size = zodan_spi_int64(t[2]);
+	totals->size_copied = zodan_spi_int64(t[3]);
+	totals->bytes = zodan_spi_int64(t[4]);
+	totals->rows = zodan_spi_int64(t[5]);
+	totals->finish_work = zodan_spi_int64(t[6]);
+	totals->finished = zodan_spi_int64(t[7]);
 	for (int collated = 0; collated < 2; collated++)
 	{
-		totals->index_work[collated] = zodan_to_int64(x[collated]);
-		totals->index_built[collated] = zodan_to_int64(x[2 + collated]);
+		totals->index_work[collated] = zodan_spi_int64(x[collated]);
+		totals->index_built[collated] = zodan_spi_int64(x[2 + collated]);
 	}
 }
 
@@ -324,9 +326,9 @@ update_tables(Store store, const char *statement, List *tables, const ZodanPipeC
 						 count ? count->bytes : 0, count ? count->rows : 0);
 	}
 	appendStringInfoChar(&json, ']');
-	n = (int) zodan_to_int64(store(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
+	n = (int) zodan_spi_int64(store(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
 											" AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
-								   argument ? 3 : 2, zodan_request_id, json.data, argument)->value[0][0]);
+								   argument ? 3 : 2, zodan_spi_request_id, json.data, argument)->value[0][0]);
 	expect_all(n, tables, "tables");
 	pfree(json.data);
 }
@@ -339,7 +341,7 @@ update_tables(Store store, const char *statement, List *tables, const ZodanPipeC
 void
 zodan_plan_emptied(List *tables)
 {
-	update_tables(zodan_one, "UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
+	update_tables(zodan_spi_one, "UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
 				  "  FROM " TABLES " WHERE x.state IN ('copying', 'pending') AND", tables, NULL, NULL);
 }
 
@@ -350,7 +352,7 @@ zodan_plan_emptied(List *tables)
 void
 zodan_plan_begin(List *tables, int snapshot)
 {
-	update_tables(zodan_one, "UPDATE zodan.copy_tables x"
+	update_tables(zodan_spi_one, "UPDATE zodan.copy_tables x"
 				  "   SET state = 'copying', snapshot = $3::int, started_at = clock_timestamp()"
 				  "  FROM " TABLES " WHERE x.state = 'pending' AND", tables, NULL, psprintf("%d", snapshot));
 }
@@ -361,7 +363,7 @@ zodan_plan_begin(List *tables, int snapshot)
 void
 zodan_plan_copied(List *tables, const ZodanPipeCount *counts)
 {
-	update_tables(zodan_one_async, "UPDATE zodan.copy_tables x SET state = 'copied', bytes_copied = t.bytes, rows_copied = t.rows,"
+	update_tables(zodan_spi_one_async, "UPDATE zodan.copy_tables x SET state = 'copied', bytes_copied = t.bytes, rows_copied = t.rows,"
 				  "       finished_at = clock_timestamp()"
 				  "  FROM " TABLES " WHERE x.state = 'copying' AND", tables, counts, NULL);
 }
@@ -372,7 +374,7 @@ zodan_plan_copied(List *tables, const ZodanPipeCount *counts)
 void
 zodan_plan_built(List *tables)
 {
-	update_tables(zodan_one_async, "UPDATE zodan.copy_tables x SET built_at = clock_timestamp()"
+	update_tables(zodan_spi_one_async, "UPDATE zodan.copy_tables x SET built_at = clock_timestamp()"
 				  "  FROM " TABLES " WHERE x.state = 'copied' AND x.built_at IS NULL AND", tables, NULL, NULL);
 }
 
@@ -400,11 +402,11 @@ zodan_plan_indexes_built(List *indexes)
 		appendStringInfoChar(&names, ']');
 	}
 	appendStringInfoChar(&names, ']');
-	n = (int) zodan_to_int64(zodan_one_async("WITH changed AS (UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
+	n = (int) zodan_spi_int64(zodan_spi_one_async("WITH changed AS (UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
 											 "  FROM jsonb_array_elements($2::jsonb) AS n"
 											 " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
 											 "   AND quote_ident(x.index_name) = n ->> 2 RETURNING 1) SELECT count(*) FROM changed", 2,
-											 zodan_request_id, names.data)->value[0][0]);
+											 zodan_spi_request_id, names.data)->value[0][0]);
 	expect_all(n, indexes, "indexes");
 	pfree(names.data);
 }
@@ -444,8 +446,8 @@ zodan_plan_make_keys(const StringInfoData *keys)
 char *
 zodan_plan_remake(void)
 {
-	ZodanRows  *rows = zodan_sql("SELECT format('%I.%I', nspname, relname), quote_ident(index_name), key, definition, mark"
-								 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, zodan_request_id);
+	ZodanRows  *rows = zodan_spi_execute("SELECT format('%I.%I', nspname, relname), quote_ident(index_name), key, definition, mark"
+								 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, zodan_spi_request_id);
 	StringInfoData sql;
 	StringInfoData keys;
 	StringInfoData marks;
@@ -475,10 +477,10 @@ zodan_plan_remake(void)
 char *
 zodan_plan_made(void)
 {
-	return zodan_one("SELECT coalesce(string_agg(format(' %s %s ', CASE WHEN constraint_oid IS NULL THEN 1259 ELSE 2606 END,"
+	return zodan_spi_one("SELECT coalesce(string_agg(format(' %s %s ', CASE WHEN constraint_oid IS NULL THEN 1259 ELSE 2606 END,"
 					 "                                    coalesce(constraint_oid, index_oid)), ''), '')"
 					 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
-					 " WHERE x.request_id = $1::bigint AND t.built_at IS NOT NULL", 1, zodan_request_id)->value[0][0];
+					 " WHERE x.request_id = $1::bigint AND t.built_at IS NOT NULL", 1, zodan_spi_request_id)->value[0][0];
 }
 
 /*
@@ -487,8 +489,8 @@ zodan_plan_made(void)
 char *
 zodan_plan_done(void)
 {
-	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname, 'built', built_at IS NOT NULL)), '[]')"
-					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'copied'", 1, zodan_request_id)->value[0][0];
+	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname, 'built', built_at IS NOT NULL)), '[]')"
+					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'copied'", 1, zodan_spi_request_id)->value[0][0];
 }
 
 /*
@@ -497,8 +499,8 @@ zodan_plan_done(void)
 char *
 zodan_plan_pending(void)
 {
-	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname)), '[]')"
-					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'pending'", 1, zodan_request_id)->value[0][0];
+	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname)), '[]')"
+					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'pending'", 1, zodan_spi_request_id)->value[0][0];
 }
 
 /*
@@ -507,21 +509,21 @@ zodan_plan_pending(void)
 bool
 zodan_plan_has_later(void)
 {
-	return zodan_one("SELECT count(*) > 0 FROM zodan.copy_tables WHERE request_id = $1::bigint AND snapshot > 0", 1,
-					 zodan_request_id)->value[0][0][0] == 't';
+	return zodan_spi_one("SELECT count(*) > 0 FROM zodan.copy_tables WHERE request_id = $1::bigint AND snapshot > 0", 1,
+					 zodan_spi_request_id)->value[0][0][0] == 't';
 }
 
 /*
  * The tables that were copied, and up to which position on the source each of
  * them has its changes: that of its snapshot, or what has been applied since.
- * It's JSON for zodan_sub_skip_until().
+ * It's JSON for zodan_engine_sub_skip_until().
  */
 char *
 zodan_plan_positions(const char *source, XLogRecPtr applied)
 {
-	return zodan_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
+	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
 					 "                                           'lsn', greatest(b.consistent_lsn, $3::pg_lsn))), '[]')"
 					 "  FROM zodan.copy_tables t JOIN zodan.bookmarks b USING (request_id, snapshot)"
 					 " WHERE request_id = $1::bigint AND b.node = $2", 3,
-					 zodan_request_id, source, zodan_format_lsn(applied))->value[0][0];
+					 zodan_spi_request_id, source, zodan_lsn_format(applied))->value[0][0];
 }

@@ -5,6 +5,7 @@
 #ifndef ZODAN_PLAN_H
 #define ZODAN_PLAN_H
 
+#include "base/lsn.h"
 #include "cluster/cluster.h"
 #include "remote/pipe.h"
 

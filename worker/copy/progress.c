@@ -72,8 +72,8 @@ zodan_progress_start(void)
 	shown = 0;
 	rate = 0;
 	nhistory = 0;
-	started = zodan_clock();
-	next = next_told = zodan_deadline(0);
+	started = zodan_wait_clock();
+	next = next_told = zodan_wait_deadline(0);
 }
 
 static Kind
@@ -90,7 +90,7 @@ kind_of(const ZodanUnit *unit)
 void
 zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
 {
-	work_us[kind_of(unit)] += zodan_clock() - unit->since;
+	work_us[kind_of(unit)] += zodan_wait_clock() - unit->since;
 	work_size[kind_of(unit)] += unit->size;
 	totals.bytes += bytes;
 	totals.rows += rows;
@@ -131,7 +131,7 @@ zodan_progress_next(void)
 bool
 zodan_progress_tells(void)
 {
-	return zodan_deadline_passed(next_told);
+	return zodan_wait_passed(next_told);
 }
 
 /*
@@ -146,7 +146,7 @@ zodan_progress_rate(void)
 static void
 note_rate(int64 bytes)
 {
-	int64		now = zodan_clock();
+	int64		now = zodan_wait_clock();
 	int64		us;
 
 	if (nhistory == lengthof(history))
@@ -186,7 +186,7 @@ static void
 add_done(const ZodanUnit *unit, int64 done, int64 *us, int64 *size, int64 *left)
 {
 	done = Min(done, unit->size);
-	us[kind_of(unit)] += zodan_clock() - unit->since;
+	us[kind_of(unit)] += zodan_wait_clock() - unit->since;
 	size[kind_of(unit)] += done;
 	left[kind_of(unit)] -= done;
 }
@@ -247,7 +247,7 @@ time_for_largest(List *groups, const ZodanUnderWay *under_way, int n, const doub
 static void
 tell(ZodanJob *job, const ZodanCopyStatus *status, const ZodanUnderWay *under_way, int n)
 {
-	const char *waits_for = zodan_snapshot_waits_for();
+	const char *waits_for = zodan_snapshots_waits_for();
 	char	   *held = zodan_throttle_reason();
 	StringInfoData now;
 
@@ -260,7 +260,7 @@ tell(ZodanJob *job, const ZodanCopyStatus *status, const ZodanUnderWay *under_wa
 							  held ? ", " : "", held ? held : "",
 							  waits_for ? ", " : "", waits_for ? waits_for : "",
 							  now.len ? now.data : "waiting"));
-	next_told = zodan_deadline(PROGRESS_MS);
+	next_told = zodan_wait_deadline(PROGRESS_MS);
 }
 
 /*
@@ -277,7 +277,7 @@ zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way,
 	int64		left[KINDS] = {totals.size - totals.size_copied, totals.index_work[0] - totals.index_built[0],
 	totals.index_work[1] - totals.index_built[1], totals.finish_work - totals.finished};
 	ZodanCopyStatus status = {.bytes = totals.bytes,.bytes_total = totals.size,.rows = totals.rows,
-	.tables = totals.tables_copied,.tables_total = totals.tables,.snapshot_age = zodan_snapshot_age(),.eta = -1};
+	.tables = totals.tables_copied,.tables_total = totals.tables,.snapshot_age = zodan_snapshots_age(),.eta = -1};
 	double		speed[KINDS];
 
 	memcpy(us, work_us, sizeof(us));
@@ -302,10 +302,10 @@ zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way,
 			status.eta = Min(Max(time_left / nlanes, time_for_largest(groups, under_way, n, speed)) / 1000000, 1e9);
 	}
 
-	status.copy_rate = zodan_copy_status(&status);
+	status.copy_rate = zodan_request_copy_status(&status);
 	if (zodan_progress_tells())
 		tell(job, &status, under_way, n);
-	next = zodan_deadline(Min(Max((zodan_clock() - started) / 1000 / 4, PROGRESS_MIN_MS), zodan_deadline_left(next_told)));
+	next = zodan_wait_deadline(Min(Max((zodan_wait_clock() - started) / 1000 / 4, PROGRESS_MIN_MS), zodan_wait_left(next_told)));
 	return status.copy_rate;
 }
 
@@ -319,7 +319,7 @@ zodan_progress_end(void)
 	ZodanCopyStatus status = {.bytes = totals.bytes,.bytes_total = totals.size,.rows = totals.rows,
 	.tables = totals.tables_copied,.tables_total = totals.tables,.eta = -1};
 
-	zodan_copy_status(&status);
-	zodan_event("info", NULL, psprintf(INT64_FORMAT " rows in %d tables copied, " INT64_FORMAT " bytes, rows written as many as read",
+	zodan_request_copy_status(&status);
+	zodan_journal_event("info", NULL, psprintf(INT64_FORMAT " rows in %d tables copied, " INT64_FORMAT " bytes, rows written as many as read",
 									   totals.rows, totals.tables_copied, totals.bytes));
 }

@@ -22,9 +22,11 @@
 #include "cluster/kept.h"
 #include "copy/lists.h"
 #include "copy/plan.h"
+#include "copy/work.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "remote/program.h"
+#include "remote/query.h"
 #include "utils/builtins.h"
 
 #define DUMP	"schema.dump"
@@ -45,7 +47,7 @@ zodan_schema_check_tools(ZodanJob *job, int version)
 
 	for (int i = 0; i < lengthof(programs); i++)
 	{
-		ZodanProgram *command = zodan_program(job->engine->ddl_setting, programs[i], NULL);
+		ZodanProgram *command = zodan_program_new(job->engine->ddl_setting, programs[i], NULL);
 		int			major = 0;
 
 		if (access(command->argv[0], X_OK) != 0)
@@ -67,7 +69,7 @@ zodan_schema_check_tools(ZodanJob *job, int version)
 char *
 zodan_schema_own_schemas(ZodanJob *job)
 {
-	return zodan_value(&job->new_conn,
+	return zodan_query_value(&job->new_conn,
 					   "SELECT pg_catalog.array_agg(n.nspname ORDER BY n.nspname)::text"
 					   "  FROM pg_catalog.pg_namespace n"
 					   " WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public')"
@@ -83,9 +85,9 @@ zodan_schema_own_schemas(ZodanJob *job)
  * it: the literal of an array. Known from copy_schema on.
  */
 char *
-zodan_skipped_schemas(ZodanJob *job)
+zodan_schema_skipped(ZodanJob *job)
 {
-	ZodanEffect *schema = zodan_find_effect(job->req->new_node_name, EFFECT_SCHEMA, job->new_dbname);
+	ZodanEffect *schema = zodan_effects_find(job->req->new_node_name, EFFECT_SCHEMA, job->new_dbname);
 
 	return schema->result ? schema->result : "{}";
 }
@@ -163,7 +165,7 @@ write_lists(ZodanJob *job, const char *snapshot)
 	independent = palloc(sizeof(Oid) * PQntuples(result));
 	for (int i = 0; i < PQntuples(result); i++)
 		independent[i] = atooid(PQgetvalue(result, i, 0));
-	kept = zodan_kept_entries(source, zodan_get_kept("objects"));
+	kept = zodan_kept_entries(source, zodan_journal_kept("objects"));
 	PQclear(zodan_query(source, "COMMIT", 0));
 	zodan_lists_write(job, zodan_work_path(job, DUMP), independent, PQntuples(result), kept);
 	pfree(independent);
@@ -179,7 +181,7 @@ void
 zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_dump", &source->conn);
+	ZodanProgram *command = zodan_program_new(job->engine->ddl_setting, "pg_dump", &source->conn);
 	PGresult   *result;
 
 	zodan_work_make(job);
@@ -190,7 +192,7 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	/* large objects: their contents don't replicate */
 	zodan_program_arg(command, "-B");
 	zodan_program_arg(command, psprintf("--snapshot=%s", snapshot));
-	zodan_program_arg(command, psprintf("--lock-wait-timeout=%d", zodan_server_timeout()));
+	zodan_program_arg(command, psprintf("--lock-wait-timeout=%d", zodan_session_server_timeout()));
 	zodan_program_arg(command, psprintf("--file=%s", zodan_work_path(job, DUMP)));
 
 	/*
@@ -203,7 +205,7 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 						 "   AND (n.nspname = ANY ($3::text[]) OR NOT EXISTS"
 						 "        (SELECT FROM pg_catalog.pg_extension x WHERE x.extnamespace = n.oid))", 3,
 						 skipped_schemas, job->engine->foreign_schemas,
-						 zodan_value(&job->new_conn, "SELECT pg_catalog.array_agg(nspname) FROM pg_catalog.pg_namespace", 0));
+						 zodan_query_value(&job->new_conn, "SELECT pg_catalog.array_agg(nspname) FROM pg_catalog.pg_namespace", 0));
 	for (int i = 0; i < PQntuples(result); i++)
 		zodan_program_arg(command, psprintf("--exclude-schema=\"%s\"", PQgetvalue(result, i, 0)));
 	PQclear(result);
@@ -223,7 +225,7 @@ zodan_schema_keep(ZodanJob *job)
 static ZodanProgram *
 restore_command(ZodanJob *job, const char *list)
 {
-	ZodanProgram *command = zodan_program(job->engine->ddl_setting, "pg_restore", &job->new_conn);
+	ZodanProgram *command = zodan_program_new(job->engine->ddl_setting, "pg_restore", &job->new_conn);
 
 	zodan_program_arg(command, "--exit-on-error");
 	zodan_program_arg(command, psprintf("--use-list=%s", zodan_work_path(job, list)));
@@ -245,8 +247,8 @@ run_on_new(ZodanJob *job, char *sql)
 {
 	ZodanCall	call = {.conn = &job->new_conn,.sql = sql};
 
-	zodan_call_all(&call, 1, ZODAN_NO_TIMEOUT);
-	zodan_raise_any(&call, 1);
+	zodan_remote_run(&call, 1, ZODAN_NO_TIMEOUT);
+	zodan_remote_raise_any(&call, 1);
 	PQclear(call.result);
 }
 
@@ -261,10 +263,10 @@ drop_list(ZodanJob *job, const char *list)
 	char	   *script;
 	char	   *end;
 
-	if (zodan_list_is_empty(job, list))
+	if (zodan_lists_is_empty(job, list))
 		return;
-	command = zodan_program(job->engine->ddl_setting, "pg_restore", NULL);
-	zodan_program_arg(command, psprintf("--use-list=%s", zodan_work_path(job, zodan_list_write_drops(job, list))));
+	command = zodan_program_new(job->engine->ddl_setting, "pg_restore", NULL);
+	zodan_program_arg(command, psprintf("--use-list=%s", zodan_work_path(job, zodan_lists_write_drops(job, list))));
 	zodan_program_arg(command, "--clean");
 	zodan_program_arg(command, "--if-exists");
 	zodan_program_arg(command, "--file=-");
@@ -302,7 +304,7 @@ restore_lists(ZodanJob *job, List *lists, bool no_owner)
 	{
 		ZodanProgram *command;
 
-		if (zodan_list_is_empty(job, lfirst(cell)))
+		if (zodan_lists_is_empty(job, lfirst(cell)))
 			continue;
 		command = restore_command(job, lfirst(cell));
 		if (no_owner)
@@ -311,7 +313,7 @@ restore_lists(ZodanJob *job, List *lists, bool no_owner)
 		zodan_program_arg(command, zodan_work_path(job, DUMP));
 		commands = lappend(commands, command);
 	}
-	zodan_programs_run(commands);
+	zodan_program_run_all(commands);
 }
 
 /*
@@ -323,8 +325,8 @@ restore_lists(ZodanJob *job, List *lists, bool no_owner)
 void
 zodan_schema_restore_tables(ZodanJob *job, int jobs, bool again)
 {
-	bool		no_owner = zodan_list_is_own(job, ZODAN_LIST_PRE);
-	int			nparts = zodan_list_divide_tables(job, jobs);
+	bool		no_owner = zodan_lists_is_own(job, ZODAN_LIST_PRE);
+	int			nparts = zodan_lists_divide_tables(job, jobs);
 	List	   *parts = NIL;
 
 	if (again)
@@ -335,7 +337,7 @@ zodan_schema_restore_tables(ZodanJob *job, int jobs, bool again)
 		return;
 	}
 	for (int i = 0; i < nparts; i++)
-		parts = lappend(parts, zodan_list_part(i));
+		parts = lappend(parts, zodan_lists_part(i));
 	restore_lists(job, list_make1(ZODAN_LIST_HEAD), no_owner);
 	zodan_failpoint("restored", "head");
 	restore_lists(job, parts, no_owner);
@@ -355,8 +357,8 @@ zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again)
 	ZodanProgram *command = restore_command(job, ZODAN_LIST_REST);
 
 	require_dump(job);
-	zodan_list_write_rest(job);
-	if (zodan_list_is_empty(job, ZODAN_LIST_REST))
+	zodan_lists_write_rest(job);
+	if (zodan_lists_is_empty(job, ZODAN_LIST_REST))
 		return;
 	if (again)
 	{
@@ -377,7 +379,7 @@ zodan_schema_restore_last(ZodanJob *job, bool again)
 	ZodanProgram *command = restore_command(job, ZODAN_LIST_LAST);
 
 	require_dump(job);
-	if (zodan_list_is_empty(job, ZODAN_LIST_LAST))
+	if (zodan_lists_is_empty(job, ZODAN_LIST_LAST))
 		return;
 	/* what an earlier attempt may have made is replaced */
 	if (again)
@@ -395,7 +397,7 @@ zodan_schema_restore_last(ZodanJob *job, bool again)
 bool
 zodan_schema_has_tables(ZodanJob *job)
 {
-	return zodan_value(&job->new_conn,
+	return zodan_query_value(&job->new_conn,
 					   "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 					   " WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname <> ALL ($1::text[])"
 					   "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
@@ -413,7 +415,7 @@ zodan_schema_drop(ZodanJob *job)
 	static const char *const lists[] = {ZODAN_LIST_LAST, ZODAN_LIST_KEYS, ZODAN_LIST_POST, ZODAN_LIST_PRE};
 
 	bool		dumped = zodan_schema_dumped(job);
-	char	   *rights = zodan_get_kept("rights");
+	char	   *rights = zodan_journal_kept("rights");
 
 	for (int i = 0; dumped && i < lengthof(lists); i++)
 		drop_list(job, lists[i]);
@@ -469,7 +471,7 @@ copy_sequences(ZodanJob *job, PGresult *names, int first, int end)
 						"SELECT pg_catalog.setval(s.seq::pg_catalog.regclass, s.last_value, s.is_called)"
 						"  FROM pg_catalog.json_to_recordset($1::json)"
 						"         AS s(seq text, last_value bigint, is_called bool)", 1,
-						zodan_value(&ZODAN_SOURCE(job)->conn, query.data, 0)));
+						zodan_query_value(&ZODAN_SOURCE(job)->conn, query.data, 0)));
 	pfree(query.data);
 }
 
@@ -479,7 +481,7 @@ copy_sequences(ZodanJob *job, PGresult *names, int first, int end)
  * node is opened.
  */
 int
-zodan_copy_sequences(ZodanJob *job, const char *skipped_schemas)
+zodan_schema_copy_sequences(ZodanJob *job, const char *skipped_schemas)
 {
 	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
 	PGresult   *result;

@@ -8,7 +8,7 @@
 #include "cluster/cluster.h"
 
 extern char *zodan_schema_check_tools(ZodanJob *job, int version);
-extern char *zodan_skipped_schemas(ZodanJob *job);
+extern char *zodan_schema_skipped(ZodanJob *job);
 extern char *zodan_schema_own_schemas(ZodanJob *job);
 extern bool zodan_schema_dumped(ZodanJob *job);
 extern void zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schemas);
@@ -19,6 +19,6 @@ extern void zodan_schema_analyze(ZodanJob *job);
 extern void zodan_schema_restore_last(ZodanJob *job, bool again);
 extern bool zodan_schema_has_tables(ZodanJob *job);
 extern bool zodan_schema_drop(ZodanJob *job);
-extern int	zodan_copy_sequences(ZodanJob *job, const char *skipped_schemas);
+extern int	zodan_schema_copy_sequences(ZodanJob *job, const char *skipped_schemas);
 
 #endif							/* ZODAN_SCHEMA_H */

@@ -14,8 +14,12 @@
  */
 #include "copy/snapshots.h"
 
+#include "base/lsn.h"
 #include "base/settings.h"
 #include "cluster/claim.h"
+#include "cluster/names.h"
+#include "engine/markers.h"
+#include "remote/query.h"
 #include "utils/memutils.h"
 
 /* how long a session is waited for, after an error, that holds a snapshot */
@@ -29,7 +33,7 @@ static char waits_for[512] = "";
 static void
 close_view(ZodanView *view)
 {
-	zodan_disconnect(&view->snapshot.conn);
+	zodan_connection_close(&view->snapshot.conn);
 	views = list_delete_ptr(views, view);
 	if (view == current)
 		current = NULL;
@@ -39,7 +43,7 @@ close_view(ZodanView *view)
 static int64
 age_of(const ZodanView *view)
 {
-	return (zodan_clock() - view->snapshot.since) / 1000;
+	return (zodan_wait_clock() - view->snapshot.since) / 1000;
 }
 
 /*
@@ -50,24 +54,24 @@ static void
 begin(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	bool		first = !zodan_get_bookmark(0, source->name)->consistent_lsn;
+	bool		first = !zodan_journal_position(0, source->name)->consistent_lsn;
 	ZodanEffect *slot;
 
 	opening = MemoryContextAllocZero(TopMemoryContext, sizeof(ZodanView));
-	opening->number = first ? 0 : zodan_next_snapshot();
+	opening->number = first ? 0 : zodan_journal_next_snapshot();
 
 	/* a slot whose consistent point isn't known was made for nothing */
 	if (first)
 	{
 		slot = zodan_claim_effect(job, source->name, EFFECT_SLOT, source->slot_first);
 		if (slot->state)
-			zodan_slot_drop(&source->conn, source->slot_first);
+			zodan_slots_drop(&source->conn, source->slot_first);
 	}
 	opening->snapshot.conn = source->conn;
 	opening->snapshot.conn.pg = NULL;
-	zodan_snapshot_begin(&opening->snapshot,
+	zodan_slots_export(&opening->snapshot,
 						 first ? source->slot_first :
-						 zodan_passing_slot(job, &source->conn, psprintf("copy%d", opening->number)),
+						 zodan_names_helper_slot(job, &source->conn, psprintf("copy%d", opening->number)),
 						 !first, job->engine->plugin);
 }
 
@@ -95,7 +99,7 @@ drop_opening(ZodanJob *job)
 	{
 		PQclear(zodan_query(&ZODAN_SOURCE(job)->conn, "SELECT pg_catalog.pg_terminate_backend($1::int)", 1,
 							psprintf("%d", PQbackendPID(opening->snapshot.conn.pg))));
-		zodan_disconnect(&opening->snapshot.conn);
+		zodan_connection_close(&opening->snapshot.conn);
 		pfree(opening);
 	}
 	opening = NULL;
@@ -109,19 +113,19 @@ static void
 adopt(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	char	   *lsn = zodan_format_lsn(opening->snapshot.consistent);
+	char	   *lsn = zodan_lsn_format(opening->snapshot.consistent);
 	MemoryContext context;
 
-	zodan_set_bookmark(opening->number, source->name, "consistent_lsn", lsn);
+	zodan_journal_set_position(opening->number, source->name, "consistent_lsn", lsn);
 	if (opening->number == 0)
-		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_first, "done", lsn);
-	zodan_event("info", source->name, psprintf("snapshot %d: what was committed before %s is in it", opening->number, lsn));
+		zodan_effects_set(source->name, EFFECT_SLOT, source->slot_first, "done", lsn);
+	zodan_journal_event("info", source->name, psprintf("snapshot %d: what was committed before %s is in it", opening->number, lsn));
 	retire_current();
 	context = MemoryContextSwitchTo(TopMemoryContext);
 	views = lappend(views, opening);
 	MemoryContextSwitchTo(context);
 	current = opening;
-	current->adopted = zodan_clock();
+	current->adopted = zodan_wait_clock();
 	opening = NULL;
 	waits_for[0] = '\0';
 }
@@ -136,20 +140,20 @@ note_wait(const char *detail)
  * Opens a snapshot unless there is one, and waits for it.
  */
 ZodanView *
-zodan_snapshot_open(ZodanJob *job)
+zodan_snapshots_open(ZodanJob *job)
 {
 	ZodanSocket socket;
 
 	if (current)
 		return current;
 	begin(job);
-	while (!zodan_snapshot_ready(&opening->snapshot, &ZODAN_SOURCE(job)->conn, true, zodan_report))
+	while (!zodan_slots_exported(&opening->snapshot, &ZODAN_SOURCE(job)->conn, true, zodan_job_report))
 	{
-		zodan_snapshot_socket(&socket);
+		zodan_snapshots_socket(&socket);
 		zodan_wait_sockets(&socket, 1, opening->snapshot.next_report);
 		/* the fewer transactions lie between the last marker and the first snapshot the better */
 		if (opening->number == 0)
-			zodan_mark(&ZODAN_SOURCE(job)->conn, zodan_start_slot(job));
+			zodan_markers_write_named(&ZODAN_SOURCE(job)->conn, zodan_names_start_slot(job));
 	}
 	adopt(job);
 	return current;
@@ -161,20 +165,20 @@ zodan_snapshot_open(ZodanJob *job)
  * Nothing else gets anywhere meanwhile if the caller is impatient.
  */
 void
-zodan_snapshot_prepare(ZodanJob *job, bool wanted, bool impatient)
+zodan_snapshots_prepare(ZodanJob *job, bool wanted, bool impatient)
 {
 	int64		max_ms = zodan_snapshot_max_age * INT64CONST(1000);
 	/* not that of its begin: opening it may have taken longer than it may be used */
-	int64		used_ms = current ? (zodan_clock() - current->adopted) / 1000 : 0;
+	int64		used_ms = current ? (zodan_wait_clock() - current->adopted) / 1000 : 0;
 
 	if (opening)
 	{
-		if (zodan_snapshot_ready(&opening->snapshot, &ZODAN_SOURCE(job)->conn, impatient, note_wait))
+		if (zodan_slots_exported(&opening->snapshot, &ZODAN_SOURCE(job)->conn, impatient, note_wait))
 			adopt(job);
 	}
 	else if (wanted && (!current || used_ms > max_ms - max_ms / 4))
 		begin(job);
-	if (current && (zodan_clock() - current->adopted) / 1000 > max_ms)
+	if (current && (zodan_wait_clock() - current->adopted) / 1000 > max_ms)
 		retire_current();
 }
 
@@ -182,7 +186,7 @@ zodan_snapshot_prepare(ZodanJob *job, bool wanted, bool impatient)
  * The snapshot for a table that is begun now; NULL: there is none yet.
  */
 ZodanView *
-zodan_snapshot_current(void)
+zodan_snapshots_current(void)
 {
 	return current;
 }
@@ -191,7 +195,7 @@ zodan_snapshot_current(void)
  * Is there one for tables that are yet to be begun, or is it being opened?
  */
 bool
-zodan_snapshot_coming(void)
+zodan_snapshots_coming(void)
 {
 	return current || opening;
 }
@@ -200,7 +204,7 @@ zodan_snapshot_coming(void)
  * No more tables are begun.
  */
 void
-zodan_snapshot_retire(ZodanJob *job)
+zodan_snapshots_retire(ZodanJob *job)
 {
 	retire_current();
 	drop_opening(job);
@@ -210,7 +214,7 @@ zodan_snapshot_retire(ZodanJob *job)
  * A group of tables has been copied under it.
  */
 void
-zodan_snapshot_release(ZodanView *view)
+zodan_snapshots_release(ZodanView *view)
 {
 	if (--view->users == 0 && view != current)
 		close_view(view);
@@ -221,7 +225,7 @@ zodan_snapshot_release(ZodanView *view)
  * many those are, 0 or 1.
  */
 int
-zodan_snapshot_socket(ZodanSocket *socket)
+zodan_snapshots_socket(ZodanSocket *socket)
 {
 	if (!opening)
 		return 0;
@@ -235,7 +239,7 @@ zodan_snapshot_socket(ZodanSocket *socket)
  * isn't.
  */
 int64
-zodan_snapshot_age(void)
+zodan_snapshots_age(void)
 {
 	int64		oldest = opening ? age_of(opening) : 0;
 	ListCell   *cell;
@@ -249,7 +253,7 @@ zodan_snapshot_age(void)
  * What the opening of a snapshot waits for; NULL: nothing.
  */
 const char *
-zodan_snapshot_waits_for(void)
+zodan_snapshots_waits_for(void)
 {
 	return waits_for[0] ? waits_for : NULL;
 }
@@ -259,7 +263,7 @@ zodan_snapshot_waits_for(void)
  * it gets errors of any kind. None can be used any more afterwards.
  */
 bool
-zodan_snapshot_is_lost(void)
+zodan_snapshots_is_lost(void)
 {
 	bool		lost = false;
 	ListCell   *cell;
@@ -268,7 +272,7 @@ zodan_snapshot_is_lost(void)
 	{
 		ZodanCall	call = {.conn = &((ZodanView *) lfirst(cell))->snapshot.conn,.sql = "SELECT 1"};
 
-		zodan_call_all(&call, 1, ANSWER_MS);
+		zodan_remote_run(&call, 1, ANSWER_MS);
 		lost |= call.error != NULL;
 	}
 	return lost;
@@ -278,7 +282,7 @@ zodan_snapshot_is_lost(void)
  * Closes all of them.
  */
 void
-zodan_snapshot_close(ZodanJob *job)
+zodan_snapshots_close(ZodanJob *job)
 {
 	drop_opening(job);
 	while (views != NIL)

@@ -7,6 +7,8 @@
 
 #include "cluster/cluster.h"
 
+#include "engine/slots.h"
+
 /* A snapshot that tables are copied under */
 typedef struct ZodanView
 {
@@ -16,16 +18,16 @@ typedef struct ZodanView
 	int			users;			/* who has begun under it and has not released it */
 } ZodanView;
 
-extern ZodanView *zodan_snapshot_open(ZodanJob *job);
-extern void zodan_snapshot_prepare(ZodanJob *job, bool wanted, bool impatient);
-extern ZodanView *zodan_snapshot_current(void);
-extern bool zodan_snapshot_coming(void);
-extern void zodan_snapshot_retire(ZodanJob *job);
-extern void zodan_snapshot_release(ZodanView *view);
-extern int	zodan_snapshot_socket(ZodanSocket *socket);
-extern int64 zodan_snapshot_age(void);
-extern const char *zodan_snapshot_waits_for(void);
-extern bool zodan_snapshot_is_lost(void);
-extern void zodan_snapshot_close(ZodanJob *job);
+extern ZodanView *zodan_snapshots_open(ZodanJob *job);
+extern void zodan_snapshots_prepare(ZodanJob *job, bool wanted, bool impatient);
+extern ZodanView *zodan_snapshots_current(void);
+extern bool zodan_snapshots_coming(void);
+extern void zodan_snapshots_retire(ZodanJob *job);
+extern void zodan_snapshots_release(ZodanView *view);
+extern int	zodan_snapshots_socket(ZodanSocket *socket);
+extern int64 zodan_snapshots_age(void);
+extern const char *zodan_snapshots_waits_for(void);
+extern bool zodan_snapshots_is_lost(void);
+extern void zodan_snapshots_close(ZodanJob *job);
 
 #endif							/* ZODAN_SNAPSHOTS_H */

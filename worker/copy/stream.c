@@ -25,11 +25,16 @@
 #include "copy/stream.h"
 
 #include "base/failpoint.h"
-#include "copy/plan.h"
-#include "engine/wal.h"
+#include "base/lsn.h"
 #include "cluster/claim.h"
+#include "cluster/names.h"
 #include "cluster/positions.h"
 #include "cluster/subscriptions.h"
+#include "copy/plan.h"
+#include "engine/markers.h"
+#include "engine/origins.h"
+#include "engine/wal.h"
+#include "remote/query.h"
 
 /* how long a worker may take to connect, and to look at the states of tables */
 #define WORKER_MS	10000
@@ -43,27 +48,27 @@ void
 zodan_stream_prepare(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	char	   *slot = zodan_start_slot(job);
+	char	   *slot = zodan_names_start_slot(job);
 	ZodanSnapshot opening = {.conn = source->conn};
 
-	if (zodan_has_start_slot(job))
+	if (zodan_names_has_start_slot(job))
 		return;
 	/* one of that name can only be what an earlier request has left */
 	zodan_claim_effect(job, source->name, EFFECT_SLOT, slot);
-	zodan_slot_drop(&source->conn, slot);
+	zodan_slots_drop(&source->conn, slot);
 
 	/* what that waits for, the status has to tell */
 	opening.conn.pg = NULL;
-	zodan_snapshot_begin(&opening, slot, false, job->engine->plugin);
-	while (!zodan_snapshot_ready(&opening, &source->conn, true, zodan_report))
+	zodan_slots_export(&opening, slot, false, job->engine->plugin);
+	while (!zodan_slots_exported(&opening, &source->conn, true, zodan_job_report))
 	{
 		ZodanSocket socket = {PQsocket(opening.conn.pg), WL_SOCKET_READABLE};
 
 		zodan_wait_sockets(&socket, 1, opening.next_report);
 	}
-	zodan_disconnect(&opening.conn);
-	zodan_mark(&source->conn, slot);
-	zodan_effect_result(source->name, EFFECT_SLOT, slot, "done", zodan_format_lsn(opening.consistent));
+	zodan_connection_close(&opening.conn);
+	zodan_markers_write_named(&source->conn, slot);
+	zodan_effects_set(source->name, EFFECT_SLOT, slot, "done", zodan_lsn_format(opening.consistent));
 }
 
 /*
@@ -74,9 +79,9 @@ forget_start(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 
-	zodan_slot_drop(&source->conn, zodan_start_slot(job));
+	zodan_slots_drop(&source->conn, zodan_names_start_slot(job));
 	zodan_failpoint("gate", "gone");
-	zodan_effect_undone(source->name, EFFECT_SLOT, zodan_start_slot(job));
+	zodan_effects_undone(source->name, EFFECT_SLOT, zodan_names_start_slot(job));
 }
 
 static bool
@@ -84,7 +89,7 @@ is_read(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 
-	return zodan_value(&source->conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND active",
+	return zodan_query_value(&source->conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND active",
 					   1, source->slot_first) != NULL;
 }
 
@@ -96,20 +101,20 @@ void
 zodan_stream_stop(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
 	char	   *names = psprintf("{%s}", source->sub_first);
 	int			running;
 
-	zodan_sub_disable(job->engine, &job->new_conn, source->sub_first);
-	while (zodan_sub_started(job->engine, &job->new_conn, names, &running) || running > 0 ||
-		   zodan_origin_in_use(&job->new_conn, source->slot_first) || is_read(job))
+	zodan_engine_sub_disable(job->engine, &job->new_conn, source->sub_first);
+	while (zodan_engine_sub_started(job->engine, &job->new_conn, names, &running) || running > 0 ||
+		   zodan_origins_in_use(&job->new_conn, source->slot_first) || is_read(job))
 	{
-		if (zodan_deadline_passed(deadline))
+		if (zodan_wait_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": the worker of subscription \"%s\" does not end",
 							job->req->new_node_name, source->sub_first)));
-		zodan_sleep(10);
+		zodan_wait_sleep(10);
 	}
 }
 
@@ -128,8 +133,8 @@ zodan_stream_position(ZodanJob *job, XLogRecPtr window, XLogRecPtr known)
 
 	/* a commit that isn't flushed could be lost, and would be missing for ever */
 	PQclear(zodan_query(new_conn, "SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'flush')", 0));
-	zodan_resume_points(new_conn, window,
-						zodan_parse_lsn(zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0)),
+	zodan_wal_resume_points(new_conn, window,
+						zodan_lsn_parse(zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0)),
 						&applied, 1);
 	return applied.lsn;
 }
@@ -142,14 +147,14 @@ static XLogRecPtr
 reached(ZodanJob *job)
 {
 	ZodanConn  *new_conn = &job->new_conn;
-	XLogRecPtr	first = zodan_parse_lsn(zodan_get_bookmark(0, ZODAN_SOURCE(job)->name)->consistent_lsn);
-	ZodanBookmark *mark = zodan_get_bookmark(0, new_conn->node);
+	XLogRecPtr	first = zodan_lsn_parse(zodan_journal_position(0, ZODAN_SOURCE(job)->name)->consistent_lsn);
+	ZodanBookmark *mark = zodan_journal_position(0, new_conn->node);
 
 	if (mark->window_lsn)
-		return zodan_stream_position(job, zodan_parse_lsn(mark->window_lsn), first);
-	zodan_hold_wal(job, new_conn);
-	zodan_set_bookmark(0, new_conn->node, "window_lsn",
-					   zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+		return zodan_stream_position(job, zodan_lsn_parse(mark->window_lsn), first);
+	zodan_positions_hold_wal(job, new_conn);
+	zodan_journal_set_position(0, new_conn->node, "window_lsn",
+					   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 	return first;
 }
 
@@ -161,22 +166,22 @@ static const char *
 move_start(ZodanJob *job, XLogRecPtr position)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanSlot	slot = {.conn = &source->conn,.name = zodan_start_slot(job),
-		.lsn = zodan_get_bookmark(0, source->name)->marker_lsn
+	ZodanSlot	slot = {.conn = &source->conn,.name = zodan_names_start_slot(job),
+		.lsn = zodan_journal_position(0, source->name)->marker_lsn
 	};
-	char	   *kept = zodan_value(&source->conn, "SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
+	char	   *kept = zodan_query_value(&source->conn, "SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
 								   1, slot.name);
-	XLogRecPtr	mark = zodan_last_mark(&source->conn, slot.name, zodan_parse_lsn(kept), position);
+	XLogRecPtr	mark = zodan_wal_last_marker(&source->conn, slot.name, zodan_lsn_parse(kept), position);
 
 	if (mark != InvalidXLogRecPtr)
-		slot.lsn = zodan_format_lsn(mark);
+		slot.lsn = zodan_lsn_format(mark);
 	if (!slot.lsn)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("node \"%s\": its WAL has no marker of this request before %X/%X", source->name, LSN_FORMAT_ARGS(position)),
 				 errhint("Cancel the request, and report this as an error of zodan_bgw's.")));
 	/* once it's there, that marker isn't found any more */
-	zodan_set_bookmark(0, source->name, "marker_lsn", slot.lsn);
+	zodan_journal_set_position(0, source->name, "marker_lsn", slot.lsn);
 	zodan_slots_advance(&slot, 1);
 	return slot.lsn;
 }
@@ -188,17 +193,17 @@ static void
 wait_at_gate(ZodanJob *job, const ZodanConn *gate)
 {
 	const char *sub = ZODAN_SOURCE(job)->sub_first;
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
 
-	while (!zodan_sub_at_gate(job->engine, &job->new_conn, sub, gate))
+	while (!zodan_engine_sub_at_gate(job->engine, &job->new_conn, sub, gate))
 	{
-		if (zodan_deadline_passed(deadline))
+		if (zodan_wait_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("node \"%s\": no worker of subscription \"%s\" was started within " INT64_FORMAT " ms",
-							gate->node, sub, zodan_statement_timeout()),
+							gate->node, sub, zodan_session_timeout()),
 					 errhint("Look for messages of the engine in the server log of that node.")));
-		zodan_sleep(POLL_MS);
+		zodan_wait_sleep(POLL_MS);
 	}
 }
 
@@ -218,29 +223,29 @@ start_at_marker(ZodanJob *job)
 	XLogRecPtr	done;
 
 	/* a walsender alone may have been left behind by a node that has vanished */
-	if (zodan_sub_sealed(job->engine, new_conn, source->sub_first) && is_read(job) &&
-		zodan_origin_in_use(new_conn, source->slot_first))
+	if (zodan_engine_sub_sealed(job->engine, new_conn, source->sub_first) && is_read(job) &&
+		zodan_origins_in_use(new_conn, source->slot_first))
 		return;
 	zodan_stream_stop(job);
 	done = reached(job);
 	origin.lsn = move_start(job, done);
-	zodan_slot_drop(&source->conn, source->slot_first);
-	zodan_sub_unseal(job->engine, new_conn, source->sub_first, source->slot_first);
-	zodan_sub_skip_until(job->engine, new_conn, source->sub_first, zodan_plan_positions(source->name, done));
+	zodan_slots_drop(&source->conn, source->slot_first);
+	zodan_engine_sub_unseal(job->engine, new_conn, source->sub_first, source->slot_first);
+	zodan_engine_sub_skip_until(job->engine, new_conn, source->sub_first, zodan_plan_positions(source->name, done));
 	zodan_origins_set(&origin, 1);
 
 	gate.pg = NULL;
-	zodan_connect(&gate);
-	zodan_sub_gate(job->engine, &gate);
-	zodan_enable(job, &source->sub_first, 1);
+	zodan_remote_connect(&gate);
+	zodan_engine_sub_gate(job->engine, &gate);
+	zodan_subscriptions_enable(job, &source->sub_first, 1);
 	wait_at_gate(job, &gate);
 	zodan_failpoint("gate", "waiting");
-	zodan_sub_seal(job->engine, new_conn, source->sub_first);
+	zodan_engine_sub_seal(job->engine, new_conn, source->sub_first);
 	zodan_failpoint("gate", "sealed");
-	zodan_slot_copy(&source->conn, zodan_start_slot(job), source->slot_first);
+	zodan_slots_copy(&source->conn, zodan_names_start_slot(job), source->slot_first);
 	zodan_failpoint("gate", "slot");
 	PQclear(zodan_query(&gate, "COMMIT", 0));
-	zodan_disconnect(&gate);
+	zodan_connection_close(&gate);
 }
 
 static int64
@@ -249,16 +254,16 @@ catch_up(ZodanJob *job, XLogRecPtr *marker, void (*report) (const char *))
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *conn = &source->conn;
 	ZodanConfirm wait = {.provider = conn,.subscriber = job->req->new_node_name,.slot = source->slot_first};
-	int64		started = zodan_clock();
+	int64		started = zodan_wait_clock();
 
 	/* nobody else starts the worker of a sealed subscription */
-	if (zodan_sub_sealed(job->engine, &job->new_conn, source->sub_first))
+	if (zodan_engine_sub_sealed(job->engine, &job->new_conn, source->sub_first))
 		wait.absent_ms = WORKER_MS;
-	zodan_markers(&conn, 1, &wait.lsn);
-	zodan_wait_confirmed(&wait, 1, zodan_statement_timeout(), report);
+	zodan_markers_write(&conn, 1, &wait.lsn);
+	zodan_markers_wait_confirmed(&wait, 1, zodan_session_timeout(), report);
 	if (marker)
 		*marker = wait.lsn;
-	return (zodan_clock() - started) / 1000;
+	return (zodan_wait_clock() - started) / 1000;
 }
 
 /*
@@ -269,7 +274,7 @@ catch_up(ZodanJob *job, XLogRecPtr *marker, void (*report) (const char *))
 int64
 zodan_stream_catch_up(ZodanJob *job, XLogRecPtr *marker)
 {
-	return catch_up(job, marker, zodan_report);
+	return catch_up(job, marker, zodan_job_report);
 }
 
 /* for a function that is told nothing but what there is to report */
@@ -278,8 +283,8 @@ static ZodanJob *following;
 static void
 forget_and_report(const char *detail)
 {
-	zodan_sub_forget_passed(following->engine, &following->new_conn, ZODAN_SOURCE(following)->sub_first);
-	zodan_report(detail);
+	zodan_engine_sub_forget_passed(following->engine, &following->new_conn, ZODAN_SOURCE(following)->sub_first);
+	zodan_job_report(detail);
 }
 
 /*
@@ -292,10 +297,10 @@ are_together(ZodanJob *job)
 	ZodanConn  *new_conn = &job->new_conn;
 	const char *sub = ZODAN_SOURCE(job)->sub_first;
 
-	return zodan_get_bookmark(0, new_conn->node)->window_lsn &&
-		zodan_sub_enabled(job->engine, new_conn, sub) &&
-		!zodan_sub_sealed(job->engine, new_conn, sub) &&
-		!zodan_sub_skips(job->engine, new_conn, sub);
+	return zodan_journal_position(0, new_conn->node)->window_lsn &&
+		zodan_engine_sub_enabled(job->engine, new_conn, sub) &&
+		!zodan_engine_sub_sealed(job->engine, new_conn, sub) &&
+		!zodan_engine_sub_skips(job->engine, new_conn, sub);
 }
 
 /*
@@ -311,18 +316,18 @@ bring_together(ZodanJob *job)
 
 	following = job;
 	catch_up(job, NULL, forget_and_report);
-	deadline = zodan_deadline(WORKER_MS);
-	while (zodan_sub_skips(job->engine, new_conn, source->sub_first))
+	deadline = zodan_wait_deadline(WORKER_MS);
+	while (zodan_engine_sub_skips(job->engine, new_conn, source->sub_first))
 	{
-		if (zodan_deadline_passed(deadline))
+		if (zodan_wait_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("node \"%s\": subscription \"%s\" still skips changes of tables",
 							new_conn->node, source->sub_first)));
-		zodan_sleep(POLL_MS);
+		zodan_wait_sleep(POLL_MS);
 	}
-	zodan_sub_forget_passed(job->engine, new_conn, source->sub_first);
-	zodan_sub_unseal(job->engine, new_conn, source->sub_first, source->slot_first);
+	zodan_engine_sub_forget_passed(job->engine, new_conn, source->sub_first);
+	zodan_engine_sub_unseal(job->engine, new_conn, source->sub_first, source->slot_first);
 }
 
 /*
@@ -334,23 +339,23 @@ zodan_stream_start(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 
-	if (zodan_has_start_slot(job) && zodan_plan_has_later())
+	if (zodan_names_has_start_slot(job) && zodan_plan_has_later())
 	{
 		if (!are_together(job))
 		{
 			start_at_marker(job);
 			bring_together(job);
 		}
-		zodan_release_wal(job, &job->new_conn);
+		zodan_positions_release_wal(job, &job->new_conn);
 		forget_start(job);
 		return;
 	}
-	if (zodan_has_start_slot(job))
+	if (zodan_names_has_start_slot(job))
 	{
-		ZodanSlot	origin = {&job->new_conn, source->slot_first, zodan_get_bookmark(0, source->name)->consistent_lsn};
+		ZodanSlot	origin = {&job->new_conn, source->slot_first, zodan_journal_position(0, source->name)->consistent_lsn};
 
 		zodan_origins_set(&origin, 1);
 		forget_start(job);
 	}
-	zodan_enable(job, &source->sub_first, 1);
+	zodan_subscriptions_enable(job, &source->sub_first, 1);
 }

@@ -5,6 +5,7 @@
 #ifndef ZODAN_STREAM_H
 #define ZODAN_STREAM_H
 
+#include "base/lsn.h"
 #include "cluster/cluster.h"
 
 extern void zodan_stream_prepare(ZodanJob *job);

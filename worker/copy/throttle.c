@@ -13,6 +13,7 @@
 #include "copy/throttle.h"
 
 #include "base/settings.h"
+#include "remote/query.h"
 
 #define BUCKET_MS		100
 #define FILL_MS			5
@@ -55,7 +56,7 @@ zodan_throttle_watch(ZodanJob *job, int64 rate_now)
 
 	if (limit == 0 && !was_bound)
 		return;
-	lag = strtoll(zodan_value(&ZODAN_SOURCE(job)->conn,
+	lag = strtoll(zodan_query_value(&ZODAN_SOURCE(job)->conn,
 							  "SELECT coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), flush_lsn)), 0)::bigint"
 							  "  FROM pg_catalog.pg_stat_replication WHERE state IN ('streaming', 'catchup')", 0), NULL, 10);
 	if (limit > 0 && lag > limit)
@@ -71,7 +72,7 @@ zodan_throttle_watch(ZodanJob *job, int64 rate_now)
 			lag_rate = 0;
 	}
 	if (was_bound != (lag_rate > 0))
-		zodan_event(lag_rate > 0 ? "warning" : "info", ZODAN_SOURCE(job)->name,
+		zodan_journal_event(lag_rate > 0 ? "warning" : "info", ZODAN_SOURCE(job)->name,
 					lag_rate > 0 ?
 					psprintf("the copy slows down: replication from this node is " INT64_FORMAT " MB behind, more than zodan.copy_lag_limit",
 							 lag / 1024 / 1024) :
@@ -85,7 +86,7 @@ int64
 zodan_throttle_budget(void)
 {
 	int64		rate = bound();
-	int64		now = zodan_clock();
+	int64		now = zodan_wait_clock();
 
 	if (rate == 0)
 		return PG_INT64_MAX;

@@ -249,7 +249,7 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 
 	unit->kind = kind;
 	unit->group = group;
-	unit->since = zodan_clock();
+	unit->since = zodan_wait_clock();
 	switch (kind)
 	{
 		case UNIT_ROWS:

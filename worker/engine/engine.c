@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 
 #include "remote/change.h"
+#include "remote/query.h"
 
 #include "utils/builtins.h"
 
@@ -42,9 +43,9 @@ zodan_engine_find(ZodanConn *conn)
 
 	for (int i = 0; i < lengthof(engines); i++)
 	{
-		if (!zodan_value(conn, "SELECT 1 FROM pg_catalog.pg_extension WHERE extname = $1", 1, engines[i]->name))
+		if (!zodan_query_value(conn, "SELECT 1 FROM pg_catalog.pg_extension WHERE extname = $1", 1, engines[i]->name))
 			continue;
-		if (zodan_value(conn, zodan_engine_sql(engines[i], "SELECT 1 FROM {e}.local_node"), 0))
+		if (zodan_query_value(conn, zodan_engine_sql(engines[i], "SELECT 1 FROM {e}.local_node"), 0))
 			return engines[i];
 		if (!found)
 			found = engines[i];
@@ -78,9 +79,9 @@ zodan_engine_sql(const ZodanEngine *engine, const char *text)
  * Does a node know a node of that name?
  */
 bool
-zodan_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	return zodan_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.node WHERE node_name = $1"),
+	return zodan_query_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.node WHERE node_name = $1"),
 					   1, name) != NULL;
 }
 
@@ -88,19 +89,19 @@ zodan_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
  * The name of the node that the database of conn is; NULL: it's none.
  */
 char *
-zodan_local_node(const ZodanEngine *engine, ZodanConn *conn)
+zodan_engine_local_node(const ZodanEngine *engine, ZodanConn *conn)
 {
-	return zodan_value(conn, zodan_engine_sql(engine, "SELECT n.node_name FROM {e}.local_node l JOIN {e}.node n USING (node_id)"), 0);
+	return zodan_query_value(conn, zodan_engine_sql(engine, "SELECT n.node_name FROM {e}.local_node l JOIN {e}.node n USING (node_id)"), 0);
 }
 
 /*
  * Makes the database of conn a node. info is JSON.
  */
 void
-zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *dsn,
+zodan_engine_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *dsn,
 				  const char *location, const char *country, const char *info)
 {
-	PQclear(zodan_change(conn, engine->node_create, name, dsn, location, country, info));
+	PQclear(zodan_change_make(conn, engine->node_create, name, dsn, location, country, info));
 }
 
 /*
@@ -109,9 +110,9 @@ zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name, 
  * being set up, takes a moment to leave.
  */
 void
-zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	ZodanDeadline deadline = zodan_deadline(READER_LEAVES_MS);
+	ZodanDeadline deadline = zodan_wait_deadline(READER_LEAVES_MS);
 	int			poll_ms = 20;
 
 	for (;;)
@@ -123,14 +124,14 @@ zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 		if (!call.error)
 			return;
 		if (call.sqlstate != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE && call.sqlstate != ERRCODE_OBJECT_IN_USE)
-			zodan_raise(&call);
-		if (zodan_deadline_passed(deadline))
+			zodan_remote_raise(&call);
+		if (zodan_wait_passed(deadline))
 		{
 			/* it may yet do so */
 			call.sqlstate = ERRCODE_OBJECT_IN_USE;
-			zodan_raise(&call);
+			zodan_remote_raise(&call);
 		}
-		zodan_sleep(poll_ms);
+		zodan_wait_sleep(poll_ms);
 		poll_ms = Min(poll_ms * 2, READER_POLL_MS);
 	}
 }
@@ -139,9 +140,9 @@ zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
  * Has a node a subscription of that name?
  */
 bool
-zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	return zodan_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.subscription WHERE sub_name = $1"),
+	return zodan_query_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.subscription WHERE sub_name = $1"),
 					   1, name) != NULL;
 }
 
@@ -149,9 +150,9 @@ zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
  * Has it one that is enabled?
  */
 bool
-zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	return zodan_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_enabled"),
+	return zodan_query_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_enabled"),
 					   1, name) != NULL;
 }
 
@@ -164,7 +165,7 @@ zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
  * own, as an error that passes where passes is true.
  */
 void
-zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes)
+zodan_engine_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes)
 {
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * Max(nsubs * ZODAN_MAX_SUB_STEPS, 1));
 	int			n = 0;
@@ -181,7 +182,7 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 	for (int i = 0; i < n; i++)
 		if (passes && calls[i].error && calls[i].sqlstate == ERRCODE_INTERNAL_ERROR && strstr(calls[i].error, "could not connect"))
 			calls[i].sqlstate = ERRCODE_CONNECTION_FAILURE;
-	zodan_raise_any(calls, n);
+	zodan_remote_raise_any(calls, n);
 	for (int i = 0; i < n; i++)
 		PQclear(calls[i].result);
 
@@ -199,8 +200,8 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
 		calls[i].params[0] = subs[i].name;
 		calls[i].params[1] = subs[i].slot;
 	}
-	zodan_call_all(calls, nsubs, zodan_statement_timeout());
-	zodan_raise_any(calls, nsubs);
+	zodan_remote_run(calls, nsubs, zodan_session_timeout());
+	zodan_remote_raise_any(calls, nsubs);
 	for (int i = 0; i < nsubs; i++)
 	{
 		if (PQntuples(calls[i].result) == 0)
@@ -224,7 +225,7 @@ zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, in
  * nothing happens.
  */
 void
-zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	ZodanCall	calls[lengthof(engine->sub_touch)];
 
@@ -234,7 +235,7 @@ zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *n
 		.conn = conn,.change = engine->sub_touch[i],.params = {name}
 	};
 	zodan_change_all(calls, lengthof(calls));
-	zodan_raise_any(calls, lengthof(calls));
+	zodan_remote_raise_any(calls, lengthof(calls));
 	for (int i = 0; i < lengthof(calls); i++)
 		PQclear(calls[i].result);
 }
@@ -245,12 +246,12 @@ zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *n
  * Those that are enabled are left alone.
  */
 void
-zodan_sub_enable(const ZodanEngine *engine, ZodanCall *calls, int ncalls)
+zodan_engine_sub_enable(const ZodanEngine *engine, ZodanCall *calls, int ncalls)
 {
 	for (int i = 0; i < ncalls; i++)
 		calls[i].change = engine->sub_enable;
 	zodan_change_all(calls, ncalls);
-	zodan_raise_any(calls, ncalls);
+	zodan_remote_raise_any(calls, ncalls);
 	for (int i = 0; i < ncalls; i++)
 		PQclear(calls[i].result);
 }
@@ -259,9 +260,9 @@ zodan_sub_enable(const ZodanEngine *engine, ZodanCall *calls, int ncalls)
  * The connection string by which a node knows another one; NULL: it doesn't.
  */
 char *
-zodan_node_dsn(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_node_dsn(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	return zodan_value(conn, zodan_engine_sql(engine,
+	return zodan_query_value(conn, zodan_engine_sql(engine,
 							  "SELECT i.if_dsn FROM {e}.node n JOIN {e}.node_interface i"
 							  "    ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
 							  " WHERE n.node_name = $1"), 1, name);
@@ -282,9 +283,9 @@ zodan_engine_keep_ddl(const ZodanEngine *engine, ZodanConn *conn)
  * Disables a subscription; its worker ends a little later.
  */
 void
-zodan_sub_disable(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_sub_disable(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	PQclear(zodan_change(conn, engine->sub_disable, name));
+	PQclear(zodan_change_make(conn, engine->sub_disable, name));
 }
 
 /*
@@ -292,10 +293,10 @@ zodan_sub_disable(const ZodanEngine *engine, ZodanConn *conn, const char *name)
  * too, if that can be reached, and its origin.
  */
 void
-zodan_sub_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_sub_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	if (zodan_sub_exists(engine, conn, name))
-		PQclear(zodan_change(conn, engine->sub_drop, name));
+	if (zodan_engine_sub_exists(engine, conn, name))
+		PQclear(zodan_change_make(conn, engine->sub_drop, name));
 }
 
 /*
@@ -303,7 +304,7 @@ zodan_sub_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name)
  * the manager seen that, so that it holds no lock? Stores how many have one.
  */
 bool
-zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running)
+zodan_engine_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running)
 {
 	PGresult   *result;
 	bool		started;
@@ -330,11 +331,11 @@ zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names,
  * those that are to replace it can't have its origin. NULL: there is none.
  */
 char *
-zodan_sub_lost(const ZodanEngine *engine, ZodanConn *conn)
+zodan_engine_sub_lost(const ZodanEngine *engine, ZodanConn *conn)
 {
 	if (!engine->loses_workers)
 		return NULL;
-	return zodan_value(conn, zodan_engine_sql(engine, psprintf(
+	return zodan_query_value(conn, zodan_engine_sql(engine, psprintf(
 					   "SELECT s.sub_name FROM {e}.subscription s JOIN (%s) AS x(name, status) ON x.name = s.sub_name"
 					   "  JOIN pg_catalog.pg_stat_activity a"
 					   "    ON a.backend_type LIKE '{e} apply %%:' || s.sub_id AND a.datname = pg_catalog.current_database()"
@@ -351,7 +352,7 @@ zodan_sub_lost(const ZodanEngine *engine, ZodanConn *conn)
  * applied is flushed: it would be confirmed to the provider as if it were.
  */
 void
-zodan_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn)
+zodan_engine_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
 						"BEGIN; LOCK TABLE {e}.local_node IN SHARE UPDATE EXCLUSIVE MODE;"
@@ -363,11 +364,11 @@ zodan_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn)
 /*
  * A worker first reads what its subscription's slot is, then the state of its
  * synchronization, and only then connects. So whoever holds the gate, from
- * zodan_sub_gate() until the end of that transaction, has every worker that is
+ * zodan_engine_sub_gate() until the end of that transaction, has every worker that is
  * started wait there, with the slot's name in mind.
  */
 void
-zodan_sub_gate(const ZodanEngine *engine, ZodanConn *gate)
+zodan_engine_sub_gate(const ZodanEngine *engine, ZodanConn *gate)
 {
 	PQclear(zodan_query(gate, "BEGIN", 0));
 	PQclear(zodan_query(gate, zodan_engine_sql(engine, "LOCK TABLE {e}.local_sync_status IN SHARE MODE"), 0));
@@ -377,9 +378,9 @@ zodan_sub_gate(const ZodanEngine *engine, ZodanConn *gate)
  * Does the worker of a subscription wait at the gate?
  */
 bool
-zodan_sub_at_gate(const ZodanEngine *engine, ZodanConn *conn, const char *name, const ZodanConn *gate)
+zodan_engine_sub_at_gate(const ZodanEngine *engine, ZodanConn *conn, const char *name, const ZodanConn *gate)
 {
-	return zodan_value(conn, zodan_engine_sql(engine,
+	return zodan_query_value(conn, zodan_engine_sql(engine,
 					   "SELECT 1 FROM {e}.subscription s JOIN pg_catalog.pg_stat_activity a"
 					   "    ON a.backend_type LIKE '{e} apply %:' || s.sub_id AND a.datname = pg_catalog.current_database()"
 					   " WHERE s.sub_name = $1 AND $2::int = ANY (pg_catalog.pg_blocking_pids(a.pid))"),
@@ -392,7 +393,7 @@ zodan_sub_at_gate(const ZodanEngine *engine, ZodanConn *conn, const char *name, 
  * of the name that it finds.
  */
 void
-zodan_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
 						"UPDATE {e}.subscription SET sub_slot_name = '" ZODAN_SEALED "' WHERE sub_name = $1"), 1, name));
@@ -402,7 +403,7 @@ zodan_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name)
  * Takes the seal off, if there is one; slot is its slot's name.
  */
 void
-zodan_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *slot)
+zodan_engine_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *slot)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
 						"UPDATE {e}.subscription SET sub_slot_name = $2"
@@ -410,12 +411,12 @@ zodan_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, c
 }
 
 /*
- * Is the subscription sealed? See zodan_sub_seal().
+ * Is the subscription sealed? See zodan_engine_sub_seal().
  */
 bool
-zodan_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	return zodan_value(conn, zodan_engine_sql(engine,
+	return zodan_query_value(conn, zodan_engine_sql(engine,
 					   "SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_slot_name = '" ZODAN_SEALED "'"),
 					   1, name) != NULL;
 }
@@ -426,7 +427,7 @@ zodan_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
  * them all whenever it changes one.
  */
 void
-zodan_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
 						"DELETE FROM {e}.local_sync_status y USING {e}.subscription s"
@@ -438,9 +439,9 @@ zodan_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *
  * Does a subscription still skip changes of some table?
  */
 bool
-zodan_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name)
+zodan_engine_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
-	return zodan_value(conn, zodan_engine_sql(engine,
+	return zodan_query_value(conn, zodan_engine_sql(engine,
 					   "SELECT 1 FROM {e}.local_sync_status y JOIN {e}.subscription s ON s.sub_id = y.sync_subid"
 					   " WHERE s.sub_name = $1 AND y.sync_status <> 'r' LIMIT 1"), 1, name) != NULL;
 }
@@ -453,7 +454,7 @@ zodan_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name)
  * partitions are named with it.
  */
 void
-zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *tables)
+zodan_engine_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *tables)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
 						"WITH given AS (SELECT * FROM pg_catalog.json_to_recordset($2::json)"
@@ -475,9 +476,9 @@ zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *nam
  * The sets that a node provides, as the literal of an array.
  */
 char *
-zodan_sets_of(const ZodanEngine *engine, ZodanConn *conn)
+zodan_engine_sets(const ZodanEngine *engine, ZodanConn *conn)
 {
-	return zodan_value(conn, zodan_engine_sql(engine,
+	return zodan_query_value(conn, zodan_engine_sql(engine,
 					   "SELECT pg_catalog.array_agg(r.set_name ORDER BY r.set_name)"
 					   "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"), 0);
 }
@@ -489,17 +490,17 @@ zodan_sets_of(const ZodanEngine *engine, ZodanConn *conn)
  * already is left alone, so that this can be done again.
  */
 void
-zodan_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
+zodan_engine_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
 				  const char *skipped_schemas)
 {
 	char	   *sets;
 	char	   *tables;
 	char	   *sequences;
 
-	sets = zodan_value(from, zodan_engine_sql(engine,
+	sets = zodan_query_value(from, zodan_engine_sql(engine,
 					   "SELECT coalesce(pg_catalog.json_agg(r), '[]')"
 					   "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"), 0);
-	tables = zodan_value(from, zodan_engine_sql(engine,
+	tables = zodan_query_value(from, zodan_engine_sql(engine,
 						 "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('set_name', r.set_name,"
 						 "         'relation', pg_catalog.format('%I.%I', n.nspname, c.relname), 'columns', t.set_att_list,"
 						 "         'row_filter', pg_catalog.pg_get_expr(t.set_row_filter, t.set_reloid))), '[]')"
@@ -508,7 +509,7 @@ zodan_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
 						 "  JOIN pg_catalog.pg_class c ON c.oid = t.set_reloid"
 						 "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 						 " WHERE n.nspname <> ALL ($1::text[])"), 1, skipped_schemas);
-	sequences = zodan_value(from, zodan_engine_sql(engine,
+	sequences = zodan_query_value(from, zodan_engine_sql(engine,
 							"SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('set_name', r.set_name,"
 							"         'relation', pg_catalog.format('%I.%I', n.nspname, c.relname))), '[]')"
 							"  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"

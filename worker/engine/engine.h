@@ -5,7 +5,6 @@
 #ifndef ZODAN_ENGINE_H
 #define ZODAN_ENGINE_H
 
-#include "engine/replication.h"
 #include "remote/remote.h"
 
 #define ZODAN_MAX_SUB_STEPS	4
@@ -40,7 +39,7 @@ typedef struct ZodanEngine
 	const char *commit_label;	/* expression: what else labels node n's commits, or NULL */
 	int			states_per_origin;	/* places that an origin may take on its server */
 	bool		alone_on_server;	/* two nodes of a cluster can't be on one server, whose origins they would share */
-	bool		loses_workers;	/* may take an apply worker that runs for dead: see zodan_sub_lost() */
+	bool		loses_workers;	/* may take an apply worker that runs for dead: see zodan_engine_sub_lost() */
 	const char *ddl_setting;	/* replicates DDL by itself, and must be off; or NULL */
 	const char *exceptions;		/* rows that were discarded; or NULL */
 	const char *trapped_slots;	/* pattern of slot names that share one stream; or NULL */
@@ -65,34 +64,34 @@ extern const ZodanEngine *zodan_engine_find(ZodanConn *conn);
 extern void zodan_engine_keep_ddl(const ZodanEngine *engine, ZodanConn *conn);
 extern char *zodan_engine_sql(const ZodanEngine *engine, const char *text);
 
-extern bool zodan_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern void zodan_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name,
+extern bool zodan_engine_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_engine_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name,
 							  const char *dsn, const char *location, const char *country,
 							  const char *info);
-extern void zodan_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern char *zodan_node_dsn(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern char *zodan_local_node(const ZodanEngine *engine, ZodanConn *conn);
-extern bool zodan_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern bool zodan_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern void zodan_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes);
-extern void zodan_sub_enable(const ZodanEngine *engine, ZodanCall *calls, int ncalls);
-extern void zodan_sub_disable(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern void zodan_sub_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern void zodan_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern bool zodan_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running);
-extern char *zodan_sub_lost(const ZodanEngine *engine, ZodanConn *conn);
-extern void zodan_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn);
-extern void zodan_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern void zodan_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *slot);
-extern bool zodan_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern void zodan_sub_gate(const ZodanEngine *engine, ZodanConn *gate);
-extern bool zodan_sub_at_gate(const ZodanEngine *engine, ZodanConn *conn, const char *name, const ZodanConn *gate);
-extern void zodan_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern bool zodan_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern void zodan_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name,
+extern void zodan_engine_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern char *zodan_engine_node_dsn(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern char *zodan_engine_local_node(const ZodanEngine *engine, ZodanConn *conn);
+extern bool zodan_engine_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern bool zodan_engine_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_engine_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes);
+extern void zodan_engine_sub_enable(const ZodanEngine *engine, ZodanCall *calls, int ncalls);
+extern void zodan_engine_sub_disable(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_engine_sub_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_engine_sub_wake_manager(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern bool zodan_engine_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char *names, int *running);
+extern char *zodan_engine_sub_lost(const ZodanEngine *engine, ZodanConn *conn);
+extern void zodan_engine_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn);
+extern void zodan_engine_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_engine_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *slot);
+extern bool zodan_engine_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_engine_sub_gate(const ZodanEngine *engine, ZodanConn *gate);
+extern bool zodan_engine_sub_at_gate(const ZodanEngine *engine, ZodanConn *conn, const char *name, const ZodanConn *gate);
+extern void zodan_engine_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern bool zodan_engine_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern void zodan_engine_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name,
 								 const char *tables);
-extern char *zodan_sets_of(const ZodanEngine *engine, ZodanConn *conn);
-extern void zodan_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
+extern char *zodan_engine_sets(const ZodanEngine *engine, ZodanConn *conn);
+extern void zodan_engine_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
 							  const char *skipped_schemas);
 
 #endif							/* ZODAN_ENGINE_H */

@@ -8,6 +8,8 @@
  */
 #include "engine/wal.h"
 
+#include "base/lsn.h"
+
 /* how the source's WAL is read: backwards, in pieces that grow */
 #define WAL_PIECE_FIRST	(512 * 1024)
 #define WAL_PIECE_LAST	(16 * 1024 * 1024)
@@ -95,7 +97,7 @@ with_function(ZodanCall *call)
 		calls[2].sql = "SELECT";
 	for (int i = 0; i < lengthof(calls); i++)
 		calls[i].conn = call->conn;
-	zodan_call_all(calls, lengthof(calls), zodan_statement_timeout());
+	zodan_remote_run(calls, lengthof(calls), zodan_session_timeout());
 	*call = calls[2];
 	for (int i = 0; i < lengthof(calls); i++)
 		if (i != 2)
@@ -123,7 +125,7 @@ read_wal(ZodanConn *source, const char *query, const char *first, const char *se
 	ZodanCall	call = {.conn = source,.sql = query,.nparams = 3,.params = {first, second, third}};
 
 	with_function(&call);
-	zodan_raise_any(&call, 1);
+	zodan_remote_raise_any(&call, 1);
 	return call.result;
 }
 
@@ -137,7 +139,7 @@ read_wal(ZodanConn *source, const char *query, const char *first, const char *se
  * record is cut in two.
  */
 void
-zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
+zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 					ZodanResume *peers, int npeers)
 {
 	XLogRecPtr	end = consistent;
@@ -156,14 +158,14 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 		XLogRecPtr	first = InvalidXLogRecPtr;
 		bool		unclear = false;
 		bool		all = true;
-		PGresult   *result = read_wal(source, wal_query, zodan_format_lsn(from), zodan_format_lsn(start),
-										  zodan_format_lsn(end));
+		PGresult   *result = read_wal(source, wal_query, zodan_lsn_format(from), zodan_lsn_format(start),
+										  zodan_lsn_format(end));
 
 		for (int row = 0; row < PQntuples(result); row++)
 			if (PQgetisnull(result, row, 0))
 			{
 				if (!PQgetisnull(result, row, 1))
-					first = zodan_parse_lsn(PQgetvalue(result, row, 1));
+					first = zodan_lsn_parse(PQgetvalue(result, row, 1));
 				unclear = PQgetvalue(result, row, 2)[0] == 't';
 			}
 
@@ -177,7 +179,7 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 		for (int row = 0; row < PQntuples(result); row++)
 			if (!PQgetisnull(result, row, 0))
 				note_commit(peers, npeers, PQgetvalue(result, row, 0),
-							zodan_parse_lsn(PQgetvalue(result, row, 1)));
+							zodan_lsn_parse(PQgetvalue(result, row, 1)));
 		PQclear(result);
 
 		for (int i = 0; i < npeers; i++)
@@ -198,7 +200,7 @@ zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
  * nothing, and then all that committed later. InvalidXLogRecPtr: there is none.
  */
 XLogRecPtr
-zodan_last_mark(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before)
+zodan_wal_last_marker(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before)
 {
 	XLogRecPtr	end = before;
 	uint64		piece = WAL_PIECE_FIRST;
@@ -207,10 +209,10 @@ zodan_last_mark(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr
 	{
 		XLogRecPtr	start = end - window > piece ? end - piece : window;
 		XLogRecPtr	commit = InvalidXLogRecPtr;
-		PGresult   *result = read_wal(conn, mark_query, zodan_format_lsn(start), zodan_format_lsn(end), name);
+		PGresult   *result = read_wal(conn, mark_query, zodan_lsn_format(start), zodan_lsn_format(end), name);
 
 		if (!PQgetisnull(result, 0, 0))
-			commit = zodan_parse_lsn(PQgetvalue(result, 0, 0));
+			commit = zodan_lsn_parse(PQgetvalue(result, 0, 0));
 		PQclear(result);
 		if (commit != InvalidXLogRecPtr || start == window)
 			return commit;

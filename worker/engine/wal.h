@@ -5,7 +5,10 @@
 #ifndef ZODAN_WAL_H
 #define ZODAN_WAL_H
 
-#include "engine/replication.h"
+#include "base/lsn.h"
+#include "remote/connection.h"
+#include "remote/remote.h"
+
 
 /* A peer whose commits are looked for in the source's WAL */
 typedef struct ZodanResume
@@ -17,8 +20,8 @@ typedef struct ZodanResume
 } ZodanResume;
 
 extern bool zodan_wal_readable(ZodanCall *call);
-extern void zodan_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
+extern void zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 								ZodanResume *peers, int npeers);
-extern XLogRecPtr zodan_last_mark(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before);
+extern XLogRecPtr zodan_wal_last_marker(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before);
 
 #endif							/* ZODAN_WAL_H */

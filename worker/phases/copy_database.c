@@ -13,13 +13,14 @@
 #include "copy/schema.h"
 #include "copy/snapshots.h"
 #include "copy/stream.h"
+#include "engine/origins.h"
 
 /*
  * Phase: the source's structure, without indexes and constraints, and what of
  * it is to be copied.
  */
 void
-zodan_copy_schema(ZodanJob *job)
+zodan_copy_database_schema(ZodanJob *job)
 {
 	ZodanEffect *schema = zodan_claim_effect(job, job->req->new_node_name, EFFECT_SCHEMA, job->new_dbname);
 	bool		again = schema->result != NULL;
@@ -31,9 +32,9 @@ zodan_copy_schema(ZodanJob *job)
 		char	   *own = zodan_schema_own_schemas(job);
 
 		skipped = own ? own : "{}";
-		zodan_set_kept(zodan_kept_objects(&job->new_conn), zodan_kept_rights(&job->new_conn));
+		zodan_journal_set_kept(zodan_kept_objects(&job->new_conn), zodan_kept_rights(&job->new_conn));
 		if (own)
-			zodan_event("warning", job->req->new_node_name,
+			zodan_journal_event("warning", job->req->new_node_name,
 						psprintf("schemas that the new node already had are left out: %s", own));
 	}
 	if (!zodan_schema_dumped(job))
@@ -42,7 +43,7 @@ zodan_copy_schema(ZodanJob *job)
 		ZodanCall  *plan;
 
 		zodan_stream_prepare(job);
-		view = zodan_snapshot_open(job);
+		view = zodan_snapshots_open(job);
 		zodan_failpoint("dump", "snapshot");
 
 		zodan_job_detail(job, 0.3, "dumping the source's structure");
@@ -52,17 +53,17 @@ zodan_copy_schema(ZodanJob *job)
 		zodan_failpoint("dump", "planned");
 		zodan_schema_keep(job);
 	}
-	zodan_effect_result(schema->node, schema->kind, schema->name, "intent", skipped);
+	zodan_effects_set(schema->node, schema->kind, schema->name, "intent", skipped);
 	zodan_job_detail(job, 0.6, "restoring it on the new node");
 	zodan_schema_restore_tables(job, zodan_copy_lanes(job), again);
-	zodan_effect_result(schema->node, schema->kind, schema->name, "done", skipped);
+	zodan_effects_set(schema->node, schema->kind, schema->name, "done", skipped);
 }
 
 /*
  * Phase: the rows, and what can be built on them meanwhile.
  */
 void
-zodan_copy_data(ZodanJob *job)
+zodan_copy_database_rows(ZodanJob *job)
 {
 	List	   *tables;
 	List	   *effects;
@@ -77,23 +78,23 @@ zodan_copy_data(ZodanJob *job)
 			char	   *origin = zodan_copy_origin(job, i);
 
 			zodan_claim_effect(job, job->req->new_node_name, EFFECT_ORIGIN, origin);
-			zodan_origin_create(&job->new_conn, origin);
-			zodan_effect_result(job->req->new_node_name, EFFECT_ORIGIN, origin, "done", NULL);
+			zodan_origins_create(&job->new_conn, origin);
+			zodan_effects_set(job->req->new_node_name, EFFECT_ORIGIN, origin, "done", NULL);
 		}
 		zodan_copy_run(job, tables);
 	}
 
 	/* a snapshot holds back vacuum on the source, the origins take places on the new node */
-	zodan_snapshot_close(job);
-	effects = zodan_live_effects();
+	zodan_snapshots_close(job);
+	effects = zodan_effects_live();
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
 
 		if (strcmp(effect->kind, EFFECT_ORIGIN) != 0)
 			continue;
-		zodan_origin_drop(&job->new_conn, effect->name);
-		zodan_effect_undone(effect->node, effect->kind, effect->name);
+		zodan_origins_drop(&job->new_conn, effect->name);
+		zodan_effects_undone(effect->node, effect->kind, effect->name);
 	}
 }
 
@@ -102,14 +103,14 @@ zodan_copy_data(ZodanJob *job)
  * after the rows but foreign keys; sequences.
  */
 void
-zodan_build_indexes(ZodanJob *job)
+zodan_copy_database_indexes(ZodanJob *job)
 {
-	bool		again = zodan_checkpoint_attempts(job->phase) > 1;
+	bool		again = zodan_journal_phase_attempts(job->phase) > 1;
 	int			n;
 
 	zodan_job_detail(job, 0, "restoring what comes after the rows");
 	zodan_schema_restore_indexes(job, zodan_copy_lanes(job), again);
 	zodan_schema_analyze(job);
-	n = zodan_copy_sequences(job, zodan_skipped_schemas(job));
+	n = zodan_schema_copy_sequences(job, zodan_schema_skipped(job));
 	zodan_job_detail(job, 1, psprintf("all indexes and keys are there, %d sequences are set", n));
 }

@@ -7,8 +7,8 @@
 
 #include "cluster/cluster.h"
 
-extern void zodan_copy_schema(ZodanJob *job);
-extern void zodan_copy_data(ZodanJob *job);
-extern void zodan_build_indexes(ZodanJob *job);
+extern void zodan_copy_database_schema(ZodanJob *job);
+extern void zodan_copy_database_rows(ZodanJob *job);
+extern void zodan_copy_database_indexes(ZodanJob *job);
 
 #endif							/* ZODAN_COPY_DATABASE_H */

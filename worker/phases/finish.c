@@ -6,20 +6,24 @@
 
 #include "base/settings.h"
 #include "cluster/claim.h"
+#include "cluster/names.h"
 #include "cluster/subscriptions.h"
 #include "copy/lists.h"
 #include "copy/marks.h"
 #include "copy/schema.h"
+#include "copy/work.h"
+#include "engine/markers.h"
+#include "remote/query.h"
 
 /*
  * Phase: the new node keeps up. A marker on each node must be confirmed by
  * the new one within zodan.max_lag.
  */
 void
-zodan_monitor_lag(ZodanJob *job)
+zodan_finish_monitor_lag(ZodanJob *job)
 {
 	int			n = job->nmembers;
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * n);
 	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * n);
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
@@ -33,14 +37,14 @@ zodan_monitor_lag(ZodanJob *job)
 	}
 	for (;;)
 	{
-		int64		started = zodan_clock();
+		int64		started = zodan_wait_clock();
 		int64		lag;
 
-		zodan_markers(conns, n, lsns);
+		zodan_markers_write(conns, n, lsns);
 		for (int i = 0; i < n; i++)
 			waits[i].lsn = lsns[i];
-		zodan_wait_confirmed(waits, n, zodan_deadline_left(deadline), zodan_report);
-		lag = (zodan_clock() - started) / 1000;
+		zodan_markers_wait_confirmed(waits, n, zodan_wait_left(deadline), zodan_job_report);
+		lag = (zodan_wait_clock() - started) / 1000;
 		zodan_job_detail(job, 1, psprintf("the new node lags " INT64_FORMAT " ms", lag));
 		if (lag < zodan_max_lag)
 			return;
@@ -54,12 +58,12 @@ zodan_monitor_lag(ZodanJob *job)
 static void
 check_exceptions(ZodanJob *job)
 {
-	ZodanEffect *node = zodan_find_effect(job->req->new_node_name, EFFECT_NODE, job->req->new_node_name);
+	ZodanEffect *node = zodan_effects_find(job->req->new_node_name, EFFECT_NODE, job->req->new_node_name);
 	char	   *now;
 
 	if (!job->engine->exceptions)
 		return;
-	now = zodan_value(&job->new_conn, job->engine->exceptions, 0);
+	now = zodan_query_value(&job->new_conn, job->engine->exceptions, 0);
 	if (strcmp(now, node->result ? node->result : "0") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -89,8 +93,8 @@ list_subscriptions(ZodanJob *job)
 		calls[i].conn = i < job->nmembers ? &job->members[i].conn : &job->new_conn;
 		calls[i].sql = query;
 	}
-	zodan_call_all(calls, job->nmembers + 1, zodan_statement_timeout());
-	zodan_raise_any(calls, job->nmembers + 1);
+	zodan_remote_run(calls, job->nmembers + 1, zodan_session_timeout());
+	zodan_remote_raise_any(calls, job->nmembers + 1);
 	for (int i = 0; i <= job->nmembers; i++)
 	{
 		StringInfoData line;
@@ -105,7 +109,7 @@ list_subscriptions(ZodanJob *job)
 							 PQgetvalue(calls[i].result, row, 1), status);
 			replicating += strcmp(status, "replicating") == 0;
 		}
-		zodan_event("info", calls[i].conn->node, line.data);
+		zodan_journal_event("info", calls[i].conn->node, line.data);
 	}
 	return replicating;
 }
@@ -119,22 +123,22 @@ zodan_finish(ZodanJob *job)
 {
 	int			n = job->nmembers + 1;
 	int			replicating;
-	ZodanEffect *fence = zodan_find_effect(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
-	ZodanEffect *open = zodan_find_effect(job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
+	ZodanEffect *fence = zodan_effects_find(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+	ZodanEffect *open = zodan_effects_find(job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
 
 	/* once others may write there, its sequences and its structure are theirs */
 	if (!open->state)
 	{
-		zodan_schema_restore_last(job, zodan_checkpoint_attempts(job->phase) > 1);
+		zodan_schema_restore_last(job, zodan_journal_phase_attempts(job->phase) > 1);
 		check_exceptions(job);
-		zodan_marks_drop(job, zodan_marks_schema(job));
+		zodan_marks_drop(job, zodan_names_marks_schema(job));
 	}
 	replicating = list_subscriptions(job);
 	if (replicating != n * (n - 1))
 	{
-		zodan_mend_lost(job, &job->new_conn);
+		zodan_subscriptions_mend_lost(job, &job->new_conn);
 		for (int i = 0; i < job->nmembers; i++)
-			zodan_mend_lost(job, &job->members[i].conn);
+			zodan_subscriptions_mend_lost(job, &job->members[i].conn);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("%d of %d subscriptions are replicating", replicating, n * (n - 1)),
@@ -143,10 +147,10 @@ zodan_finish(ZodanJob *job)
 	}
 	if (!open->state)
 	{
-		zodan_copy_sequences(job, zodan_skipped_schemas(job));
+		zodan_schema_copy_sequences(job, zodan_schema_skipped(job));
 		/* what was asked instead is seen while this waits */
-		while (!zodan_effect_intent_open(job->req->new_node_name, job->new_dbname))
-			zodan_sleep(20);
+		while (!zodan_effects_intend_open(job->req->new_node_name, job->new_dbname))
+			zodan_wait_sleep(20);
 	}
 	/* rows of users may be lost by a rollback from here on */
 	zodan_wait_hook = NULL;

@@ -7,7 +7,7 @@
 
 #include "cluster/cluster.h"
 
-extern void zodan_monitor_lag(ZodanJob *job);
+extern void zodan_finish_monitor_lag(ZodanJob *job);
 extern void zodan_finish(ZodanJob *job);
 
 #endif							/* ZODAN_FINISH_H */

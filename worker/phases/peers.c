@@ -6,13 +6,14 @@
 
 #include "cluster/claim.h"
 #include "cluster/positions.h"
+#include "engine/slots.h"
 
 /*
  * Phase: slots on the peers, which from now on keep what the new node may
  * need.
  */
 void
-zodan_bookmark_peers(ZodanJob *job)
+zodan_peers_bookmark(ZodanJob *job)
 {
 	int			n = ZODAN_NPEERS(job);
 	ZodanSlot  *slots = palloc0(sizeof(ZodanSlot) * Max(n, 1));
@@ -30,8 +31,8 @@ zodan_bookmark_peers(ZodanJob *job)
 	{
 		ZodanMember *m = &ZODAN_PEERS(job)[i];
 
-		zodan_set_bookmark(0, m->name, "slot_lsn", slots[i].lsn);
-		zodan_effect_result(m->name, EFFECT_SLOT, m->slot_in, "done", slots[i].lsn);
+		zodan_journal_set_position(0, m->name, "slot_lsn", slots[i].lsn);
+		zodan_effects_set(m->name, EFFECT_SLOT, m->slot_in, "done", slots[i].lsn);
 	}
 	zodan_job_detail(job, 1, n == 0 ? "the source has no peers" :
 					 "the peers keep what the new node may need");
@@ -41,9 +42,9 @@ zodan_bookmark_peers(ZodanJob *job)
  * Phase: the source has what the peers had before.
  */
 void
-zodan_sync_peers_to_source(ZodanJob *job)
+zodan_peers_sync(ZodanJob *job)
 {
-	zodan_set_markers(job, 0);
+	zodan_positions_set_markers(job, 0);
 	zodan_job_detail(job, 1, ZODAN_NPEERS(job) == 0 ? "the source has no peers" :
 					 "the source has what its peers had");
 }

@@ -7,7 +7,7 @@
 
 #include "cluster/cluster.h"
 
-extern void zodan_bookmark_peers(ZodanJob *job);
-extern void zodan_sync_peers_to_source(ZodanJob *job);
+extern void zodan_peers_bookmark(ZodanJob *job);
+extern void zodan_peers_sync(ZodanJob *job);
 
 #endif							/* ZODAN_PEERS_H */

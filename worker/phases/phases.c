@@ -20,51 +20,51 @@
 #define REMOVE_NODE	0x4
 #define LOOKS		ZODAN_PHASE_LOOKS
 
-const ZodanPhase zodan_phase_table[] = {
+const ZodanPhase zodan_phases_table[] = {
 	{"check_versions", ADD_NODE | CHECK | LOOKS, 1, zodan_check_versions,
 	"all nodes answer, and their versions go together"},
 	{"check_prerequisites", ADD_NODE | CHECK | LOOKS, 1, zodan_check_prerequisites,
 	"everything else that a join needs; all that is missing is listed at once"},
 	{"register_node", ADD_NODE, 1, zodan_register_node,
 	"fence the new node, make it a node, make the subscriptions between it and the others, disabled"},
-	{"sync_peers_to_source", ADD_NODE, 1, zodan_sync_peers_to_source,
+	{"sync_peers_to_source", ADD_NODE, 1, zodan_peers_sync,
 	"wait until the source has what its peers had"},
-	{"copy_schema", ADD_NODE, 3, zodan_copy_schema,
+	{"copy_schema", ADD_NODE, 3, zodan_copy_database_schema,
 	"take a snapshot of the source, copy the structure"},
-	{"copy_data", ADD_NODE, 72, zodan_copy_data,
+	{"copy_data", ADD_NODE, 72, zodan_copy_database_rows,
 	"copy the rows, build indexes on those that are there"},
-	{"build_indexes", ADD_NODE, 3, zodan_build_indexes,
+	{"build_indexes", ADD_NODE, 3, zodan_copy_database_indexes,
 	"the indexes and constraints that are left but foreign keys, triggers; sequences"},
-	{"mirror_replication_sets", ADD_NODE, 1, zodan_mirror_replication_sets,
+	{"mirror_replication_sets", ADD_NODE, 1, zodan_subscribe_mirror_sets,
 	"make the new node's replication sets those of the source"},
-	{"sync_source_to_new", ADD_NODE, 6, zodan_sync_source_to_new,
+	{"sync_source_to_new", ADD_NODE, 6, zodan_subscribe_sync_source_to_new,
 	"follow the source from the snapshot on; add the foreign keys"},
-	{"bookmark_peers", ADD_NODE, 1, zodan_bookmark_peers,
+	{"bookmark_peers", ADD_NODE, 1, zodan_peers_bookmark,
 	"slots on the peers, which from now on keep what the new node may need"},
-	{"advance_slots", ADD_NODE, 3, zodan_advance_slots,
+	{"advance_slots", ADD_NODE, 3, zodan_subscribe_advance_slots,
 	"cut the source's stream, and set where each peer's own begins"},
-	{"enable_subscriptions", ADD_NODE, 2, zodan_enable_subscriptions,
+	{"enable_subscriptions", ADD_NODE, 2, zodan_subscribe_enable,
 	"replicate from every node"},
 	{"subscribe_existing_nodes", ADD_NODE, 2, zodan_subscribe_existing_nodes,
 	"every node replicates from the new one"},
-	{"monitor_lag", ADD_NODE, 1, zodan_monitor_lag,
+	{"monitor_lag", ADD_NODE, 1, zodan_finish_monitor_lag,
 	"wait until the new node keeps up"},
 	{"finish", ADD_NODE, 1, zodan_finish,
 	"a last look at everything; open the new node"},
-	{"check_removal", REMOVE_NODE | LOOKS, 1, zodan_check_removal,
+	{"check_removal", REMOVE_NODE | LOOKS, 1, zodan_remove_check,
 	"the node is one of the cluster, and can be reached or is lost"},
-	{"drain_node", REMOVE_NODE, 9, zodan_drain_node,
+	{"drain_node", REMOVE_NODE, 9, zodan_remove_drain,
 	"close the node; wait until the others have what was written there"},
-	{"drop_node", REMOVE_NODE, 10, zodan_drop_node,
+	{"drop_node", REMOVE_NODE, 10, zodan_remove_drop,
 	"drop all subscriptions, slots and entries of the node, everywhere"},
 };
-const int	zodan_phase_count = lengthof(zodan_phase_table);
+const int	zodan_phases_count = lengthof(zodan_phases_table);
 
 /*
  * The bit of an operation in ZodanPhase.operations; 0: there is none such.
  */
 int
-zodan_operation_bit(const char *operation)
+zodan_phases_operation_bit(const char *operation)
 {
 	return strcmp(operation, "add_node") == 0 ? ADD_NODE :
 		strcmp(operation, "remove_node") == 0 ? REMOVE_NODE :

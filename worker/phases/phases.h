@@ -19,9 +19,9 @@ typedef struct ZodanPhase
 /* changes nothing: needs neither all nodes nor the lock on them */
 #define ZODAN_PHASE_LOOKS	0x80
 
-extern const ZodanPhase zodan_phase_table[];
-extern const int zodan_phase_count;
+extern const ZodanPhase zodan_phases_table[];
+extern const int zodan_phases_count;
 
-extern int	zodan_operation_bit(const char *operation);
+extern int	zodan_phases_operation_bit(const char *operation);
 
 #endif							/* ZODAN_PHASES_H */

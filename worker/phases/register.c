@@ -8,6 +8,7 @@
 #include "cluster/claim.h"
 #include "cluster/fence.h"
 #include "cluster/subscriptions.h"
+#include "remote/query.h"
 
 static void
 create_node(ZodanJob *job)
@@ -17,12 +18,12 @@ create_node(ZodanJob *job)
 
 	if (node->state && strcmp(node->state, "done") == 0)
 		return;
-	if (!zodan_node_exists(job->engine, &job->new_conn, req->new_node_name))
-		zodan_node_create(job->engine, &job->new_conn, req->new_node_name, req->new_node_dsn,
+	if (!zodan_engine_node_exists(job->engine, &job->new_conn, req->new_node_name))
+		zodan_engine_node_create(job->engine, &job->new_conn, req->new_node_name, req->new_node_dsn,
 						  req->location, req->country, req->info);
 	/* rows that are discarded from now on are the join's */
-	zodan_effect_result(node->node, node->kind, node->name, "done",
-						job->engine->exceptions ? zodan_value(&job->new_conn, job->engine->exceptions, 0) : NULL);
+	zodan_effects_set(node->node, node->kind, node->name, "done",
+						job->engine->exceptions ? zodan_query_value(&job->new_conn, job->engine->exceptions, 0) : NULL);
 }
 
 /*
@@ -32,7 +33,7 @@ void
 zodan_register_node(ZodanJob *job)
 {
 	if (job->req->fence)
-		zodan_fence(job);
+		zodan_fence_raise(job);
 	create_node(job);
 	zodan_subscriptions_create(job);
 	zodan_job_detail(job, 1, psprintf("node %s is registered%s", job->req->new_node_name,

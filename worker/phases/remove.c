@@ -7,10 +7,14 @@
  */
 #include "phases/remove.h"
 
+#include "base/dsn.h"
 #include "cluster/claim.h"
 #include "cluster/fence.h"
+#include "cluster/names.h"
 #include "cluster/subscriptions.h"
+#include "engine/markers.h"
 #include "phases/undo.h"
+#include "remote/query.h"
 
 #define FORCE_HINT	"If what was written on it may be lost, cancel the request and file it again with the option force."
 
@@ -25,7 +29,7 @@ static bool
 is_known(ZodanJob *job)
 {
 	for (int i = 0; i < job->nmembers; i++)
-		if (job->members[i].conn.pg && zodan_node_exists(job->engine, &job->members[i].conn, job->req->new_node_name))
+		if (job->members[i].conn.pg && zodan_engine_node_exists(job->engine, &job->members[i].conn, job->req->new_node_name))
 			return true;
 	return false;
 }
@@ -48,7 +52,7 @@ add_streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits, int *n)
 
 		if (PQgetvalue(result, i, 2)[0] != 't')
 			continue;
-		if (!zodan_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot))
+		if (!zodan_query_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("node \"%s\" subscribes to node \"%s\", where its slot \"%s\" is gone: it can't get what was written there",
@@ -60,7 +64,7 @@ add_streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits, int *n)
 		};
 	}
 	if (*n == before)
-		zodan_event("warning", m->name, psprintf("node %s has no enabled subscription to node %s, so nothing more is sent to it",
+		zodan_journal_event("warning", m->name, psprintf("node %s has no enabled subscription to node %s, so nothing more is sent to it",
 												 m->name, job->req->new_node_name));
 	PQclear(result);
 	return waits;
@@ -87,11 +91,11 @@ leads_to(ZodanJob *job, const char *dsn, const ZodanConn *there)
 	if (!dsn)
 		return LEADS_NOWHERE;
 	zodan_dsn_remember(dsn);
-	zodan_connect_all(&conns, 1);
+	zodan_remote_connect_all(&conns, 1);
 	if (!conn.pg)
 		return LEADS_NOWHERE;
-	result = zodan_same_server(&conn, there, true) ? LEADS_THERE : LEADS_ELSEWHERE;
-	zodan_disconnect(&conn);
+	result = zodan_query_same_server(&conn, there, true) ? LEADS_THERE : LEADS_ELSEWHERE;
+	zodan_connection_close(&conn);
 	return result;
 }
 
@@ -111,9 +115,9 @@ marker_arrives(ZodanJob *job)
 			waits = add_streams_to(job, &job->members[i], waits, &n);
 	if (n == 0)
 		return false;
-	zodan_markers(&conn, 1, &marker);
+	zodan_markers_write(&conn, 1, &marker);
 	waits[0].lsn = marker;
-	zodan_wait_confirmed(waits, 1, zodan_statement_timeout(), zodan_report);
+	zodan_markers_wait_confirmed(waits, 1, zodan_session_timeout(), zodan_job_report);
 	return true;
 }
 
@@ -137,11 +141,11 @@ describe_foreign(ZodanJob *job, bool is_node)
 
 		if (!m->conn.pg)
 			continue;
-		leads = is_node ? leads_to(job, zodan_node_dsn(job->engine, &job->new_conn, m->name), &m->conn) : LEADS_NOWHERE;
+		leads = is_node ? leads_to(job, zodan_engine_node_dsn(job->engine, &job->new_conn, m->name), &m->conn) : LEADS_NOWHERE;
 		if (leads == LEADS_ELSEWHERE)
 			return psprintf("it knows another node \"%s\" than this cluster has", m->name);
 		proven |= leads == LEADS_THERE;
-		known = zodan_node_dsn(job->engine, &m->conn, name);
+		known = zodan_engine_node_dsn(job->engine, &m->conn, name);
 		leads = leads_to(job, known, &job->new_conn);
 		if (leads == LEADS_ELSEWHERE)
 			return psprintf("node \"%s\" knows another node \"%s\"", m->name, name);
@@ -154,7 +158,7 @@ describe_foreign(ZodanJob *job, bool is_node)
  * Phase: it is what the request says, and somebody knows it.
  */
 void
-zodan_check_removal(ZodanJob *job)
+zodan_remove_check(ZodanJob *job)
 {
 	const char *name = job->req->new_node_name;
 	char	   *source;
@@ -162,14 +166,14 @@ zodan_check_removal(ZodanJob *job)
 	char	   *foreign;
 
 	zodan_cluster_require(job, !job->req->force);
-	source = zodan_local_node(job->engine, &ZODAN_SOURCE(job)->conn);
+	source = zodan_engine_local_node(job->engine, &ZODAN_SOURCE(job)->conn);
 	if (!source || strcmp(source, job->req->src_node_name) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("src_dsn leads to %s, not to node \"%s\"", source ? psprintf("node \"%s\"", source) : "a database that is not a node",
 						job->req->src_node_name)));
 	if (job->new_conn.pg)
-		there = zodan_engine_find(&job->new_conn) == job->engine ? zodan_local_node(job->engine, &job->new_conn) : NULL;
+		there = zodan_engine_find(&job->new_conn) == job->engine ? zodan_engine_local_node(job->engine, &job->new_conn) : NULL;
 	if (there && strcmp(there, name) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -183,8 +187,8 @@ zodan_check_removal(ZodanJob *job)
 	foreign = job->new_conn.pg ? describe_foreign(job, there != NULL) : NULL;
 	if (foreign && !there && job->req->force)
 	{
-		zodan_event("warning", name, psprintf("the connection string of node %s leads to a database that is not a node, and that nobody knows as that one: nothing is done there", name));
-		zodan_disconnect(&job->new_conn);
+		zodan_journal_event("warning", name, psprintf("the connection string of node %s leads to a database that is not a node, and that nobody knows as that one: nothing is done there", name));
+		zodan_connection_close(&job->new_conn);
 		job->new_conn.error = "its connection string leads to a database that is not a node";
 	}
 	else if (foreign)
@@ -193,7 +197,7 @@ zodan_check_removal(ZodanJob *job)
 				 errmsg("the connection string of node \"%s\" leads to a %s that isn't shown to be this cluster's: %s", name, there ? "node of that name" : "database", foreign),
 				 errhint("Correct new_node_dsn, or file the request without it. Nothing has been changed.")));
 	if (job->req->force)
-		zodan_event("warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
+		zodan_journal_event("warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
 											  name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
 	zodan_job_detail(job, 1, psprintf("node %s can be removed; these stay: %s", name, zodan_cluster_names(job)));
 }
@@ -203,7 +207,7 @@ zodan_check_removal(ZodanJob *job)
  * was.
  */
 void
-zodan_drain_node(ZodanJob *job)
+zodan_remove_drain(ZodanJob *job)
 {
 	ZodanConn  *conn = &job->new_conn;
 	ZodanConfirm *waits;
@@ -217,8 +221,8 @@ zodan_drain_node(ZodanJob *job)
 		return;
 	}
 	if (job->req->fence)
-		zodan_fence(job);
-	prepared = zodan_value(conn, "SELECT pg_catalog.string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts"
+		zodan_fence_raise(job);
+	prepared = zodan_query_value(conn, "SELECT pg_catalog.string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts"
 						   " WHERE database = pg_catalog.current_database()", 0);
 	if (prepared)
 		ereport(ERROR,
@@ -229,10 +233,10 @@ zodan_drain_node(ZodanJob *job)
 	waits = palloc(sizeof(ZodanConfirm));
 	for (int i = 0; i < job->nmembers; i++)
 		waits = add_streams_to(job, &job->members[i], waits, &n);
-	zodan_markers(&conn, 1, &marker);
+	zodan_markers_write(&conn, 1, &marker);
 	for (int i = 0; i < n; i++)
 		waits[i].lsn = marker;
-	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
+	zodan_markers_wait_confirmed(waits, n, zodan_session_timeout(), zodan_job_report);
 	zodan_job_detail(job, 1, psprintf("%s have all that was written on node %s", zodan_cluster_names(job), conn->node));
 }
 
@@ -243,7 +247,7 @@ static void
 list_object(ZodanJob *job, const char *node, const char *kind, const char *name, const char *result)
 {
 	zodan_claim_effect(job, node, kind, name);
-	zodan_effect_result(node, kind, name, "done", result);
+	zodan_effects_set(node, kind, name, "done", result);
 }
 
 /*
@@ -287,17 +291,17 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 						 "        OR starts_with(slot_name, $5) OR starts_with(slot_name, $6))"
 						 "   AND NOT active AND NOT temporary AND slot_name <> ALL ($2::text[])", 9,
 						 job->engine->plugin, claimed.data, own, blind ? "true" : "false",
-						 zodan_passing_slots(m, &m->conn, "start"), zodan_passing_slots(m, &m->conn, "wal"),
+						 zodan_names_helper_slots(m, &m->conn, "start"), zodan_names_helper_slots(m, &m->conn, "wal"),
 						 blind && !zodan_cluster_missing(job) ? "true" : "false",
-						 zodan_value(&m->conn, job->engine->slot_name, 3, job->new_dbname, m->name, ""), job->req->new_node_name);
+						 zodan_query_value(&m->conn, job->engine->slot_name, 3, job->new_dbname, m->name, ""), job->req->new_node_name);
 	for (int i = 0; i < PQntuples(result); i++)
 	{
 		const char *slot = PQgetvalue(result, i, 0);
 
 		if (PQgetvalue(result, i, 1)[0] == 't')
 			list_object(job, m->name, EFFECT_SLOT, slot, NULL);
-		else if (!zodan_find_effect(m->name, EFFECT_SLOT, slot)->state)
-			zodan_event("warning", m->name, psprintf("slot %s is read by no node that could be asked; if it was node %s's, drop it: SELECT pg_drop_replication_slot('%s')",
+		else if (!zodan_effects_find(m->name, EFFECT_SLOT, slot)->state)
+			zodan_journal_event("warning", m->name, psprintf("slot %s is read by no node that could be asked; if it was node %s's, drop it: SELECT pg_drop_replication_slot('%s')",
 													 slot, job->req->new_node_name, slot));
 	}
 	PQclear(result);
@@ -316,7 +320,7 @@ list_own_slot(ZodanJob *job, ZodanMember *m)
 	if (!conn->pg)
 		return;
 	result = zodan_query(conn, "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE starts_with(slot_name, $1) AND NOT active",
-						 1, zodan_passing_slots(m, conn, "wal"));
+						 1, zodan_names_helper_slots(m, conn, "wal"));
 	for (int i = 0; i < PQntuples(result); i++)
 		list_object(job, conn->node, EFFECT_SLOT, PQgetvalue(result, i, 0), NULL);
 	PQclear(result);
@@ -361,14 +365,14 @@ list_objects(ZodanJob *job)
 {
 	const char *name = job->req->new_node_name;
 	bool		is_node = job->new_conn.pg && zodan_engine_find(&job->new_conn) == job->engine &&
-		zodan_node_exists(job->engine, &job->new_conn, name);
+		zodan_engine_node_exists(job->engine, &job->new_conn, name);
 	char	   *mark = job->new_conn.pg ? zodan_claim_of_other(job) : NULL;
 	PGresult   *result;
 
 	if (mark)
 		list_of_join(job, mark);
 	for (int i = 0; i < job->nmembers; i++)
-		if (job->members[i].conn.pg && zodan_node_exists(job->engine, &job->members[i].conn, name))
+		if (job->members[i].conn.pg && zodan_engine_node_exists(job->engine, &job->members[i].conn, name))
 			list_object(job, job->members[i].name, EFFECT_NODE, name, NULL);
 	if (is_node)
 		list_object(job, name, EFFECT_NODE, name, NULL);
@@ -386,7 +390,7 @@ list_objects(ZodanJob *job)
 
 			/* of a join that was cancelled with all that it had made */
 			if (strcmp(slot, ZODAN_SEALED) == 0)
-				slot = zodan_value(&job->new_conn, job->engine->slot_name, 3, job->new_dbname, provider, sub);
+				slot = zodan_query_value(&job->new_conn, job->engine->slot_name, 3, job->new_dbname, provider, sub);
 			list_object(job, provider, EFFECT_SLOT, slot, NULL);
 			list_object(job, name, EFFECT_SUBSCRIPTION, sub, slot);
 		}
@@ -415,17 +419,17 @@ list_objects(ZodanJob *job)
  * Phase: all that is between the node and the others goes.
  */
 void
-zodan_drop_node(ZodanJob *job)
+zodan_remove_drop(ZodanJob *job)
 {
-	ZodanEffect *fence = zodan_find_effect(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+	ZodanEffect *fence = zodan_effects_find(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
 
 	list_objects(job);
 	zodan_undo_objects(job);
 	if (job->new_conn.pg)
 		zodan_claim_drop(job);
 	if (fence->result)
-		zodan_event("warning", fence->node,
+		zodan_journal_event("warning", fence->node,
 					psprintf("database %s of node %s, which is alone now, stays closed to all but superusers; its connection limit was %s: ALTER DATABASE %s CONNECTION LIMIT %s opens it",
-							 fence->name, fence->node, fence->result, zodan_quote(fence->name), fence->result));
+							 fence->name, fence->node, fence->result, zodan_query_quote(fence->name), fence->result));
 	zodan_job_detail(job, 1, psprintf("node %s has been removed; these stay: %s", job->req->new_node_name, zodan_cluster_names(job)));
 }

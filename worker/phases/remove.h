@@ -7,8 +7,8 @@
 
 #include "cluster/cluster.h"
 
-extern void zodan_check_removal(ZodanJob *job);
-extern void zodan_drain_node(ZodanJob *job);
-extern void zodan_drop_node(ZodanJob *job);
+extern void zodan_remove_check(ZodanJob *job);
+extern void zodan_remove_drain(ZodanJob *job);
+extern void zodan_remove_drop(ZodanJob *job);
 
 #endif							/* ZODAN_REMOVE_H */

@@ -13,6 +13,7 @@
  */
 #include "phases/subscribe.h"
 
+#include "base/lsn.h"
 #include "cluster/claim.h"
 #include "cluster/positions.h"
 #include "cluster/subscriptions.h"
@@ -20,6 +21,9 @@
 #include "copy/plan.h"
 #include "copy/schema.h"
 #include "copy/stream.h"
+#include "engine/markers.h"
+#include "engine/origins.h"
+#include "remote/query.h"
 
 /* catching up is over when a round takes less, or isn't shorter than the one before */
 #define CATCH_UP_MS			500
@@ -38,9 +42,9 @@
  * Phase: what the new node offers is what the source offers.
  */
 void
-zodan_mirror_replication_sets(ZodanJob *job)
+zodan_subscribe_mirror_sets(ZodanJob *job)
 {
-	zodan_sets_mirror(job->engine, &ZODAN_SOURCE(job)->conn, &job->new_conn, zodan_skipped_schemas(job));
+	zodan_engine_sets_mirror(job->engine, &ZODAN_SOURCE(job)->conn, &job->new_conn, zodan_schema_skipped(job));
 }
 
 /*
@@ -50,24 +54,24 @@ zodan_mirror_replication_sets(ZodanJob *job)
  * been brought to the same point.
  */
 void
-zodan_sync_source_to_new(ZodanJob *job)
+zodan_subscribe_sync_source_to_new(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanEffect *running = zodan_find_effect(job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
+	ZodanEffect *running = zodan_effects_find(job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
 	int			n;
 
 	/* later an apply worker could be in the way; but see foreign_keys.c */
 	if (!running->state && !zodan_plan_has_later())
 	{
 		zodan_job_detail(job, 0, "adding foreign keys");
-		zodan_add_foreign_keys(job, zodan_skipped_schemas(job));
+		zodan_foreign_keys_add(job, zodan_schema_skipped(job));
 	}
 	zodan_stream_start(job);
 	zodan_stream_catch_up(job, NULL);
 	if (ZODAN_NPEERS(job) > 0)
-		zodan_sub_wake_manager(job->engine, &job->new_conn, ZODAN_PEERS(job)[0].sub_in);
+		zodan_engine_sub_wake_manager(job->engine, &job->new_conn, ZODAN_PEERS(job)[0].sub_in);
 	zodan_job_detail(job, 0.5, "checking foreign keys");
-	n = zodan_check_foreign_keys(job, zodan_skipped_schemas(job));
+	n = zodan_foreign_keys_check(job, zodan_schema_skipped(job));
 	zodan_job_detail(job, 1, psprintf("the new node follows the source, %d foreign keys are checked", n));
 }
 
@@ -86,8 +90,8 @@ check_positions(ZodanSlot *slots, int nslots)
 		.conn = slots[i].conn,.nparams = 1,.params = {slots[i].lsn},
 			.sql = "SELECT pg_catalog.pg_current_wal_flush_lsn() OPERATOR(pg_catalog.<) $1::pg_catalog.pg_lsn"
 	};
-	zodan_call_all(calls, nslots, zodan_statement_timeout());
-	zodan_raise_any(calls, nslots);
+	zodan_remote_run(calls, nslots, zodan_session_timeout());
+	zodan_remote_raise_any(calls, nslots);
 	for (int i = 0; i < nslots; i++)
 		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't')
 			ereport(ERROR,
@@ -108,7 +112,7 @@ cut(ZodanJob *job)
 	ZodanConn  *new_conn = &job->new_conn;
 	ZodanSlot	slot = {.conn = &source->conn,.name = source->slot_in};
 	const char *new_node = new_conn->node;
-	ZodanBookmark *mark = zodan_get_bookmark(ZODAN_CUT, new_node);
+	ZodanBookmark *mark = zodan_journal_position(ZODAN_CUT, new_node);
 	int64		last = PG_INT64_MAX;
 	XLogRecPtr	marker;
 	XLogRecPtr	x;
@@ -131,22 +135,22 @@ cut(ZodanJob *job)
 		/* the slot of the stream that follows begins before X, wherever that will be */
 		zodan_claim_effect(job, source->name, EFFECT_SLOT, source->slot_in);
 		zodan_slots_create(&slot, 1, job->engine->plugin);
-		zodan_effect_result(source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
+		zodan_effects_set(source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
 
-		zodan_hold_wal(job, &source->conn);
-		zodan_hold_wal(job, new_conn);
-		zodan_set_markers(job, ZODAN_CUT);
-		zodan_set_bookmark(ZODAN_CUT, new_node, "window_lsn",
-						   zodan_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+		zodan_positions_hold_wal(job, &source->conn);
+		zodan_positions_hold_wal(job, new_conn);
+		zodan_positions_set_markers(job, ZODAN_CUT);
+		zodan_journal_set_position(ZODAN_CUT, new_node, "window_lsn",
+						   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 		zodan_stream_catch_up(job, &marker);
-		zodan_set_bookmark(ZODAN_CUT, new_node, "marker_lsn", zodan_format_lsn(marker));
-		mark = zodan_get_bookmark(ZODAN_CUT, new_node);
+		zodan_journal_set_position(ZODAN_CUT, new_node, "marker_lsn", zodan_lsn_format(marker));
+		mark = zodan_journal_position(ZODAN_CUT, new_node);
 	}
 	zodan_stream_stop(job);
-	x = zodan_stream_position(job, zodan_parse_lsn(mark->window_lsn), zodan_parse_lsn(mark->marker_lsn));
-	zodan_find_resume_points(job, ZODAN_CUT, x);
-	zodan_set_bookmark(ZODAN_CUT, source->name, "consistent_lsn", zodan_format_lsn(x));
-	zodan_event("info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
+	x = zodan_stream_position(job, zodan_lsn_parse(mark->window_lsn), zodan_lsn_parse(mark->marker_lsn));
+	zodan_positions_find_resume(job, ZODAN_CUT, x);
+	zodan_journal_set_position(ZODAN_CUT, source->name, "consistent_lsn", zodan_lsn_format(x));
+	zodan_journal_event("info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
 }
 
 /*
@@ -159,7 +163,7 @@ cut(ZodanJob *job)
  * when the same subscription meets it again.
  */
 void
-zodan_advance_slots(ZodanJob *job)
+zodan_subscribe_advance_slots(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *new_conn = &job->new_conn;
@@ -170,22 +174,22 @@ zodan_advance_slots(ZodanJob *job)
 		zodan_job_detail(job, 1, "the source has no peers");
 		return;
 	}
-	if (!zodan_get_bookmark(ZODAN_CUT, source->name)->consistent_lsn)
+	if (!zodan_journal_position(ZODAN_CUT, source->name)->consistent_lsn)
 		cut(job);
-	zodan_release_wal(job, &source->conn);
-	zodan_release_wal(job, new_conn);
+	zodan_positions_release_wal(job, &source->conn);
+	zodan_positions_release_wal(job, new_conn);
 
-	zodan_sub_drop(job->engine, new_conn, source->sub_first);
-	zodan_slot_drop(&source->conn, source->slot_first);
-	zodan_origin_drop(new_conn, source->slot_first);
-	zodan_effect_undone(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
-	zodan_effect_undone(source->name, EFFECT_SLOT, source->slot_first);
-	zodan_subscribe_to_source(job);
+	zodan_engine_sub_drop(job->engine, new_conn, source->sub_first);
+	zodan_slots_drop(&source->conn, source->slot_first);
+	zodan_origins_drop(new_conn, source->slot_first);
+	zodan_effects_undone(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
+	zodan_effects_undone(source->name, EFFECT_SLOT, source->slot_first);
+	zodan_subscriptions_follow_source(job);
 
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *m = &job->members[i];
-		ZodanBookmark *mark = zodan_get_bookmark(ZODAN_CUT, m->name);
+		ZodanBookmark *mark = zodan_journal_position(ZODAN_CUT, m->name);
 
 		slots[i].conn = &m->conn;
 		slots[i].name = m->slot_in;
@@ -207,8 +211,8 @@ zodan_advance_slots(ZodanJob *job)
 static void
 wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 {
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
-	ZodanDeadline next_look = zodan_deadline(FIRST_LOOK_MS);
+	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
+	ZodanDeadline next_look = zodan_wait_deadline(FIRST_LOOK_MS);
 	char	   *query = psprintf("SELECT x.status FROM (%s) AS x(name, status) WHERE x.name = $1", job->engine->sub_status);
 	char	  **status = palloc(sizeof(char *) * ncalls);
 
@@ -221,11 +225,11 @@ wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 		{
 			.conn = calls[i].conn,.sql = query,.nparams = 1,.params = {calls[i].params[0]}
 		};
-		zodan_call_all(calls, ncalls, zodan_statement_timeout());
-		zodan_raise_any(calls, ncalls);
+		zodan_remote_run(calls, ncalls, zodan_session_timeout());
+		zodan_remote_raise_any(calls, ncalls);
 		for (int i = 0; i < ncalls; i++)
 		{
-			status[i] = PQntuples(calls[i].result) > 0 ? zodan_field(calls[i].result, 0, 0) : "gone";
+			status[i] = PQntuples(calls[i].result) > 0 ? zodan_query_field(calls[i].result, 0, 0) : "gone";
 			if (strcmp(status[i], "replicating") == 0)
 				status[i] = NULL;
 			else if (behind < 0)
@@ -234,22 +238,22 @@ wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 		}
 		if (behind < 0)
 			return;
-		if (zodan_deadline_passed(deadline))
+		if (zodan_wait_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("node \"%s\": subscription \"%s\" is %s, not replicating", calls[behind].conn->node,
 							calls[behind].params[0], status[behind]),
 					 errhint("Look for the errors of its worker in the server log of that node.")));
-		if (zodan_deadline_passed(next_look))
+		if (zodan_wait_passed(next_look))
 		{
-			zodan_report(psprintf("node \"%s\": subscription \"%s\" is %s", calls[behind].conn->node,
+			zodan_job_report(psprintf("node \"%s\": subscription \"%s\" is %s", calls[behind].conn->node,
 								  calls[behind].params[0], status[behind]));
 			for (int i = behind; i < ncalls; i++)
 				if (status[i])
-					zodan_mend_lost(job, calls[i].conn);
-			next_look = zodan_deadline(LOOK_MS);
+					zodan_subscriptions_mend_lost(job, calls[i].conn);
+			next_look = zodan_wait_deadline(LOOK_MS);
 		}
-		zodan_sleep(20);
+		zodan_wait_sleep(20);
 	}
 }
 
@@ -261,7 +265,7 @@ static void
 enable_on_new_node(ZodanJob *job)
 {
 	int			last = job->nmembers - 1;
-	ZodanDeadline deadline = zodan_deadline(WORKER_START_MS);
+	ZodanDeadline deadline = zodan_wait_deadline(WORKER_START_MS);
 	ZodanDeadline next_wake = {0};
 	const char **subs = palloc(sizeof(char *) * job->nmembers);
 	char	   *names;
@@ -270,27 +274,27 @@ enable_on_new_node(ZodanJob *job)
 
 	for (int i = 0; i <= last; i++)
 		subs[i] = job->members[i].sub_in;
-	names = zodan_enable(job, subs, last);
+	names = zodan_subscriptions_enable(job, subs, last);
 
 	/* where one doesn't start, the wait for its position will say what's wrong */
-	while (last > 0 && !zodan_sub_started(job->engine, &job->new_conn, names, &running) && !zodan_deadline_passed(deadline))
+	while (last > 0 && !zodan_engine_sub_started(job->engine, &job->new_conn, names, &running) && !zodan_wait_passed(deadline))
 	{
-		if (running != seen || zodan_deadline_passed(next_wake))
+		if (running != seen || zodan_wait_passed(next_wake))
 		{
-			zodan_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
-			next_wake = zodan_deadline(WAKE_AGAIN_MS);
+			zodan_engine_sub_wake_manager(job->engine, &job->new_conn, job->members[last].sub_in);
+			next_wake = zodan_wait_deadline(WAKE_AGAIN_MS);
 			seen = running;
 		}
-		zodan_sleep(WORKER_POLL_MS);
+		zodan_wait_sleep(WORKER_POLL_MS);
 	}
-	zodan_enable(job, &subs[last], 1);
+	zodan_subscriptions_enable(job, &subs[last], 1);
 }
 
 /*
  * Phase: the streams of all existing nodes, each of its own changes.
  */
 void
-zodan_enable_subscriptions(ZodanJob *job)
+zodan_subscribe_enable(ZodanJob *job)
 {
 	int			n = job->nmembers;
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * n);
@@ -301,14 +305,14 @@ zodan_enable_subscriptions(ZodanJob *job)
 	enable_on_new_node(job);
 	for (int i = 0; i < n; i++)
 		conns[i] = &job->members[i].conn;
-	zodan_markers(conns, n, lsns);
+	zodan_markers_write(conns, n, lsns);
 	for (int i = 0; i < n; i++)
 		waits[i] = (ZodanConfirm)
 	{
 		.provider = &job->members[i].conn,.subscriber = job->req->new_node_name,
 			.slot = job->members[i].slot_in,.lsn = lsns[i]
 	};
-	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
+	zodan_markers_wait_confirmed(waits, n, zodan_session_timeout(), zodan_job_report);
 	for (int i = 0; i < n; i++)
 		calls[i] = (ZodanCall)
 	{
@@ -347,7 +351,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 		ZodanMember *m = &job->members[i];
 		ZodanEffect *running = zodan_claim_effect(job, m->name, EFFECT_RUNNING, m->sub_out);
 
-		zodan_effect_result(new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
+		zodan_effects_set(new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
 		calls[i].conn = &m->conn;
 		calls[i].params[0] = psprintf("{%s}", m->sub_out);
 
@@ -360,17 +364,17 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	}
 	zodan_origins_set(origins, norigins);
 	for (int i = 0; i < norigins; i++)
-		zodan_effect_result(whose[i]->name, EFFECT_RUNNING, whose[i]->sub_out, "done", origins[i].lsn);
-	zodan_sub_enable(job->engine, calls, n);
+		zodan_effects_set(whose[i]->name, EFFECT_RUNNING, whose[i]->sub_out, "done", origins[i].lsn);
+	zodan_engine_sub_enable(job->engine, calls, n);
 
-	zodan_markers(&new_conn, 1, &marker);
+	zodan_markers_write(&new_conn, 1, &marker);
 	for (int i = 0; i < n; i++)
 		waits[i] = (ZodanConfirm)
 	{
 		.provider = new_conn,.subscriber = job->members[i].name,
 			.slot = job->members[i].slot_out,.lsn = marker
 	};
-	zodan_wait_confirmed(waits, n, zodan_statement_timeout(), zodan_report);
+	zodan_markers_wait_confirmed(waits, n, zodan_session_timeout(), zodan_job_report);
 	for (int i = 0; i < n; i++)
 		calls[i].params[0] = job->members[i].sub_out;
 	wait_replicating(job, calls, n);

@@ -7,10 +7,10 @@
 
 #include "cluster/cluster.h"
 
-extern void zodan_mirror_replication_sets(ZodanJob *job);
-extern void zodan_sync_source_to_new(ZodanJob *job);
-extern void zodan_advance_slots(ZodanJob *job);
-extern void zodan_enable_subscriptions(ZodanJob *job);
+extern void zodan_subscribe_mirror_sets(ZodanJob *job);
+extern void zodan_subscribe_sync_source_to_new(ZodanJob *job);
+extern void zodan_subscribe_advance_slots(ZodanJob *job);
+extern void zodan_subscribe_enable(ZodanJob *job);
 extern void zodan_subscribe_existing_nodes(ZodanJob *job);
 
 #endif							/* ZODAN_SUBSCRIBE_H */

@@ -11,15 +11,17 @@
 #include "copy/lists.h"
 #include "copy/marks.h"
 #include "copy/schema.h"
+#include "engine/origins.h"
+#include "remote/query.h"
 
 static void
 undo_subscription(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 {
 	if (effect->result)
-		zodan_sub_unseal(job->engine, conn, effect->name, effect->result);
-	zodan_sub_drop(job->engine, conn, effect->name);
+		zodan_engine_sub_unseal(job->engine, conn, effect->name, effect->result);
+	zodan_engine_sub_drop(job->engine, conn, effect->name);
 	if (effect->result)
-		zodan_origin_drop(conn, effect->result);
+		zodan_origins_drop(conn, effect->result);
 }
 
 /*
@@ -63,18 +65,18 @@ undo_effect(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 	if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0)
 		undo_subscription(job, conn, effect);
 	else if (strcmp(effect->kind, EFFECT_SLOT) == 0)
-		zodan_slot_drop(conn, effect->name);
+		zodan_slots_drop(conn, effect->name);
 	else if (strcmp(effect->kind, EFFECT_ORIGIN) == 0)
-		zodan_origin_drop(conn, effect->name);
+		zodan_origins_drop(conn, effect->name);
 	else if (strcmp(effect->kind, EFFECT_NODE) == 0)
-		zodan_node_drop(job->engine, conn, effect->name);
+		zodan_engine_node_drop(job->engine, conn, effect->name);
 	else if (strcmp(effect->kind, EFFECT_MARKS) == 0)
 		zodan_marks_drop(job, effect->name);
 	else if (strcmp(effect->kind, EFFECT_FENCE) == 0)
 	{
 		if (effect->result)
 			PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT %s",
-											   zodan_quote(effect->name), effect->result), 0));
+											   zodan_query_quote(effect->name), effect->result), 0));
 	}
 	else if (strcmp(effect->kind, EFFECT_CLAIM) == 0)
 		zodan_claim_drop(job);
@@ -94,7 +96,7 @@ EFFECT_MARKS, EFFECT_SCHEMA, EFFECT_FENCE, EFFECT_CLAIM};
 static char *
 undo_kind(ZodanJob *job, const char *kind, StringInfo waiting, bool *fence)
 {
-	List	   *effects = zodan_live_effects();
+	List	   *effects = zodan_effects_live();
 	ListCell   *cell;
 
 	foreach(cell, effects)
@@ -120,8 +122,8 @@ undo_kind(ZodanJob *job, const char *kind, StringInfo waiting, bool *fence)
 		}
 		else
 			undo_effect(job, conn, effect);
-		zodan_effect_undone(effect->node, effect->kind, effect->name);
-		zodan_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
+		zodan_effects_undone(effect->node, effect->kind, effect->name);
+		zodan_journal_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
 	}
 	return NULL;
 }

@@ -19,6 +19,7 @@
 #include "base/settings.h"
 #include "base/wait.h"
 #include "postmaster/interrupt.h"
+#include "queue/queue.h"
 #include "queue/request.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -44,7 +45,7 @@ static List *started = NIL;
  * its name. It isn't started again.
  */
 void
-zodan_describe_worker(BackgroundWorker *worker, const char *kind, const char *function)
+zodan_launcher_describe_worker(BackgroundWorker *worker, const char *kind, const char *function)
 {
 	memset(worker, 0, sizeof(*worker));
 	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -89,7 +90,7 @@ start_runner(int64 request_id, bool look)
 	BackgroundWorker worker;
 	Started    *s;
 
-	zodan_describe_worker(&worker, "runner", "zodan_runner_main");
+	zodan_launcher_describe_worker(&worker, "runner", "zodan_runner_main");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "zodan_bgw: request " INT64_FORMAT, request_id);
 	worker.bgw_notify_pid = MyProcPid;
 	memcpy(worker.bgw_extra, &args, sizeof(args));
@@ -147,7 +148,7 @@ start_all(ZodanRows *due, bool look)
 
 		full = full || !start_runner(id, look);
 		if (full && !look)
-			zodan_not_started(id);
+			zodan_queue_not_started(id);
 	}
 	MemoryContextSwitchTo(context);
 }
@@ -160,9 +161,9 @@ static void
 look_at_queue(void)
 {
 	if (list_length(started) < zodan_max_runners)
-		start_all(zodan_dequeue(zodan_max_runners - list_length(started), busy(false)), false);
+		start_all(zodan_queue_take(zodan_max_runners - list_length(started), busy(false)), false);
 	if (list_length(started) <= zodan_max_runners)
-		start_all(zodan_dequeue_looks(zodan_max_runners + 1 - list_length(started), busy(true)), true);
+		start_all(zodan_queue_take_probes(zodan_max_runners + 1 - list_length(started), busy(true)), true);
 }
 
 /*
@@ -181,10 +182,10 @@ zodan_launcher_main(Datum database)
 		BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
 	else
 		BackgroundWorkerInitializeConnection(zodan_database, NULL, 0);
-	zodan_pin_settings();
+	zodan_spi_pin_settings();
 
 	/* an exit code of 0 means that we aren't wanted again */
-	if (!zodan_lock_process(ZODAN_LOCK_LAUNCHER))
+	if (!zodan_queue_lock_process(ZODAN_LOCK_LAUNCHER))
 		proc_exit(0);
 
 	cycle = AllocSetContextCreate(TopMemoryContext, "zodan launcher", ALLOCSET_DEFAULT_SIZES);
@@ -195,17 +196,17 @@ zodan_launcher_main(Datum database)
 		MemoryContextSwitchTo(cycle);
 		MemoryContextReset(cycle);
 		reap();
-		if (zodan_catalog_installed())
+		if (zodan_queue_installed())
 		{
 			int64		due_ms;
 
 			look_at_queue();
-			due_ms = zodan_next_due_ms();
+			due_ms = zodan_queue_next_due_ms();
 			if (due_ms >= 0)
 				sleep_ms = Min(sleep_ms, Max(due_ms, 10));
 		}
 		zodan_wait_latch(sleep_ms);
-		zodan_reload_settings();
+		zodan_settings_reload();
 	}
 }
 
@@ -214,9 +215,9 @@ zodan_launcher_main(Datum database)
  * zodan_launcher_main().
  */
 void
-zodan_describe_launcher(BackgroundWorker *worker, Oid database)
+zodan_launcher_describe(BackgroundWorker *worker, Oid database)
 {
-	zodan_describe_worker(worker, "launcher", "zodan_launcher_main");
+	zodan_launcher_describe_worker(worker, "launcher", "zodan_launcher_main");
 	worker->bgw_restart_time = RESTART_S;
 	worker->bgw_main_arg = ObjectIdGetDatum(database);
 }
@@ -225,7 +226,7 @@ zodan_describe_launcher(BackgroundWorker *worker, Oid database)
  * Starts a process, or raises an error that says for what there was no place.
  */
 BackgroundWorkerHandle *
-zodan_start_worker(BackgroundWorker *worker, const char *what)
+zodan_launcher_start_worker(BackgroundWorker *worker, const char *what)
 {
 	BackgroundWorkerHandle *handle;
 
@@ -243,15 +244,15 @@ zodan_start_worker(BackgroundWorker *worker, const char *what)
  * none.
  */
 bool
-zodan_start_launcher(void)
+zodan_launcher_start(void)
 {
 	BackgroundWorker worker;
 	pid_t		pid;
 
-	if (zodan_launcher_pid() != 0)
+	if (zodan_queue_launcher_pid() != 0)
 		return false;
-	zodan_describe_launcher(&worker, MyDatabaseId);
-	if (WaitForBackgroundWorkerStartup(zodan_start_worker(&worker, "the launcher"), &pid) != BGWH_STARTED)
+	zodan_launcher_describe(&worker, MyDatabaseId);
+	if (WaitForBackgroundWorkerStartup(zodan_launcher_start_worker(&worker, "the launcher"), &pid) != BGWH_STARTED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("the launcher did not start"),
@@ -287,9 +288,9 @@ wake_at_commit(XactEvent event, void *arg)
  * once. Without a launcher nothing happens.
  */
 void
-zodan_wake_launcher_at_commit(void)
+zodan_launcher_wake_at_commit(void)
 {
-	wake_pid = zodan_launcher_pid();
+	wake_pid = zodan_queue_launcher_pid();
 	if (!wake_registered)
 		RegisterXactCallback(wake_at_commit, NULL);
 	wake_registered = true;

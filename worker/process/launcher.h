@@ -9,10 +9,10 @@
 
 extern PGDLLEXPORT void zodan_launcher_main(Datum database);
 
-extern void zodan_describe_worker(BackgroundWorker *worker, const char *kind, const char *function);
-extern BackgroundWorkerHandle *zodan_start_worker(BackgroundWorker *worker, const char *what);
-extern void zodan_describe_launcher(BackgroundWorker *worker, Oid database);
-extern bool zodan_start_launcher(void);
-extern void zodan_wake_launcher_at_commit(void);
+extern void zodan_launcher_describe_worker(BackgroundWorker *worker, const char *kind, const char *function);
+extern BackgroundWorkerHandle *zodan_launcher_start_worker(BackgroundWorker *worker, const char *what);
+extern void zodan_launcher_describe(BackgroundWorker *worker, Oid database);
+extern bool zodan_launcher_start(void);
+extern void zodan_launcher_wake_at_commit(void);
 
 #endif							/* ZODAN_LAUNCHER_H */

@@ -26,6 +26,7 @@
 #include "process/runner.h"
 
 #include "access/xact.h"
+#include "base/dsn.h"
 #include "base/failpoint.h"
 #include "base/retry.h"
 #include "base/settings.h"
@@ -36,10 +37,12 @@
 #include "copy/marks.h"
 #include "copy/schema.h"
 #include "copy/snapshots.h"
+#include "copy/work.h"
 #include "phases/phases.h"
 #include "phases/undo.h"
 #include "postmaster/interrupt.h"
 #include "queue/nodes.h"
+#include "queue/queue.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -63,7 +66,7 @@ static ZodanJob *running_job;
 static void
 check_asked(void)
 {
-	char	   *asked = zodan_asked();
+	char	   *asked = zodan_request_asked();
 
 	if (!asked)
 		return;
@@ -88,11 +91,11 @@ look_around(void)
 		return;
 	busy = true;
 	context = MemoryContextSwitchTo(tick_context);
-	zodan_reload_settings();
+	zodan_settings_reload();
 	if (running_job->locked)
 		zodan_watch_slots(running_job);
 	check_asked();
-	zodan_cluster_watch();
+	zodan_cluster_watch(running_job);
 	MemoryContextSwitchTo(context);
 	MemoryContextReset(tick_context);
 	busy = false;
@@ -101,7 +104,7 @@ look_around(void)
 static void
 log_remote_statement(const char *node, const char *statement)
 {
-	zodan_event("debug", node, statement);
+	zodan_journal_event("debug", node, statement);
 }
 
 /*
@@ -113,17 +116,17 @@ enter_phase(ZodanJob *job, int phase, int bit)
 	int			before = 0;
 	int			all = 0;
 
-	for (int i = 0; i < zodan_phase_count; i++)
+	for (int i = 0; i < zodan_phases_count; i++)
 	{
-		if (!(zodan_phase_table[i].operations & bit))
+		if (!(zodan_phases_table[i].operations & bit))
 			continue;
-		all += zodan_phase_table[i].share;
+		all += zodan_phases_table[i].share;
 		if (i < phase)
-			before += zodan_phase_table[i].share;
+			before += zodan_phases_table[i].share;
 	}
-	job->phase = zodan_phase_table[phase].name;
+	job->phase = zodan_phases_table[phase].name;
 	job->phase_start = 100.0 * before / all;
-	job->phase_share = 100.0 * zodan_phase_table[phase].share / all;
+	job->phase_share = 100.0 * zodan_phases_table[phase].share / all;
 }
 
 /*
@@ -149,43 +152,43 @@ note_membership(ZodanJob *job)
 	ZodanRequest *req = job->req;
 
 	if (strcmp(req->operation, "add_node") == 0)
-		zodan_node_joined(req->new_node_name, job->engine->name, req->new_node_dsn, req->by_superuser);
+		zodan_nodes_joined(req->new_node_name, job->engine->name, req->new_node_dsn, req->by_superuser);
 	else if (strcmp(req->operation, "remove_node") == 0)
 	{
-		ZodanRows  *older = zodan_older_requests();
+		ZodanRows  *older = zodan_queue_older();
 
-		zodan_node_left(req->new_node_name, job->new_conn.dsn);
+		zodan_nodes_left(req->new_node_name, job->new_conn.dsn);
 		for (int i = 0; i < older->nrows; i++)
 			if (!job->new_conn.dsn || zodan_dsn_same_target(job->new_conn.dsn, older->value[i][1]))
-				zodan_settle(older->value[i][0]);
+				zodan_queue_settle(older->value[i][0]);
 	}
 }
 
 static void
 run_phases(ZodanJob *job)
 {
-	int			bit = zodan_operation_bit(job->req->operation);
+	int			bit = zodan_phases_operation_bit(job->req->operation);
 
 	running_job = job;
 	zodan_wait_hook = look_around;
 	zodan_cluster_open(job);
 	/* what the checks would find in the middle of another request is none of its failures */
-	if (bit != zodan_operation_bit("check") && zodan_cluster_complete(job))
+	if (bit != zodan_phases_operation_bit("check") && zodan_cluster_complete(job))
 		lock_cluster(job);
-	for (int i = 0; i < zodan_phase_count; i++)
+	for (int i = 0; i < zodan_phases_count; i++)
 	{
-		const ZodanPhase *phase = &zodan_phase_table[i];
+		const ZodanPhase *phase = &zodan_phases_table[i];
 
 		if (!(phase->operations & bit))
 			continue;
 		look_around();
-		if (!zodan_checkpoint_begin(phase->name))
+		if (!zodan_journal_phase_begin(phase->name))
 			continue;
 		enter_phase(job, i, bit);
 		zodan_failpoint_phase(phase->name);
 		zodan_failpoint("begin", NULL);
 		zodan_job_detail(job, 0, phase->comment);
-		zodan_event("info", NULL, phase->comment);
+		zodan_journal_event("info", NULL, phase->comment);
 
 		/* the checks list what can't be reached; what changes anything needs all */
 		if (!job->locked && !(phase->operations & ZODAN_PHASE_LOOKS))
@@ -197,12 +200,12 @@ run_phases(ZodanJob *job)
 			zodan_engine_keep_ddl(job->engine, &job->new_conn);
 		phase->run(job);
 		zodan_failpoint("end", NULL);
-		zodan_checkpoint_done(phase->name);
+		zodan_journal_phase_done(phase->name);
 		zodan_failpoint("checkpoint", NULL);
 	}
 	note_membership(job);
-	zodan_event("info", NULL, "done");
-	zodan_end_request("running", "done", true);
+	zodan_journal_event("info", NULL, "done");
+	zodan_request_end("running", "done", true);
 }
 
 /*
@@ -211,20 +214,20 @@ run_phases(ZodanJob *job)
 static void
 leave_effects(ZodanJob *job)
 {
-	List	   *effects = zodan_live_effects();
+	List	   *effects = zodan_effects_live();
 	ListCell   *cell;
 
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
 
-		zodan_event("warning", effect->node, psprintf("%s %s is left", effect->kind, effect->name));
+		zodan_journal_event("warning", effect->node, psprintf("%s %s is left", effect->kind, effect->name));
 	}
-	zodan_set_error(psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
+	zodan_request_set_error(psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
 					psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
 							 " AND state IN ('intent', 'done') lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
 							 job->req->id, job->req->id));
-	zodan_end_request("rolling_back", "cancelled", false);
+	zodan_request_end("rolling_back", "cancelled", false);
 }
 
 /*
@@ -236,23 +239,23 @@ end_undone(ZodanJob *job)
 {
 	ZodanRequest *req = job->req;
 
-	zodan_event("info", NULL, "what the request made is undone");
+	zodan_journal_event("info", NULL, "what the request made is undone");
 	if (strcmp(req->asked, "restart") != 0)
 	{
-		zodan_set_error(req->reason, req->reason_hint);
-		zodan_end_request("rolling_back", strcmp(req->asked, "abandon") == 0 ? "failed" : "cancelled", true);
+		zodan_request_set_error(req->reason, req->reason_hint);
+		zodan_request_end("rolling_back", strcmp(req->asked, "abandon") == 0 ? "failed" : "cancelled", true);
 	}
 	else if (req->max_attempts > 0 && req->attempt >= req->max_attempts)
 	{
-		zodan_set_error(req->reason, req->reason_hint ? psprintf("%s Then file the request again.", req->reason_hint) : "File the request again.");
-		zodan_end_request("rolling_back", "failed", true);
+		zodan_request_set_error(req->reason, req->reason_hint ? psprintf("%s Then file the request again.", req->reason_hint) : "File the request again.");
+		zodan_request_end("rolling_back", "failed", true);
 	}
-	else if (zodan_start_again(zodan_backoff_ms(req->attempt)))
-		zodan_event("warning", NULL, "the request begins anew");
+	else if (zodan_request_restart(zodan_retry_backoff_ms(req->attempt)))
+		zodan_journal_event("warning", NULL, "the request begins anew");
 	else
 	{
-		zodan_set_error(NULL, NULL);
-		zodan_end_request("rolling_back", "cancelled", true);
+		zodan_request_set_error(NULL, NULL);
+		zodan_request_end("rolling_back", "cancelled", true);
 	}
 }
 
@@ -265,10 +268,10 @@ abandon(ZodanJob *job, const char *why)
 	char	   *left = zodan_own_abandon(job);
 
 	zodan_work_forget(job);
-	zodan_event("error", job->req->new_node_name, why);
-	zodan_set_error(why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
+	zodan_journal_event("error", job->req->new_node_name, why);
+	zodan_request_set_error(why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
 					"It was left alone, and nothing of the request is left on the other nodes.");
-	zodan_end_request("rolling_back", "failed", true);
+	zodan_request_end("rolling_back", "failed", true);
 }
 
 /*
@@ -277,23 +280,23 @@ abandon(ZodanJob *job, const char *why)
 static void
 roll_back(ZodanJob *job, const char *state)
 {
-	List	   *effects = zodan_live_effects();
+	List	   *effects = zodan_effects_live();
 	ListCell   *cell;
 	char	   *lost;
 	char	   *stays;
 	bool		fence;
 
 	if (strcmp(state, "rolling_back") != 0)
-		zodan_set_state(state, "rolling_back");
+		zodan_request_set_state(state, "rolling_back");
 	job->phase = NULL;
 	zodan_wait_hook = NULL;
 	foreach(cell, effects)
 	{
 		if (strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) != 0)
 			continue;
-		zodan_set_error(psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
+		zodan_request_set_error(psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
 						psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end.", job->req->id));
-		zodan_end_request("rolling_back", "failed", false);
+		zodan_request_end("rolling_back", "failed", false);
 		return;
 	}
 	if (effects != NIL && job->req->keep)
@@ -317,12 +320,12 @@ roll_back(ZodanJob *job, const char *state)
 		stays = zodan_undo(job, &fence);
 		if (stays)
 		{
-			zodan_set_error(stays, psprintf(fence ? "All else is undone. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
+			zodan_request_set_error(stays, psprintf(fence ? "All else is undone. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
 											"All else is undone, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
 											job->req->id));
 			/* it can only be undone from here on */
-			zodan_forget_checkpoints();
-			zodan_end_request("rolling_back", "failed", false);
+			zodan_journal_forget_phases();
+			zodan_request_end("rolling_back", "failed", false);
 			return;
 		}
 	}
@@ -339,12 +342,12 @@ roll_back(ZodanJob *job, const char *state)
 static bool
 restart_if_lost(ZodanJob *job)
 {
-	char	   *lost = job->locked ? zodan_lost_slot(job) : NULL;
+	char	   *lost = job->locked ? zodan_watch_lost_slot(job) : NULL;
 
 	if (!lost)
 		return false;
-	zodan_event("error", NULL, lost);
-	zodan_undo_for("restart", lost, ZODAN_LOST_HINT);
+	zodan_journal_event("error", NULL, lost);
+	zodan_request_roll_back_for("restart", lost, ZODAN_LOST_HINT);
 	return true;
 }
 
@@ -354,7 +357,7 @@ restart_if_lost(ZodanJob *job)
 static void
 record_failure(ZodanRequest *req, const char *message, const char *hint)
 {
-	bool		clean = zodan_live_effects() == NIL;
+	bool		clean = zodan_effects_live() == NIL;
 
 	if (!clean)
 		hint = psprintf("%s%sWhat the request has made is still there: correct the cause and SELECT zodan.retry(" INT64_FORMAT
@@ -362,8 +365,8 @@ record_failure(ZodanRequest *req, const char *message, const char *hint)
 						hint ? hint : "", hint ? " " : "", req->id, req->id);
 	else if (!hint)
 		hint = "Correct the cause and file the request again.";
-	zodan_set_error(message, hint);
-	zodan_end_request("running", "failed", clean);
+	zodan_request_set_error(message, hint);
+	zodan_request_end("running", "failed", clean);
 }
 
 /*
@@ -387,27 +390,27 @@ record_error(ZodanJob *job, ErrorData *error, bool forward)
 		zodan_watch_slots(job);
 	if (error->sqlerrcode == ERRCODE_ZODAN_BUSY)
 	{
-		zodan_wait_turn(zodan_backoff_ms(1), message);
+		zodan_request_wait_turn(zodan_retry_backoff_ms(1), message);
 		return;
 	}
 	if (job->phase)
-		zodan_checkpoint_error(job->phase, message);
+		zodan_journal_phase_error(job->phase, message);
 	if (error->sqlerrcode == ERRCODE_ZODAN_PAUSE)
 	{
-		zodan_set_state("running", "paused");
-		zodan_event("warning", NULL, "paused: the slots that the request has made go on holding WAL on the existing nodes");
+		zodan_request_set_state("running", "paused");
+		zodan_journal_event("warning", NULL, "paused: the slots that the request has made go on holding WAL on the existing nodes");
 		return;
 	}
-	zodan_event("error", NULL, message);
+	zodan_journal_event("error", NULL, message);
 	absent = zodan_cluster_absent(job, &lost, &dsns);
 	if (lost && !hint)
 		hint = psprintf("Node \"%s\" does not answer; the request goes on when it does.", lost);
-	transient = lost || zodan_error_is_transient(error->sqlerrcode) || zodan_snapshot_is_lost();
+	transient = lost || zodan_retry_is_transient(error->sqlerrcode) || zodan_snapshots_is_lost();
 	if (!forward || (transient && (req->max_attempts == 0 || req->attempt < req->max_attempts)))
 	{
-		int			attempts = job->phase ? zodan_checkpoint_attempts(job->phase) : req->attempt;
+		int			attempts = job->phase ? zodan_journal_phase_attempts(job->phase) : req->attempt;
 
-		zodan_retry_at(zodan_backoff_ms(attempts), message, hint, absent, dsns);
+		zodan_request_retry_after(zodan_retry_backoff_ms(attempts), message, hint, absent, dsns);
 	}
 	else if (!restart_if_lost(job))
 		record_failure(req, message, error->hint);
@@ -443,13 +446,13 @@ run_request(ZodanJob *job)
 		/* our own sessions may be in the middle of anything: another process undoes it */
 		if (error->sqlerrcode == ERRCODE_ZODAN_CANCEL || error->sqlerrcode == ERRCODE_ZODAN_RESTART)
 		{
-			zodan_undo_for(error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart", NULL, NULL);
+			zodan_request_roll_back_for(error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart", NULL, NULL);
 			proc_exit(0);
 		}
 		if (forward && (error->sqlerrcode == ERRCODE_ZODAN_PAST || error->sqlerrcode == ERRCODE_ZODAN_OVERTAKEN))
 		{
-			zodan_event("error", job->req->new_node_name, error->message);
-			zodan_undo_for(error->sqlerrcode == ERRCODE_ZODAN_PAST ? "restart" : "abandon", error->message, error->hint);
+			zodan_journal_event("error", job->req->new_node_name, error->message);
+			zodan_request_roll_back_for(error->sqlerrcode == ERRCODE_ZODAN_PAST ? "restart" : "abandon", error->message, error->hint);
 			proc_exit(0);
 		}
 		record_error(job, error, forward);
@@ -470,7 +473,7 @@ load_job(int64 request_id, int64 timeout_ms)
 {
 	ZodanJob   *job = palloc0(sizeof(ZodanJob));
 
-	job->req = zodan_load_request(request_id);
+	job->req = zodan_request_load(request_id);
 	zodan_session_init(psprintf("request " INT64_FORMAT, request_id), job->req->session_token,
 					  timeout_ms ? timeout_ms : job->req->sync_timeout);
 	return job;
@@ -483,7 +486,7 @@ load_job(int64 request_id, int64 timeout_ms)
 static char *
 find_missing(ZodanJob *job)
 {
-	ZodanRows  *missing = zodan_missing_nodes();
+	ZodanRows  *missing = zodan_request_unreachable();
 	ZodanConn  *sessions = palloc0(sizeof(ZodanConn) * Max(missing->nrows, 1));
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * Max(missing->nrows, 1));
 	char	   *found = NULL;
@@ -499,12 +502,12 @@ find_missing(ZodanJob *job)
 		conns[n] = &sessions[n];
 		n++;
 	}
-	zodan_connect_all(conns, n);
+	zodan_remote_connect_all(conns, n);
 	for (int i = 0; i < n; i++)
 	{
 		if (sessions[i].pg)
 			found = pstrdup(sessions[i].node);
-		zodan_disconnect(&sessions[i]);
+		zodan_connection_close(&sessions[i]);
 	}
 	return found;
 }
@@ -555,20 +558,20 @@ zodan_runner_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
-	zodan_pin_settings();
+	zodan_spi_pin_settings();
 
 	runner_context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
 	tick_context = AllocSetContextCreate(TopMemoryContext, "zodan tick", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(runner_context);
 	if (args.look && !(found = look(args.request_id)))
 		proc_exit(0);
-	if (!zodan_lock_request(args.request_id))
+	if (!zodan_request_lock(args.request_id))
 		proc_exit(0);
 	if (found)
 	{
-		if (!zodan_dequeue_found())
+		if (!zodan_queue_take_reached())
 			proc_exit(0);
-		zodan_event("info", found, psprintf("node %s can be reached again", found));
+		zodan_journal_event("info", found, psprintf("node %s can be reached again", found));
 	}
 
 	job = load_job(args.request_id, 0);

@@ -17,13 +17,16 @@
  */
 #include "process/upkeep.h"
 
+#include "base/dsn.h"
 #include "base/locks.h"
 #include "base/settings.h"
 #include "engine/engine.h"
 #include "postmaster/interrupt.h"
 #include "process/launcher.h"
 #include "queue/nodes.h"
+#include "queue/queue.h"
 #include "queue/request.h"
+#include "remote/query.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -94,7 +97,7 @@ ask(Watched *node, ZodanConn *conn, const char *sql, int nparams,...)
 	for (int i = 0; i < nparams; i++)
 		call.params[i] = va_arg(args, const char *);
 	va_end(args);
-	zodan_call_all(&call, 1, zodan_statement_timeout());
+	zodan_remote_run(&call, 1, zodan_session_timeout());
 	if (call.error)
 		found(node, psprintf("node \"%s\": %s", conn->node, call.error));
 	return call.result;
@@ -177,8 +180,8 @@ marker_for(Watched *node, ZodanConn *provider, const char *slot)
 		return NULL;
 	marker = palloc(sizeof(Marker));
 	marker->slot = pstrdup(slot);
-	marker->lsn = zodan_field(result, 0, 0);
-	marker->deadline = zodan_deadline(zodan_max_lag);
+	marker->lsn = zodan_query_field(result, 0, 0);
+	marker->deadline = zodan_wait_deadline(zodan_max_lag);
 	node->markers = lappend(node->markers, marker);
 	PQclear(result);
 	return marker;
@@ -204,7 +207,7 @@ look_at_slot_of(Watched *node, ZodanConn *provider, const char *sub, const char 
 		judge_slot(node, provider, slots, 0, runs);
 		if (marker && PQgetvalue(slots, 0, 4)[0] != 't')
 		{
-			if (zodan_deadline_passed(marker->deadline))
+			if (zodan_wait_passed(marker->deadline))
 				found(node, psprintf("subscription \"%s\" lags more than %d ms behind node \"%s\"", sub, zodan_max_lag, provider->node));
 			else
 				node->waiting = true;
@@ -238,12 +241,12 @@ look_at_subscription(Watched *node, const PGresult *subs, int row)
 	provider.dsn = zodan_nodes_peer_dsn(node->id, provider.node);
 	if (!provider.dsn)
 		provider.dsn = PQgetvalue(subs, row, 5);
-	zodan_connect_all(&conns, 1);
+	zodan_remote_connect_all(&conns, 1);
 	if (provider.pg)
 		look_at_slot_of(node, &provider, sub, PQgetvalue(subs, row, 4), runs);
 	else
 		found(node, psprintf("could not connect to node \"%s\": %s", provider.node, provider.error));
-	zodan_disconnect(&provider);
+	zodan_connection_close(&provider);
 }
 
 static void
@@ -314,7 +317,7 @@ look_at(Watched *node)
 		look_at_subscriptions(node);
 		look_at_own_slots(node);
 	}
-	zodan_disconnect(&node->conn);
+	zodan_connection_close(&node->conn);
 }
 
 /*
@@ -337,7 +340,7 @@ look_at_all(List *nodes, bool last)
 		if (!node->settled)
 			conns[n++] = &node->conn;
 	}
-	zodan_connect_all(conns, n);
+	zodan_remote_connect_all(conns, n);
 	foreach(cell, nodes)
 	{
 		Watched    *node = lfirst(cell);
@@ -371,7 +374,7 @@ list_nodes(void)
 		node->engine = zodan_engine_named(rows->value[i][2]);
 		node->conn.dsn = rows->value[i][3];
 		initStringInfo(&node->problem);
-		/* an operator's: see zodan_node_joined() */
+		/* an operator's: see zodan_nodes_joined() */
 		if (zodan_dsn_value(node->conn.dsn, "password")[0])
 			cannot_look(node, "its connection string has a password");
 		nodes = lappend(nodes, node);
@@ -394,17 +397,17 @@ zodan_upkeep_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	zodan_pin_settings();
+	zodan_spi_pin_settings();
 	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "zodan upkeep", ALLOCSET_DEFAULT_SIZES));
-	if (!zodan_lock_process(ZODAN_LOCK_UPKEEP))
+	if (!zodan_queue_lock_process(ZODAN_LOCK_UPKEEP))
 		proc_exit(0);
 
 	zodan_session_init("upkeep", 0, ANSWER_MS);
 	nodes = list_nodes();
-	deadline = zodan_deadline(zodan_max_lag);
-	while (!look_at_all(nodes, zodan_deadline_passed(deadline)))
+	deadline = zodan_wait_deadline(zodan_max_lag);
+	while (!look_at_all(nodes, zodan_wait_passed(deadline)))
 	{
-		zodan_sleep(pause);
+		zodan_wait_sleep(pause);
 		pause = Min(pause * 2, LAST_PAUSE_MS);
 	}
 	foreach(cell, nodes)
@@ -421,20 +424,20 @@ zodan_upkeep_main(Datum arg)
  * Does all of it; the nodes are being looked at when this returns.
  */
 ZodanUpkeep
-zodan_do_upkeep(void)
+zodan_upkeep_run(void)
 {
 	ZodanUpkeep done = {0};
 	BackgroundWorker worker;
 
-	done.launcher_started = zodan_start_launcher();
+	done.launcher_started = zodan_launcher_start();
 	done.nodes = zodan_nodes_count();
 	if (done.nodes > 0)
 	{
-		zodan_describe_worker(&worker, "upkeep", "zodan_upkeep_main");
+		zodan_launcher_describe_worker(&worker, "upkeep", "zodan_upkeep_main");
 		worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
-		pfree(zodan_start_worker(&worker, "upkeep"));
+		pfree(zodan_launcher_start_worker(&worker, "upkeep"));
 	}
 	if (zodan_retention > 0)
-		done.requests_purged = zodan_purge(zodan_retention);
+		done.requests_purged = zodan_queue_purge(zodan_retention);
 	return done;
 }

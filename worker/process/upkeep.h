@@ -16,6 +16,6 @@ typedef struct ZodanUpkeep
 
 extern PGDLLEXPORT void zodan_upkeep_main(Datum arg);
 
-extern ZodanUpkeep zodan_do_upkeep(void);
+extern ZodanUpkeep zodan_upkeep_run(void);
 
 #endif							/* ZODAN_UPKEEP_H */

@@ -20,13 +20,13 @@
  * may have a password file.
  */
 void
-zodan_node_joined(const char *node, const char *engine, const char *dsn, bool by_superuser)
+zodan_nodes_joined(const char *node, const char *engine, const char *dsn, bool by_superuser)
 {
-	zodan_node_left(node, dsn);
-	zodan_one("INSERT INTO zodan.nodes (node, engine, dsn, peer_dsns)"
+	zodan_nodes_left(node, dsn);
+	zodan_spi_one("INSERT INTO zodan.nodes (node, engine, dsn, peer_dsns)"
 			  " SELECT $2, $3, $4, coalesce(options -> 'peer_dsns', '{}') FROM zodan.requests"
 			  "  WHERE id = $1::bigint", 4,
-			  zodan_request_id, node, engine, by_superuser ? zodan_dsn_bare(dsn) : zodan_dsn_redact(dsn));
+			  zodan_spi_request_id, node, engine, by_superuser ? zodan_dsn_bare(dsn) : zodan_dsn_redact(dsn));
 }
 
 /*
@@ -34,13 +34,13 @@ zodan_node_joined(const char *node, const char *engine, const char *dsn, bool by
  * which is told by the DSN; without one, all of that name are meant.
  */
 void
-zodan_node_left(const char *node, const char *dsn)
+zodan_nodes_left(const char *node, const char *dsn)
 {
-	ZodanRows  *rows = zodan_sql("SELECT id, dsn FROM zodan.nodes WHERE node = $1", 1, node);
+	ZodanRows  *rows = zodan_spi_execute("SELECT id, dsn FROM zodan.nodes WHERE node = $1", 1, node);
 
 	for (int i = 0; i < rows->nrows; i++)
 		if (!dsn || zodan_dsn_same_target(dsn, rows->value[i][1]))
-			zodan_sql("DELETE FROM zodan.nodes WHERE id = $1::bigint", 1, rows->value[i][0]);
+			zodan_spi_execute("DELETE FROM zodan.nodes WHERE id = $1::bigint", 1, rows->value[i][0]);
 }
 
 /*
@@ -49,7 +49,7 @@ zodan_node_left(const char *node, const char *dsn)
 int
 zodan_nodes_count(void)
 {
-	return (int) zodan_to_int64(zodan_one("SELECT count(*) FROM zodan.nodes", 0)->value[0][0]);
+	return (int) zodan_spi_int64(zodan_spi_one("SELECT count(*) FROM zodan.nodes", 0)->value[0][0]);
 }
 
 /*
@@ -58,7 +58,7 @@ zodan_nodes_count(void)
 ZodanRows *
 zodan_nodes_list(void)
 {
-	return zodan_sql("SELECT id, node, engine, coalesce(look_dsn, dsn) FROM zodan.nodes ORDER BY id", 0);
+	return zodan_spi_execute("SELECT id, node, engine, coalesce(look_dsn, dsn) FROM zodan.nodes ORDER BY id", 0);
 }
 
 /*
@@ -68,7 +68,7 @@ zodan_nodes_list(void)
 char *
 zodan_nodes_peer_dsn(const char *id, const char *peer)
 {
-	ZodanRows  *rows = zodan_sql("SELECT peer_dsns ->> $2 FROM zodan.nodes WHERE id = $1::bigint", 2, id, peer);
+	ZodanRows  *rows = zodan_spi_execute("SELECT peer_dsns ->> $2 FROM zodan.nodes WHERE id = $1::bigint", 2, id, peer);
 
 	return rows->nrows && rows->value[0][0] ? zodan_dsn_bare(rows->value[0][0]) : NULL;
 }
@@ -80,7 +80,7 @@ zodan_nodes_peer_dsn(const char *id, const char *peer)
 char *
 zodan_nodes_unfinished(void)
 {
-	return zodan_one("SELECT coalesce(array_agg(DISTINCT e.name), '{}')"
+	return zodan_spi_one("SELECT coalesce(array_agg(DISTINCT e.name), '{}')"
 					 "  FROM zodan.effects e JOIN zodan.request_state s USING (request_id)"
 					 " WHERE s.state NOT IN ('done', 'failed', 'cancelled', 'paused')"
 					 "   AND e.kind IN ('node', 'subscription', 'slot')", 0)->value[0][0];
@@ -93,7 +93,7 @@ zodan_nodes_unfinished(void)
 void
 zodan_nodes_seen(const char *id, const char *state, const char *problem)
 {
-	zodan_sql("WITH old AS ("
+	zodan_spi_execute("WITH old AS ("
 			  "  SELECT id, state FROM zodan.nodes WHERE id = $1::bigint FOR UPDATE),"
 			  " new AS ("
 			  "  UPDATE zodan.nodes n"

@@ -12,8 +12,8 @@
 #define ZODAN_NODE_BAD		"bad"
 #define ZODAN_NODE_UNKNOWN	"unknown"
 
-extern void zodan_node_joined(const char *node, const char *engine, const char *dsn, bool by_superuser);
-extern void zodan_node_left(const char *node, const char *dsn);
+extern void zodan_nodes_joined(const char *node, const char *engine, const char *dsn, bool by_superuser);
+extern void zodan_nodes_left(const char *node, const char *dsn);
 
 extern int	zodan_nodes_count(void);
 extern ZodanRows *zodan_nodes_list(void);

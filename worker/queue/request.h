@@ -10,6 +10,16 @@
 
 #include "queue/spi.h"
 
+/* states in which a request may wait for a node that can't be reached */
+#define ZODAN_WAITING		"('retrying', 'cancelling', 'rolling_back')"
+
+/* how often somebody looks for it: the longer it has been away the less often */
+#define ZODAN_LOOK_EVERY \
+	"interval '1 s' * least(60, greatest(2, extract(epoch FROM clock_timestamp() - missing_since) / 5))"
+
+/* states in which nobody works on a request, but its slots may be there */
+#define ZODAN_IDLE		"('paused', 'failed', 'cancelled')"
+
 typedef struct ZodanRequest
 {
 	int64		id;
@@ -52,45 +62,29 @@ typedef struct ZodanCopyStatus
 	int64		copy_rate;		/* what it's held to, bytes/s */
 } ZodanCopyStatus;
 
-extern bool zodan_catalog_installed(void);
 
-/* the launcher's */
-extern bool zodan_lock_process(int key);
-extern int	zodan_launcher_pid(void);
-extern ZodanRows *zodan_dequeue(int limit, const char *busy);
-extern ZodanRows *zodan_dequeue_looks(int limit, const char *busy);
-extern void zodan_not_started(int64 id);
-extern int64 zodan_next_due_ms(void);
-extern int	zodan_purge(int minutes);
 
 /* a request's; the runner's calls are about the one that it has loaded */
-extern void zodan_queue(int64 id);
-extern ZodanRows *zodan_rivals(int64 id);
-extern ZodanRows *zodan_open_requests(void);
-extern char *zodan_request_of(const char *token);
-extern ZodanRows *zodan_older_requests(void);
-extern void zodan_settle(const char *id);
-extern bool zodan_lock_request(int64 id);
-extern ZodanRows *zodan_missing_nodes(void);
-extern bool zodan_dequeue_found(void);
-extern ZodanRequest *zodan_load_request(int64 id);
-extern char *zodan_option_text(const char *key, const char *member);
-extern char *zodan_option_array(const char *key);
-extern char *zodan_asked(void);
-extern void zodan_cancel_idle(const char *reason, const char *hint);
-extern bool zodan_note_broken(const char *message, const char *hint);
-extern bool zodan_ask(const char *what, const char *reason, const char *hint);
-extern void zodan_set_state(const char *from, const char *to);
-extern void zodan_set_engine(const char *engine);
-extern void zodan_set_error(const char *message, const char *hint);
-extern void zodan_retry_at(int64 ms, const char *message, const char *hint, List *missing, List *dsns);
-extern void zodan_wait_turn(int64 ms, const char *message);
-extern void zodan_undo_for(const char *what, const char *reason, const char *hint);
-extern bool zodan_start_again(int64 ms);
-extern void zodan_end_request(const char *from, const char *to, bool blank);
-extern void zodan_progress(const char *phase, double percent, const char *detail);
-extern int64 zodan_copy_status(const ZodanCopyStatus *status);
-extern bool zodan_note_retained(int64 bytes, bool over);
-extern void zodan_alert(const char *node, const char *problem);
+extern bool zodan_request_lock(int64 id);
+extern ZodanRows *zodan_request_unreachable(void);
+extern ZodanRequest *zodan_request_load(int64 id);
+extern char *zodan_request_option(const char *key, const char *member);
+extern char *zodan_request_option_array(const char *key);
+extern char *zodan_request_asked(void);
+extern void zodan_request_cancel_idle(const char *reason, const char *hint);
+extern bool zodan_request_note_broken(const char *message, const char *hint);
+extern bool zodan_request_ask(const char *what, const char *reason, const char *hint);
+extern void zodan_request_set_state(const char *from, const char *to);
+extern void zodan_request_set_engine(const char *engine);
+extern void zodan_request_set_error(const char *message, const char *hint);
+extern void zodan_request_retry_after(int64 ms, const char *message, const char *hint, List *missing, List *dsns);
+extern void zodan_request_wait_turn(int64 ms, const char *message);
+extern void zodan_request_roll_back_for(const char *what, const char *reason, const char *hint);
+extern bool zodan_request_restart(int64 ms);
+extern void zodan_request_end(const char *from, const char *to, bool blank);
+extern void zodan_request_progress(const char *phase, double percent, const char *detail);
+extern int64 zodan_request_copy_status(const ZodanCopyStatus *status);
+extern bool zodan_request_note_retained(int64 bytes, bool over);
+extern void zodan_request_alert(const char *node, const char *problem);
 
 #endif							/* ZODAN_REQUEST_H */

@@ -19,7 +19,7 @@
 
 #define MAX_ARGS	10
 
-char		zodan_request_id[32];
+char		zodan_spi_request_id[32];
 
 /*
  * The settings of a process of ours, whatever the database's are. What it has
@@ -27,7 +27,7 @@ char		zodan_request_id[32];
  * for that; where they ask for more, it does so, too.
  */
 void
-zodan_pin_settings(void)
+zodan_spi_pin_settings(void)
 {
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_OVERRIDE);
@@ -115,7 +115,7 @@ run(const char *statement, bool durable, int nargs, va_list args)
  * caller's memory context; raises what goes wrong.
  */
 ZodanRows *
-zodan_sql(const char *statement, int nargs,...)
+zodan_spi_execute(const char *statement, int nargs,...)
 {
 	ZodanRows  *rows;
 	va_list		args;
@@ -134,16 +134,16 @@ run_one(const char *statement, bool durable, int nargs, va_list args)
 	if (rows->nrows != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("request %s is not in the state that was expected", zodan_request_id),
+				 errmsg("request %s is not in the state that was expected", zodan_spi_request_id),
 				 errdetail("A statement changed %d rows, not one: %s", rows->nrows, statement)));
 	return rows;
 }
 
 /*
- * As zodan_sql(), for a statement that must find exactly one row.
+ * As zodan_spi_execute(), for a statement that must find exactly one row.
  */
 ZodanRows *
-zodan_one(const char *statement, int nargs,...)
+zodan_spi_one(const char *statement, int nargs,...)
 {
 	ZodanRows  *rows;
 	va_list		args;
@@ -155,13 +155,13 @@ zodan_one(const char *statement, int nargs,...)
 }
 
 /*
- * As zodan_one(), but commits asynchronously, without waiting for the disk or a
+ * As zodan_spi_one(), but commits asynchronously, without waiting for the disk or a
  * standby: for what is only looked at, and for what can be done again. A crash
  * of the server may take it back, with all that was stored after it, unless
  * something durable was. Those that move rows have no time for more.
  */
 ZodanRows *
-zodan_one_async(const char *statement, int nargs,...)
+zodan_spi_one_async(const char *statement, int nargs,...)
 {
 	ZodanRows  *rows;
 	va_list		args;
@@ -176,7 +176,7 @@ zodan_one_async(const char *statement, int nargs,...)
  * The value of a boolean in its text form; NULL is false.
  */
 bool
-zodan_is_true(const char *text)
+zodan_spi_is_true(const char *text)
 {
 	return text && text[0] == 't';
 }
@@ -185,7 +185,7 @@ zodan_is_true(const char *text)
  * The value of a bigint in its text form; NULL is 0.
  */
 int64
-zodan_to_int64(const char *text)
+zodan_spi_int64(const char *text)
 {
 	return text ? strtoll(text, NULL, 10) : 0;
 }

@@ -17,14 +17,14 @@ typedef struct ZodanRows
 	char	 ***value;			/* [row][column] */
 } ZodanRows;
 
-/* the request that this process runs, as text; set by zodan_load_request() */
-extern char zodan_request_id[32];
+/* the request that this process runs, as text; set by zodan_request_load() */
+extern char zodan_spi_request_id[32];
 
-extern void zodan_pin_settings(void);
-extern ZodanRows *zodan_sql(const char *statement, int nargs,...);
-extern ZodanRows *zodan_one(const char *statement, int nargs,...);
-extern ZodanRows *zodan_one_async(const char *statement, int nargs,...);
-extern bool zodan_is_true(const char *text);
-extern int64 zodan_to_int64(const char *text);
+extern void zodan_spi_pin_settings(void);
+extern ZodanRows *zodan_spi_execute(const char *statement, int nargs,...);
+extern ZodanRows *zodan_spi_one(const char *statement, int nargs,...);
+extern ZodanRows *zodan_spi_one_async(const char *statement, int nargs,...);
+extern bool zodan_spi_is_true(const char *text);
+extern int64 zodan_spi_int64(const char *text);
 
 #endif							/* ZODAN_SPI_H */

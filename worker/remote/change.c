@@ -59,7 +59,7 @@ add_command(ZodanCall *run, ZodanCall **whose, int *n, ZodanConn *session, const
 /*
  * Runs changes, on different nodes side by side and those on one node in their
  * order, as one transaction; conn is another session on the node. What became
- * of each is in the calls; nothing is raised, but see zodan_call_all().
+ * of each is in the calls; nothing is raised, but see zodan_remote_run().
  */
 void
 zodan_change_all(ZodanCall *calls, int ncalls)
@@ -97,8 +97,8 @@ zodan_change_all(ZodanCall *calls, int ncalls)
 		}
 		add_command(run, whose, &n, session, "COMMIT", &calls[last]);
 	}
-	zodan_connect_all(conns, nsessions);
-	zodan_call_all(run, n, zodan_statement_timeout());
+	zodan_remote_connect_all(conns, nsessions);
+	zodan_remote_run(run, n, zodan_session_timeout());
 	for (int i = 0; i < n; i++)
 	{
 		if (run[i].change.text)
@@ -115,7 +115,7 @@ zodan_change_all(ZodanCall *calls, int ncalls)
 	for (int i = 0; i < ncalls; i++)
 		calls[i].finished = true;
 	for (int i = 0; i < nsessions; i++)
-		zodan_disconnect(&sessions[i]);
+		zodan_connection_close(&sessions[i]);
 }
 
 /*
@@ -123,7 +123,7 @@ zodan_change_all(ZodanCall *calls, int ncalls)
  * what goes wrong. The text parameters follow, as many as the change takes.
  */
 PGresult *
-zodan_change(ZodanConn *conn, ZodanChange change,...)
+zodan_change_make(ZodanConn *conn, ZodanChange change,...)
 {
 	ZodanCall	call = {.conn = conn,.change = change};
 	va_list		args;
@@ -133,6 +133,6 @@ zodan_change(ZodanConn *conn, ZodanChange change,...)
 		call.params[i] = va_arg(args, const char *);
 	va_end(args);
 	zodan_change_all(&call, 1);
-	zodan_raise_any(&call, 1);
+	zodan_remote_raise_any(&call, 1);
 	return call.result;
 }

@@ -8,6 +8,6 @@
 #include "remote/remote.h"
 
 extern void zodan_change_all(ZodanCall *calls, int ncalls);
-extern PGresult *zodan_change(ZodanConn *conn, ZodanChange change,...);
+extern PGresult *zodan_change_make(ZodanConn *conn, ZodanChange change,...);
 
 #endif							/* ZODAN_CHANGE_H */

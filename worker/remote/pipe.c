@@ -18,6 +18,8 @@
  */
 #include "remote/pipe.h"
 
+#include "base/dsn.h"
+#include "remote/query.h"
 #include "utils/memutils.h"
 
 /*
@@ -32,10 +34,10 @@ raise_result(ZodanConn *conn, PGresult *result)
 
 	/* not the detail of an error about a row: it holds the row */
 	ereport(ERROR,
-			(errcode(zodan_sqlstate(result)),
+			(errcode(zodan_remote_sqlstate(result)),
 			 errmsg("node \"%s\": %s", conn->node,
-					zodan_redact(primary ? primary : PQerrorMessage(conn->pg))),
-			 detail && !context ? errdetail("%s", zodan_redact(detail)) : 0));
+					zodan_dsn_redact_text(primary ? primary : PQerrorMessage(conn->pg))),
+			 detail && !context ? errdetail("%s", zodan_dsn_redact_text(detail)) : 0));
 }
 
 static void
@@ -144,7 +146,7 @@ zodan_pipe_start(ZodanPipe *pipe, const char *copy_out, const char *copy_in,
 	pipe->bytes = 0;
 	pipe->used = 0;
 	pipe->from_ready = pipe->to_ready = pipe->blocked = pipe->starved = false;
-	pipe->stalled = zodan_deadline(zodan_statement_timeout());
+	pipe->stalled = zodan_wait_deadline(zodan_session_timeout());
 	if (!pipe->chunk)
 		pipe->chunk = MemoryContextAlloc(TopMemoryContext, ZODAN_PIPE_CHUNK);
 }
@@ -367,12 +369,12 @@ zodan_pipe_step(ZodanPipe *pipe)
 		}
 
 	if (pipe->bytes != before || pipe->state != state_before || pipe->starved)
-		pipe->stalled = zodan_deadline(zodan_statement_timeout());
-	else if (zodan_deadline_passed(pipe->stalled))
+		pipe->stalled = zodan_wait_deadline(zodan_session_timeout());
+	else if (zodan_wait_passed(pipe->stalled))
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("the copy from node \"%s\" to node \"%s\" has not moved for " INT64_FORMAT " ms",
-						pipe->from->node, pipe->to->node, zodan_statement_timeout()),
+						pipe->from->node, pipe->to->node, zodan_session_timeout()),
 				 errhint("Look for locks and for a full disk on both nodes; the request tries again by itself.")));
 	return done;
 }

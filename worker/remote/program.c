@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/dsn.h"
 #include "base/settings.h"
 #include "lib/stringinfo.h"
 #include "port.h"
@@ -81,7 +82,7 @@ set_environment(ZodanProgram *command, const char *password)
  * replicate what it changes: ddl_setting (may be NULL) is off there.
  */
 ZodanProgram *
-zodan_program(const char *ddl_setting, const char *program, ZodanConn *conn)
+zodan_program_new(const char *ddl_setting, const char *program, ZodanConn *conn)
 {
 	ZodanProgram *command = palloc0(sizeof(ZodanProgram));
 	char	   *password = NULL;
@@ -116,7 +117,7 @@ static int	nchildren = 0;
 static void
 end_children(int code, Datum arg)
 {
-	ZodanDeadline deadline = zodan_deadline(END_MS);
+	ZodanDeadline deadline = zodan_wait_deadline(END_MS);
 
 	(void) code;
 	(void) arg;
@@ -129,7 +130,7 @@ end_children(int code, Datum arg)
 
 		if (waitpid(child, NULL, WNOHANG) == 0)
 		{
-			if (!zodan_deadline_passed(deadline))
+			if (!zodan_wait_passed(deadline))
 			{
 				zodan_wait_latch(20);
 				continue;
@@ -147,11 +148,11 @@ end_children(int code, Datum arg)
 static void
 require_answer(const ZodanProgram *command)
 {
-	if (command->conn && command->conn->pg && !zodan_node_answers(command->conn))
+	if (command->conn && command->conn->pg && !zodan_remote_answers(command->conn))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("node \"%s\": no answer within " INT64_FORMAT " ms, while %s waits for it",
-						command->conn->node, zodan_statement_timeout(), last_dir_separator(command->argv[0]) + 1)));
+						command->conn->node, zodan_session_timeout(), last_dir_separator(command->argv[0]) + 1)));
 }
 
 /*
@@ -240,7 +241,7 @@ start(ZodanProgram *command)
 	}
 	children[nchildren++] = command->pid;
 	command->fd = fds[0];
-	command->deadline = zodan_deadline(zodan_statement_timeout());
+	command->deadline = zodan_wait_deadline(zodan_session_timeout());
 	initStringInfo(&command->output);
 }
 
@@ -255,7 +256,7 @@ take_output(ZodanProgram *command)
 
 	while ((n = read(command->fd, chunk, sizeof(chunk))) > 0)
 	{
-		command->deadline = zodan_deadline(zodan_statement_timeout());
+		command->deadline = zodan_wait_deadline(zodan_session_timeout());
 		if (command->output.len + n < OUTPUT_MAX)
 			appendBinaryStringInfo(&command->output, chunk, (int) n);
 	}
@@ -284,7 +285,7 @@ finish(ZodanProgram *command)
 
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 	{
-		char	   *text = zodan_redact(command->output.data);
+		char	   *text = zodan_dsn_redact_text(command->output.data);
 		char	   *statement = strstr(text, "Command was:");
 
 		/* the statement may hold the password of a user mapping, say */
@@ -306,7 +307,7 @@ finish(ZodanProgram *command)
  * others end with us.
  */
 void
-zodan_programs_run(const List *commands)
+zodan_program_run_all(const List *commands)
 {
 	ListCell   *cell;
 
@@ -328,10 +329,10 @@ zodan_programs_run(const List *commands)
 				finish(command);
 				continue;
 			}
-			if (zodan_deadline_passed(command->deadline))
+			if (zodan_wait_passed(command->deadline))
 			{
 				require_answer(command);
-				command->deadline = zodan_deadline(zodan_statement_timeout());
+				command->deadline = zodan_wait_deadline(zodan_session_timeout());
 			}
 			sockets[nsockets++] = (ZodanSocket)
 			{
@@ -340,17 +341,17 @@ zodan_programs_run(const List *commands)
 		}
 		if (nsockets == 0)
 			return;
-		zodan_wait_sockets(sockets, nsockets, zodan_deadline(zodan_statement_timeout()));
+		zodan_wait_sockets(sockets, nsockets, zodan_wait_deadline(zodan_session_timeout()));
 	}
 }
 
 /*
- * Runs one program as zodan_programs_run() does, and returns what it has
+ * Runs one program as zodan_program_run_all() does, and returns what it has
  * printed.
  */
 char *
 zodan_program_run(ZodanProgram *command)
 {
-	zodan_programs_run(list_make1(command));
+	zodan_program_run_all(list_make1(command));
 	return command->output.data;
 }

@@ -25,9 +25,9 @@ typedef struct ZodanProgram
 	StringInfoData output;
 } ZodanProgram;
 
-extern ZodanProgram *zodan_program(const char *ddl_setting, const char *program, ZodanConn *conn);
+extern ZodanProgram *zodan_program_new(const char *ddl_setting, const char *program, ZodanConn *conn);
 extern void zodan_program_arg(ZodanProgram *command, char *arg);
-extern void zodan_programs_run(const List *commands);
+extern void zodan_program_run_all(const List *commands);
 extern char *zodan_program_run(ZodanProgram *command);
 
 #endif							/* ZODAN_PROGRAM_H */

@@ -11,6 +11,7 @@
 #include "remote/remote.h"
 
 #include "access/xact.h"
+#include "base/dsn.h"
 #include "base/locks.h"
 #include "base/settings.h"
 #include "mb/pg_wchar.h"
@@ -22,131 +23,6 @@
 
 void		(*zodan_statement_hook) (const char *node, const char *sql) = NULL;
 
-/* ---------- connecting ---------- */
-
-/*
- * Warnings of the engines would go to the server's log, DSNs and all.
- */
-static void
-ignore_notice(void *arg, const PGresult *result)
-{
-	(void) arg;
-	(void) result;
-}
-
-/*
- * A message without what libpq ends it with: a newline; and without passwords.
- */
-static char *
-trimmed(const char *message)
-{
-	char	   *text = zodan_redact(message);
-
-	while (*text && text[strlen(text) - 1] == '\n')
-		text[strlen(text) - 1] = '\0';
-	return text;
-}
-
-static void
-fail_connection(ZodanConn *conn, int sqlstate, const char *message)
-{
-	conn->error = trimmed(message);
-	conn->sqlstate = sqlstate;
-	conn->lacks_password = conn->pg && PQconnectionNeedsPassword(conn->pg);
-	zodan_disconnect(conn);
-}
-
-/*
- * Fails a connection with what libpq says. That is verbose until the session is
- * there, since libpq has no other way to tell the SQLSTATE of a server that
- * refuses: "FATAL:  57P03: ..." and a line "LOCATION:  function, file:line",
- * whose label may be in any language. Both are taken out of the message. None
- * in it: no server has answered.
- */
-static void
-fail_unconnected(ZodanConn *conn)
-{
-	char	   *lines = zodan_redact(PQerrorMessage(conn->pg)); /* while a password in it is whole */
-	char	   *line;
-	/* without a password libpq itself gives up */
-	int			sqlstate = PQconnectionNeedsPassword(conn->pg) ? ERRCODE_INVALID_PASSWORD : ERRCODE_CONNECTION_FAILURE;
-	StringInfoData message;
-
-	initStringInfo(&message);
-	while ((line = strsep(&lines, "\n")) != NULL)
-	{
-		char	   *value = strstr(line, ":  ");
-		int			end = 0;
-
-		if (value && strspn(value + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 &&
-			strcspn(value + 3, "0123456789") < 5 && strncmp(value + 8, ": ", 2) == 0)
-		{
-			sqlstate = MAKE_SQLSTATE(value[3], value[4], value[5], value[6], value[7]);
-			memmove(value + 3, value + 10, strlen(value + 10) + 1);
-		}
-		else if (value && sscanf(value, ":  %*[^, ], %*[^: ]:%*d%n", &end) == 0 && end > 0 && !value[end])
-			continue;
-		appendStringInfo(&message, "%s\n", line);
-	}
-	fail_connection(conn, sqlstate, message.data);
-}
-
-/*
- * Begins to connect, without waiting.
- */
-static void
-start_connection(ZodanConn *conn)
-{
-	const char *keywords[16];
-	const char *values[16];
-	int			n = 0;
-
-	conn->error = NULL;
-	conn->sqlstate = 0;
-	conn->lacks_password = false;
-	zodan_dsn_remember(conn->dsn);
-
-	/* what stands before the DSN is a default, what stands behind it is forced */
-#define ADD(k, v) (keywords[n] = (k), values[n++] = (v))
-	for (const ZodanDefault *d = zodan_dsn_defaults; d->keyword; d++)
-		if (!d->quick || !conn->bulk)
-			ADD(d->keyword, d->value);
-	ADD("dbname", conn->dsn);
-	ADD("application_name", zodan_session_name());
-	ADD("client_encoding", GetDatabaseEncodingName());
-	if (conn->replication)
-		ADD("replication", "database");
-	if (conn->changes)
-		ADD("options", conn->options);
-	ADD(NULL, NULL);
-#undef ADD
-
-	if (!AcquireExternalFD())
-	{
-		conn->error = psprintf("out of file descriptors: %m");
-		conn->sqlstate = ERRCODE_INSUFFICIENT_RESOURCES;
-		return;
-	}
-	conn->pg = PQconnectStartParams(keywords, values, 1);
-	PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
-	PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
-	if (PQstatus(conn->pg) == CONNECTION_BAD)
-		fail_unconnected(conn);
-}
-
-static void
-finish_connection(ZodanConn *conn)
-{
-	if (conn->need_password && !PQconnectionUsedPassword(conn->pg))
-	{
-		fail_connection(conn, ERRCODE_INVALID_PASSWORD, "the server did not ask for the password, which a request by a role that is not a superuser needs");
-		return;
-	}
-	PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
-	PQsetnonblocking(conn->pg, 1);
-	conn->version = PQserverVersion(conn->pg);
-}
-
 /*
  * Fails a connection in whose session nothing may be changed; result is that of
  * zodan_session_change_pins(). A pooler goes on with a session that we leave.
@@ -155,13 +31,13 @@ static void
 require_changeable(ZodanConn *conn, const PGresult *result)
 {
 	if (PQgetvalue(result, 0, 0)[0] == 't')
-		fail_connection(conn, ERRCODE_FEATURE_NOT_SUPPORTED,
+		zodan_connection_fail(conn, ERRCODE_FEATURE_NOT_SUPPORTED,
 						"its sessions begin with a temporary schema: changing subscriptions or nodes in such a session may crash the server");
 	else if (atoi(PQgetvalue(result, 0, 1)) != PQbackendPID(conn->pg))
-		fail_connection(conn, ERRCODE_FEATURE_NOT_SUPPORTED,
+		zodan_connection_fail(conn, ERRCODE_FEATURE_NOT_SUPPORTED,
 						"the connection string leads to a connection pooler: changing subscriptions or nodes through one may crash the server");
 	else if (PQgetvalue(result, 0, 2)[0] != 't')
-		fail_connection(conn, ERRCODE_CONNECTION_FAILURE, "the session that held the lock of this request is lost");
+		zodan_connection_fail(conn, ERRCODE_CONNECTION_FAILURE, "the session that held the lock of this request is lost");
 }
 
 /*
@@ -189,19 +65,19 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 		calls[n].conn = conns[i];
 		calls[n++].sql = zodan_session_change_pins();
 	}
-	zodan_call_all(calls, n, timeout_ms);
+	zodan_remote_run(calls, n, timeout_ms);
 	for (int i = 0; i < n; i++)
 	{
 		ZodanConn  *conn = calls[i].conn;
 
 		if (calls[i].error && conn->pg)
-			fail_connection(conn, calls[i].sqlstate, calls[i].error);
+			zodan_connection_fail(conn, calls[i].sqlstate, calls[i].error);
 		else if (!conn->pg)
 			continue;			/* the first error is the one that tells */
 		else if (calls[i].sql == conn->guard)
 		{
 			if (!PQgetisnull(calls[i].result, 0, 0))
-				fail_connection(conn, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, PQgetvalue(calls[i].result, 0, 0));
+				zodan_connection_fail(conn, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, PQgetvalue(calls[i].result, 0, 0));
 		}
 		else if (conn->changes && calls[i].sql != zodan_session_pins())
 			require_changeable(conn, calls[i].result);
@@ -216,10 +92,10 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
  * nothing is raised.
  */
 void
-zodan_connect_all(ZodanConn **conns, int nconns)
+zodan_remote_connect_all(ZodanConn **conns, int nconns)
 {
-	int64		timeout_ms = Min(zodan_connect_timeout, zodan_statement_timeout());
-	ZodanDeadline deadline = zodan_deadline(timeout_ms);
+	int64		timeout_ms = Min(zodan_connect_timeout, zodan_session_timeout());
+	ZodanDeadline deadline = zodan_wait_deadline(timeout_ms);
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * nconns);
 	ZodanConn **waiting = palloc(sizeof(ZodanConn *) * nconns);
 	PostgresPollingStatusType *poll = palloc(sizeof(PostgresPollingStatusType) * nconns);
@@ -227,7 +103,7 @@ zodan_connect_all(ZodanConn **conns, int nconns)
 
 	for (int i = 0; i < nconns; i++)
 	{
-		start_connection(conns[i]);
+		zodan_connection_start(conns[i]);
 		pending[i] = conns[i]->pg != NULL;
 		poll[i] = PGRES_POLLING_WRITING;
 	}
@@ -246,11 +122,11 @@ zodan_connect_all(ZodanConn **conns, int nconns)
 			}
 		if (n == 0)
 			break;
-		if (zodan_deadline_passed(deadline))
+		if (zodan_wait_passed(deadline))
 		{
 			for (int i = 0; i < nconns; i++)
 				if (pending[i])
-					fail_connection(conns[i], ERRCODE_CONNECTION_FAILURE, psprintf("no connection within " INT64_FORMAT " ms", timeout_ms));
+					zodan_connection_fail(conns[i], ERRCODE_CONNECTION_FAILURE, psprintf("no connection within " INT64_FORMAT " ms", timeout_ms));
 			break;
 		}
 		zodan_wait_sockets(sockets, n, deadline);
@@ -266,9 +142,9 @@ zodan_connect_all(ZodanConn **conns, int nconns)
 			{
 				pending[i] = false;
 				if (poll[i] == PGRES_POLLING_OK)
-					finish_connection(conns[i]);
+					zodan_connection_finish(conns[i]);
 				else
-					fail_unconnected(conns[i]);
+					zodan_connection_refused(conns[i]);
 			}
 		}
 	}
@@ -283,57 +159,13 @@ zodan_connect_all(ZodanConn **conns, int nconns)
  * Connects, or raises a (transient) error.
  */
 void
-zodan_connect(ZodanConn *conn)
+zodan_remote_connect(ZodanConn *conn)
 {
-	zodan_connect_all(&conn, 1);
+	zodan_remote_connect_all(&conn, 1);
 	if (!conn->pg)
 		ereport(ERROR,
 				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 				 errmsg("could not connect to node \"%s\": %s", conn->node, conn->error)));
-}
-
-/*
- * Ends a session; nothing if there is none.
- */
-void
-zodan_disconnect(ZodanConn *conn)
-{
-	if (conn->pg)
-	{
-		PQfinish(conn->pg);
-		ReleaseExternalFD();
-	}
-	conn->pg = NULL;
-}
-
-/*
- * Has the session been closed by the other end, or by the kernel, whose
- * keepalives weren't answered? Nothing is sent. Where a statement is under
- * way, whoever waits for it will see.
- */
-bool
-zodan_is_lost(ZodanConn *conn)
-{
-	if (!conn->pg)
-		return false;
-	switch (PQstatus(conn->pg))
-	{
-		case CONNECTION_BAD:
-			return true;
-		case CONNECTION_OK:
-			return PQtransactionStatus(conn->pg) != PQTRANS_ACTIVE && !PQconsumeInput(conn->pg);
-		default:
-			return false;		/* it's still being made */
-	}
-}
-
-/*
- * What libpq says of the connection, as it goes into a message.
- */
-char *
-zodan_connection_error(const ZodanConn *conn)
-{
-	return trimmed(PQerrorMessage(conn->pg));
 }
 
 /*
@@ -342,25 +174,23 @@ zodan_connection_error(const ZodanConn *conn)
  * that is busy. Only for a connection that is there, since it takes its server.
  */
 bool
-zodan_node_answers(const ZodanConn *conn)
+zodan_remote_answers(const ZodanConn *conn)
 {
 	ZodanConn	other = {.node = conn->node,.dsn = conn->dsn,.need_password = conn->need_password};
 	ZodanConn  *others = &other;
 
-	zodan_connect_all(&others, 1);
+	zodan_remote_connect_all(&others, 1);
 	if (!other.pg)
 		return false;
-	zodan_disconnect(&other);
+	zodan_connection_close(&other);
 	return true;
 }
-
-/* ---------- statements ---------- */
 
 /*
  * The packed SQLSTATE of a result; that of a lost connection, if it has none.
  */
 int
-zodan_sqlstate(const PGresult *result)
+zodan_remote_sqlstate(const PGresult *result)
 {
 	const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
 
@@ -375,7 +205,7 @@ fail_call(ZodanCall *call, int sqlstate, const char *message)
 	call->finished = true;
 	if (call->error)
 		return;					/* the first error is the one that tells */
-	call->error = trimmed(message);
+	call->error = zodan_connection_message(message);
 	call->sqlstate = sqlstate;
 }
 
@@ -384,7 +214,7 @@ fail_call(ZodanCall *call, int sqlstate, const char *message)
  * several, or a replication command; the last one's result is kept.
  */
 void
-zodan_call_start(ZodanCall *call)
+zodan_remote_start(ZodanCall *call)
 {
 	const char *sql = call->change.text ? call->change.text : call->sql;
 	int			nparams = call->change.text ? call->change.nparams : call->nparams;
@@ -400,7 +230,7 @@ zodan_call_start(ZodanCall *call)
 		return;
 	}
 	if (zodan_statement_hook && sql != zodan_session_pins())
-		zodan_statement_hook(call->conn->node, zodan_redact(sql));
+		zodan_statement_hook(call->conn->node, zodan_dsn_redact_text(sql));
 	if (nparams)
 		ok = PQsendQueryParams(call->conn->pg, sql, nparams, NULL, call->params, NULL, NULL, 0);
 	else
@@ -414,7 +244,7 @@ zodan_call_start(ZodanCall *call)
  * has finished.
  */
 bool
-zodan_call_poll(ZodanCall *call)
+zodan_remote_poll(ZodanCall *call)
 {
 	PGconn	   *pg = call->conn->pg;
 
@@ -449,10 +279,10 @@ zodan_call_poll(ZodanCall *call)
 				{
 					const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 
-					fail_call(call, zodan_sqlstate(result),
+					fail_call(call, zodan_remote_sqlstate(result),
 							  primary ? primary : PQresultErrorMessage(result));
-					call->detail = zodan_redact(PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL));
-					call->hint = zodan_redact(PQresultErrorField(result, PG_DIAG_MESSAGE_HINT));
+					call->detail = zodan_dsn_redact_text(PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL));
+					call->hint = zodan_dsn_redact_text(PQresultErrorField(result, PG_DIAG_MESSAGE_HINT));
 				}
 				PQclear(result);
 				PQclear(call->result);
@@ -488,7 +318,7 @@ start_in_turn(ZodanCall *calls, int i)
 		}
 		break;
 	}
-	zodan_call_start(&calls[i]);
+	zodan_remote_start(&calls[i]);
 }
 
 /*
@@ -509,13 +339,13 @@ run_until(ZodanCall *calls, int ncalls, ZodanDeadline deadline)
 		{
 			if (!calls[i].sent)
 				start_in_turn(calls, i);
-			if (!calls[i].sent || zodan_call_poll(&calls[i]))
+			if (!calls[i].sent || zodan_remote_poll(&calls[i]))
 				continue;
 			sockets[n].fd = PQsocket(calls[i].conn->pg);
 			sockets[n++].events = WL_SOCKET_READABLE |
 				(PQflush(calls[i].conn->pg) == 1 ? WL_SOCKET_WRITEABLE : 0);
 		}
-		if (n == 0 || zodan_deadline_passed(deadline))
+		if (n == 0 || zodan_wait_passed(deadline))
 			break;
 		zodan_wait_sockets(sockets, n, deadline);
 	}
@@ -558,13 +388,13 @@ cancel_calls(ZodanCall *calls, int ncalls)
 		cancels[n].params[1] = psprintf("%d", ZODAN_LOCK_PROCESS);
 		cancels[n++].params[2] = zodan_session_process();
 	}
-	zodan_connect_all(conns, n);
-	zodan_call_all(cancels, n, CANCEL_AGAIN_MS);
+	zodan_remote_connect_all(conns, n);
+	zodan_remote_run(cancels, n, CANCEL_AGAIN_MS);
 	for (int i = 0; i < n; i++)
 	{
 		answered |= cancels[i].result != NULL;
 		PQclear(cancels[i].result);
-		zodan_disconnect(&others[i]);
+		zodan_connection_close(&others[i]);
 	}
 	return answered;
 }
@@ -579,7 +409,7 @@ cancel_calls(ZodanCall *calls, int ncalls)
 static void
 leave_calls(ZodanCall *calls, int ncalls, const char *why)
 {
-	ZodanDeadline deadline = zodan_deadline(zodan_statement_timeout());
+	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
 	MemoryContext context = CurrentMemoryContext;
 	void		(*wait_hook) (void) = zodan_wait_hook;
 	void		(*statement_hook) (const char *, const char *) = zodan_statement_hook;
@@ -595,10 +425,10 @@ leave_calls(ZodanCall *calls, int ncalls, const char *why)
 	}
 	PG_TRY();
 	{
-		bool		done = run_until(calls, ncalls, zodan_deadline(Min(ENDS_ITSELF_MS, zodan_statement_timeout())));
+		bool		done = run_until(calls, ncalls, zodan_wait_deadline(Min(ENDS_ITSELF_MS, zodan_session_timeout())));
 
-		while (!done && !zodan_deadline_passed(deadline) && cancel_calls(calls, ncalls))
-			done = run_until(calls, ncalls, zodan_deadline(Min(CANCEL_AGAIN_MS, zodan_deadline_left(deadline))));
+		while (!done && !zodan_wait_passed(deadline) && cancel_calls(calls, ncalls))
+			done = run_until(calls, ncalls, zodan_wait_deadline(Min(CANCEL_AGAIN_MS, zodan_wait_left(deadline))));
 	}
 	PG_CATCH();
 	{
@@ -619,17 +449,17 @@ static void
 end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
 {
 	char	   *message = psprintf("no answer within " INT64_FORMAT " ms",
-								   timeout_ms < 0 ? zodan_statement_timeout() : timeout_ms);
+								   timeout_ms < 0 ? zodan_session_timeout() : timeout_ms);
 
 	/* nothing is changed by the pins */
 	if (ncalls > 0 && calls[0].conn->changes && calls[0].sql != zodan_session_pins())
 		leave_calls(calls, ncalls, message);
 	for (int i = 0; i < ncalls; i++)
 	{
-		if (calls[i].finished || (timeout_ms < 0 && calls[i].conn->pg && zodan_node_answers(calls[i].conn)))
+		if (calls[i].finished || (timeout_ms < 0 && calls[i].conn->pg && zodan_remote_answers(calls[i].conn)))
 			continue;
 		fail_call(&calls[i], ERRCODE_QUERY_CANCELED, message);
-		zodan_disconnect(calls[i].conn);
+		zodan_connection_close(calls[i].conn);
 	}
 }
 
@@ -646,15 +476,15 @@ end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
  * request is cancelled: then no statement is left under way.
  */
 void
-zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
+zodan_remote_run(ZodanCall *calls, int ncalls, int64 timeout_ms)
 {
 	static bool leaving = false;
-	int64		round_ms = timeout_ms < 0 ? zodan_statement_timeout() : timeout_ms;
+	int64		round_ms = timeout_ms < 0 ? zodan_session_timeout() : timeout_ms;
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
-		while (!run_until(calls, ncalls, zodan_deadline(round_ms)))
+		while (!run_until(calls, ncalls, zodan_wait_deadline(round_ms)))
 			end_silent_calls(calls, ncalls, timeout_ms);
 	}
 	PG_CATCH();
@@ -682,7 +512,7 @@ zodan_call_all(ZodanCall *calls, int ncalls, int64 timeout_ms)
  * Raises a call's error, with the node's name.
  */
 void
-zodan_raise(const ZodanCall *call)
+zodan_remote_raise(const ZodanCall *call)
 {
 	ereport(ERROR,
 			(errcode(call->sqlstate),
@@ -695,102 +525,9 @@ zodan_raise(const ZodanCall *call)
  * Raises the first error among the calls, if there is one.
  */
 void
-zodan_raise_any(const ZodanCall *calls, int ncalls)
+zodan_remote_raise_any(const ZodanCall *calls, int ncalls)
 {
 	for (int i = 0; i < ncalls; i++)
 		if (calls[i].error)
-			zodan_raise(&calls[i]);
-}
-
-static PGresult *
-query(ZodanConn *conn, const char *sql, int nparams, va_list args)
-{
-	ZodanCall	call = {.conn = conn,.sql = sql,.nparams = nparams};
-
-	for (int i = 0; i < nparams; i++)
-		call.params[i] = va_arg(args, const char *);
-	zodan_call_all(&call, 1, zodan_statement_timeout());
-	zodan_raise_any(&call, 1);
-	return call.result;
-}
-
-/*
- * Runs one statement with nparams text parameters and returns its result,
- * which the caller may PQclear(); raises what goes wrong.
- */
-PGresult *
-zodan_query(ZodanConn *conn, const char *sql, int nparams,...)
-{
-	PGresult   *result;
-	va_list		args;
-
-	va_start(args, nparams);
-	result = query(conn, sql, nparams, args);
-	va_end(args);
-	return result;
-}
-
-/*
- * As zodan_query(), but returns the first column of the first row as a
- * palloc'd string; NULL if it is SQL's NULL or there is no row.
- */
-char *
-zodan_value(ZodanConn *conn, const char *sql, int nparams,...)
-{
-	PGresult   *result;
-	char	   *value;
-	va_list		args;
-
-	va_start(args, nparams);
-	result = query(conn, sql, nparams, args);
-	va_end(args);
-	value = PQntuples(result) > 0 ? zodan_field(result, 0, 0) : NULL;
-	PQclear(result);
-	return value;
-}
-
-/*
- * Is a session on the same server as another one of this process, and, if that is
- * asked for, in the same database? One is seen from the other; copies of a server,
- * which share all that it says of itself, aren't taken for it.
- */
-bool
-zodan_same_server(ZodanConn *conn, const ZodanConn *other, bool same_database)
-{
-	return zodan_value(conn, "SELECT 1 FROM pg_catalog.pg_locks WHERE pid = $1::int AND locktype = 'advisory' AND granted AND objsubid = 2"
-					   "   AND classid = $2::pg_catalog.oid AND objid = $3::pg_catalog.oid"
-					   "   AND ($4::bool OR database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))", 4,
-					   psprintf("%d", PQbackendPID(other->pg)), psprintf("%d", ZODAN_LOCK_PROCESS), zodan_session_process(),
-					   same_database ? "false" : "true") != NULL;
-}
-
-/* ---------- values ---------- */
-
-/*
- * A field of a result as a palloc'd string; NULL if it is SQL's NULL.
- */
-char *
-zodan_field(const PGresult *result, int row, int column)
-{
-	return PQgetisnull(result, row, column) ? NULL : pstrdup(PQgetvalue(result, row, column));
-}
-
-/*
- * An identifier as it stands in a statement, always quoted.
- */
-char *
-zodan_quote(const char *identifier)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendStringInfoChar(&buf, '"');
-	for (const char *c = identifier; *c; c++)
-	{
-		if (*c == '"')
-			appendStringInfoChar(&buf, '"');
-		appendStringInfoChar(&buf, *c);
-	}
-	appendStringInfoChar(&buf, '"');
-	return buf.data;
+			zodan_remote_raise(&calls[i]);
 }

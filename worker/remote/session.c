@@ -108,7 +108,7 @@ zodan_session_change_pins(void)
 					"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
 					"     AND own.locktype = 'advisory' AND own.objsubid = 2"
 					"     AND own.classid = %d::pg_catalog.oid AND own.objid = %s)",
-					zodan_server_timeout(), ZODAN_LOCK_CLUSTER,
+					zodan_session_server_timeout(), ZODAN_LOCK_CLUSTER,
 					ZODAN_LOCK_CLUSTER, ZODAN_LOCK_PROCESS, process);
 }
 
@@ -156,7 +156,7 @@ zodan_session_process(void)
  * How long a statement on a node, or a single wait, may take: milliseconds.
  */
 int64
-zodan_statement_timeout(void)
+zodan_session_timeout(void)
 {
 	return statement_timeout;
 }
@@ -165,7 +165,7 @@ zodan_statement_timeout(void)
  * The same as a server's settings take it, which is at most 24 days.
  */
 int
-zodan_server_timeout(void)
+zodan_session_server_timeout(void)
 {
 	return (int) Min(statement_timeout, PG_INT32_MAX);
 }

@@ -15,7 +15,7 @@ extern char *zodan_session_change_options(int version, bool superuser, const cha
 extern const char *zodan_session_child(void);
 extern const char *zodan_session_token(void);
 extern const char *zodan_session_process(void);
-extern int64 zodan_statement_timeout(void);
-extern int	zodan_server_timeout(void);
+extern int64 zodan_session_timeout(void);
+extern int	zodan_session_server_timeout(void);
 
 #endif							/* ZODAN_SESSION_H */

@@ -1,0 +1,14 @@
+/*
+ * lsn.h
+ *		Positions in the WAL, as text and as numbers.
+ */
+#ifndef ZODAN_LSN_H
+#define ZODAN_LSN_H
+
+#include "base/compat.h"
+#include "access/xlogdefs.h"
+
+extern XLogRecPtr zodan_lsn_parse(const char *text);
+extern char *zodan_lsn_format(XLogRecPtr lsn);
+
+#endif							/* ZODAN_LSN_H */

@@ -1,0 +1,57 @@
+/*
+ * job.h
+ *		A request that is being carried out, and its nodes: what is handed through.
+ */
+#ifndef ZODAN_JOB_H
+#define ZODAN_JOB_H
+
+#include "engine/engine.h"
+#include "queue/effects.h"
+#include "queue/journal.h"
+#include "queue/request.h"
+
+/* An existing node */
+typedef struct ZodanMember
+{
+	const char *name;
+	const char *catalog_dsn;	/* how the other nodes reach it */
+	ZodanConn	conn;
+	const char *dbname;
+	const char *sets;			/* what is subscribed to from it: an array literal */
+	const char *sub_in;			/* the new node's subscription to it, */
+	const char *slot_in;		/* the slot here, and the new node's origin, for that */
+	const char *sub_first;		/* the source's: by which the new node catches up; the */
+	const char *slot_first;		/* same as sub_in and slot_in where there are no peers */
+	const char *sub_out;		/* its subscription to the new node, */
+	const char *slot_out;		/* the slot there, and the origin here, for that */
+	const char *slot_for_source;	/* a peer's slot that the source reads */
+	const char *origin_on_source;	/* id of the source's origin for a peer */
+	const char *commit_label;	/* what else labels a peer's commits on the source */
+} ZodanMember;
+
+typedef struct ZodanJob
+{
+	ZodanRequest *req;
+	const ZodanEngine *engine;
+	ZodanMember *members;		/* the source is the first, the others are its peers */
+	int			nmembers;
+	ZodanConn	new_conn;
+	const char *new_dbname;
+	bool		locked;			/* the nodes are ours */
+	bool		fetched;		/* the work directory is as it's stored */
+	const char *phase;			/* the one under way */
+	double		phase_start;	/* percent, when it started */
+	double		phase_share;	/* how many percent it is */
+} ZodanJob;
+
+#define ZODAN_SOURCE(job)	(&(job)->members[0])
+#define ZODAN_NPEERS(job)	((job)->nmembers - 1)
+#define ZODAN_PEERS(job)	(&(job)->members[1])
+/* of a member, or, behind these, of the new node */
+#define ZODAN_NODE_NAME(job, i)	((i) < (job)->nmembers ? (job)->members[i].name : (job)->req->new_node_name)
+
+extern void zodan_job_detail(ZodanJob *job, double fraction, const char *detail);
+extern void zodan_job_set_current(ZodanJob *job);
+extern void zodan_job_report(const char *detail);
+
+#endif							/* ZODAN_JOB_H */

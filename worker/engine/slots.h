@@ -1,0 +1,39 @@
+/*
+ * slots.h
+ *		Replication slots, and snapshots that making one exports.
+ */
+#ifndef ZODAN_SLOTS_H
+#define ZODAN_SLOTS_H
+
+#include "remote/remote.h"
+#include "access/xlogdefs.h"
+
+/* A slot to make, or to move; or the origin of its name on the subscriber */
+typedef struct ZodanSlot
+{
+	ZodanConn  *conn;
+	const char *name;
+	const char *lsn;			/* out: where it begins; in: where to move it */
+} ZodanSlot;
+
+typedef struct ZodanSnapshot
+{
+	ZodanConn	conn;			/* holds the snapshot while it's open */
+	int64		since;			/* from when on vacuum is held back on the node */
+	char	   *name;
+	XLogRecPtr	consistent;
+	ZodanCall	call;			/* private */
+	ZodanDeadline deadline;
+	ZodanDeadline next_report;
+} ZodanSnapshot;
+
+extern void zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin);
+extern void zodan_slots_drop(ZodanConn *conn, const char *slot);
+extern void zodan_slots_advance(ZodanSlot *slots, int nslots);
+extern void zodan_slots_copy(ZodanConn *conn, const char *from, const char *to);
+extern void zodan_slots_create_for_wal(ZodanConn *conn, const char *slot);
+extern void zodan_slots_export(ZodanSnapshot *snapshot, const char *slot, bool temporary, const char *plugin);
+extern bool zodan_slots_exported(ZodanSnapshot *snapshot, ZodanConn *control, bool impatient,
+								 void (*report) (const char *));
+
+#endif							/* ZODAN_SLOTS_H */

@@ -1,0 +1,51 @@
+/*
+ * effects.h
+ *		What a request has made on the nodes, or has the intent to make.
+ *		All calls are about the request that this process has loaded.
+ */
+#ifndef ZODAN_EFFECTS_H
+#define ZODAN_EFFECTS_H
+
+#include "base/compat.h"
+
+#include "nodes/pg_list.h"
+
+/* kinds of effects, for whoever makes them and whoever undoes them */
+#define EFFECT_CLAIM		"claim"
+#define EFFECT_FENCE		"fence"
+#define EFFECT_NODE			"node"
+#define EFFECT_SUBSCRIPTION	"subscription"
+#define EFFECT_SLOT			"slot"
+#define EFFECT_ORIGIN		"origin"
+#define EFFECT_SCHEMA		"schema"
+#define EFFECT_MARKS		"marks"
+#define EFFECT_RUNNING		"running"
+#define EFFECT_OPEN			"open"
+
+typedef struct ZodanEffect
+{
+	char	   *node;
+	char	   *kind;
+	char	   *name;
+	char	   *state;			/* NULL: no such effect yet */
+	char	   *result;
+	char	   *identity;
+} ZodanEffect;
+
+extern ZodanEffect *zodan_effects_find(const char *node, const char *kind, const char *name);
+extern ZodanEffect *zodan_effects_intend(const char *node, const char *kind, const char *name);
+extern void zodan_effects_set(const char *node, const char *kind, const char *name,
+								const char *state, const char *result);
+extern void zodan_effects_set_identity(const char *node, const char *kind, const char *name, const char *identity);
+extern void zodan_effects_assume(const char *node, const char *kind, const char *name, const char *result);
+extern bool zodan_effects_intend_open(const char *node, const char *database);
+extern void zodan_effects_undone(const char *node, const char *kind, const char *name);
+extern void zodan_effects_leave(const char *node, const char *kind, const char *name);
+extern bool zodan_effects_is_live(const ZodanEffect *effect);
+extern List *zodan_effects_live(void);
+extern char *zodan_effects_intents(bool count);
+extern void zodan_effects_set_intents(const char *intents);
+extern void zodan_effects_set_told(const char *intents);
+extern int64 zodan_effects_told(void);
+
+#endif							/* ZODAN_EFFECTS_H */

@@ -1,0 +1,16 @@
+/*
+ * query.h
+ *		One statement on one node, and what it returns.
+ */
+#ifndef ZODAN_QUERY_H
+#define ZODAN_QUERY_H
+
+#include "remote/remote.h"
+
+extern PGresult *zodan_query(ZodanConn *conn, const char *sql, int nparams,...);
+extern char *zodan_query_value(ZodanConn *conn, const char *sql, int nparams,...);
+extern bool zodan_query_same_server(ZodanConn *conn, const ZodanConn *other, bool same_database);
+extern char *zodan_query_field(const PGresult *result, int row, int column);
+extern char *zodan_query_quote(const char *identifier);
+
+#endif							/* ZODAN_QUERY_H */
