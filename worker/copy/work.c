@@ -43,6 +43,15 @@ open_file(const char *path, const char *mode)
 }
 
 static void
+write_file(const char *path, const char *mode, const char *content, size_t length)
+{
+	FILE	   *file = open_file(path, mode);
+
+	if (fwrite(content, 1, length, file) != length || FreeFile(file) != 0)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
+}
+
+static void
 make_directory(const char *path)
 {
 	if (MakePGDirectory(path) < 0 && errno != EEXIST)
@@ -50,10 +59,8 @@ make_directory(const char *path)
 }
 
 static void
-remove_directory(ZodanJob *job)
+remove_directory(char *path)
 {
-	char	   *path = directory(job);
-
 	if (access(path, F_OK) == 0 && !rmtree(path, true))
 		ereport(WARNING, (errmsg("could not remove directory \"%s\"", path)));
 }
@@ -64,7 +71,7 @@ remove_directory(ZodanJob *job)
 void
 zodan_work_make(ZodanJob *job)
 {
-	remove_directory(job);
+	remove_directory(directory(job));
 	make_directory(psprintf("%s/" WORK_DIR, DataDir));
 	make_directory(directory(job));
 }
@@ -87,7 +94,6 @@ bool
 zodan_work_fetch(ZodanJob *job)
 {
 	ZodanRows  *chunks;
-	FILE	   *file = NULL;
 
 	if (job->fetched)
 		return true;
@@ -97,16 +103,12 @@ zodan_work_fetch(ZodanJob *job)
 	zodan_work_make(job);
 	for (int i = 0; i < chunks->nrows; i++)
 	{
-		char	   *name = chunks->value[i][0];
-		char	   *hex = zodan_journal_dump_chunk(name, chunks->value[i][1]);
+		char	   *hex = zodan_journal_dump_chunk(chunks->value[i][0], chunks->value[i][1]);
 		size_t		length = strlen(hex) / 2;
 
-		if (i == 0 || strcmp(name, chunks->value[i - 1][0]) != 0)
-			file = open_file(zodan_work_path(job, name), "w");
 		hex_decode(hex, strlen(hex), hex);
-		if (fwrite(hex, 1, length, file) != length ||
-			((i + 1 == chunks->nrows || strcmp(name, chunks->value[i + 1][0]) != 0) && FreeFile(file) != 0))
-			ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", zodan_work_path(job, name))));
+		/* opened for each, since the end of a transaction, such as that of the next look, closes it */
+		write_file(zodan_work_path(job, chunks->value[i][0]), "a", hex, length);
 		pfree(hex);
 	}
 	job->fetched = true;
@@ -120,19 +122,44 @@ void
 zodan_work_forget(ZodanJob *job)
 {
 	zodan_journal_forget_dump();
-	remove_directory(job);
+	remove_directory(directory(job));
 }
 
+/*
+ * Removes the directories of this database's requests that don't need them any
+ * more: a request may have ended in the middle of that, or been deleted.
+ */
+void
+zodan_work_sweep(void)
+{
+	char	   *all = psprintf("%s/" WORK_DIR, DataDir);
+	DIR		   *dir = AllocateDir(all);
+	struct dirent *entry;
+	List	   *names = NIL;
+	ZodanRows  *idle;
+
+	if (!dir)
+		return;					/* there has been none yet */
+	while ((entry = ReadDirExtended(dir, all, LOG)) != NULL)
+		names = lappend(names, pstrdup(entry->d_name));
+	FreeDir(dir);
+	idle = zodan_journal_dumps_done(names);
+	for (int i = 0; i < idle->nrows; i++)
+		remove_directory(psprintf("%s/%s", all, idle->value[i][0]));
+}
+
+/*
+ * Writes a text into a file, instead of what is in it.
+ */
 void
 zodan_work_write(const char *path, const char *text)
 {
-	FILE	   *file = open_file(path, "w");
-	size_t		length = strlen(text);
-
-	if (fwrite(text, 1, length, file) != length || FreeFile(file) != 0)
-		ereport(ERROR, (errcode_for_file_access(), errmsg("could not write file \"%s\": %m", path)));
+	write_file(path, "w", text, strlen(text));
 }
 
+/*
+ * What is in a file.
+ */
 char *
 zodan_work_read(const char *path)
 {

@@ -12,6 +12,7 @@ extern void zodan_work_make(ZodanJob *job);
 extern void zodan_work_store(ZodanJob *job);
 extern bool zodan_work_fetch(ZodanJob *job);
 extern void zodan_work_forget(ZodanJob *job);
+extern void zodan_work_sweep(void);
 extern void zodan_work_write(const char *path, const char *text);
 extern char *zodan_work_read(const char *path);
 

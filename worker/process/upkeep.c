@@ -20,6 +20,7 @@
 #include "base/dsn.h"
 #include "base/locks.h"
 #include "base/settings.h"
+#include "copy/work.h"
 #include "engine/engine.h"
 #include "postmaster/interrupt.h"
 #include "process/launcher.h"
@@ -437,6 +438,7 @@ zodan_upkeep_run(void)
 		worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
 		pfree(zodan_launcher_start_worker(&worker, "upkeep"));
 	}
+	zodan_work_sweep();
 	if (zodan_retention > 0)
 		done.requests_purged = zodan_queue_purge(zodan_retention);
 	return done;

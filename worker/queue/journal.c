@@ -8,8 +8,12 @@
 
 #include "base/failpoint.h"
 
-/* bytes of a file in a row */
+/* bytes of a file in a row; small ones for tests */
+#ifdef ZODAN_FAILPOINTS
+#define DUMP_CHUNK	"1000"
+#else
 #define DUMP_CHUNK	"1048576"
+#endif
 
 /*
  * Adds to the log. level: debug, info, warning or error; node may be NULL.
@@ -132,6 +136,22 @@ zodan_journal_dump_chunk(const char *name, const char *chunk)
 {
 	return zodan_spi_one("SELECT encode(content, 'hex') FROM zodan.dump_files WHERE request_id = $1::bigint AND name = $2 AND chunk = $3::bigint", 3,
 					 zodan_spi_request_id, name, chunk)->value[0][0];
+}
+
+/*
+ * Which of these (names of work directories) are of requests of this database that
+ * don't need them any more: rows of a name.
+ */
+ZodanRows *
+zodan_journal_dumps_done(List *names)
+{
+	return zodan_spi_execute("SELECT d FROM unnest($1::text[]) AS d"
+							 " WHERE d ~ format('^[0-9]{1,18}_%s_[0-9a-f]{8}$', (SELECT oid FROM pg_database WHERE datname = current_database()))"
+							 "   AND NOT EXISTS (SELECT FROM zodan.request_state s"
+							 "                    WHERE s.request_id::text = split_part(d, '_', 1) AND left(s.token::text, 8) = split_part(d, '_', 3)"
+							 "                      AND (s.state NOT IN ('done', 'failed', 'cancelled')"
+							 "                           OR EXISTS (SELECT FROM zodan.dump_files f WHERE f.request_id = s.request_id)))", 1,
+							 zodan_spi_array(names));
 }
 
 void

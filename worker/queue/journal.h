@@ -43,6 +43,7 @@ extern char *zodan_journal_kept(const char *column);
 extern void zodan_journal_store_dump(const char *directory);
 extern ZodanRows *zodan_journal_dump(void);
 extern char *zodan_journal_dump_chunk(const char *name, const char *chunk);
+extern ZodanRows *zodan_journal_dumps_done(List *names);
 extern void zodan_journal_forget_dump(void);
 
 extern ZodanServer *zodan_journal_server(const char *node);

@@ -247,7 +247,8 @@ zodan_queue_older(void)
 void
 zodan_queue_settle(const char *id)
 {
-	zodan_spi_execute("WITH e AS (UPDATE zodan.effects SET state = 'left', changed_at = clock_timestamp()"
+	zodan_spi_execute("WITH d AS (DELETE FROM zodan.dump_files WHERE request_id = $2::bigint),"
+			  " e AS (UPDATE zodan.effects SET state = 'left', changed_at = clock_timestamp()"
 			  "            WHERE request_id = $2::bigint AND state IN ('intent', 'done')),"
 			  " r AS (UPDATE zodan.requests SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn)"
 			  "        WHERE id = $2::bigint)"

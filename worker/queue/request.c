@@ -185,6 +185,17 @@ zodan_request_set_engine(const char *engine)
 }
 
 /*
+ * Stores the connection string of the node that goes, if the request has none: the
+ * other nodes forget it.
+ */
+void
+zodan_request_set_node_dsn(const char *dsn)
+{
+	zodan_spi_execute("UPDATE zodan.requests SET new_node_dsn = $2 WHERE id = $1::bigint AND new_node_dsn IS NULL", 2,
+					  zodan_spi_request_id, dsn);
+}
+
+/*
  * Stores what is shown as the last error, and the hint to it; NULL: none.
  */
 void
@@ -192,34 +203,6 @@ zodan_request_set_error(const char *message, const char *hint)
 {
 	zodan_spi_one("UPDATE zodan.request_state SET last_error = $2, hint = $3 WHERE request_id = $1::bigint", 3,
 			  zodan_spi_request_id, message, hint);
-}
-
-/*
- * Strings as the literal of an array; NULL if there are none.
- */
-static char *
-array_literal(List *strings)
-{
-	StringInfoData buf;
-	ListCell   *cell;
-
-	if (strings == NIL)
-		return NULL;
-	initStringInfo(&buf);
-	foreach(cell, strings)
-	{
-		if (!lfirst(cell))
-		{
-			appendStringInfoString(&buf, buf.len ? ",NULL" : "{NULL");
-			continue;
-		}
-		appendStringInfoString(&buf, buf.len ? ",\"" : "{\"");
-		for (const char *c = lfirst(cell); *c; c++)
-			appendStringInfo(&buf, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-		appendStringInfoChar(&buf, '"');
-	}
-	appendStringInfoChar(&buf, '}');
-	return buf.data;
 }
 
 /*
@@ -239,7 +222,7 @@ zodan_request_retry_after(int64 ms, const char *message, const char *hint, List 
 			  "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" ZODAN_LOOK_EVERY ", interval '2 s') END,"
 			  "       updated_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 6,
-			  zodan_spi_request_id, psprintf(INT64_FORMAT, ms), message, hint, array_literal(missing), array_literal(dsns));
+			  zodan_spi_request_id, psprintf(INT64_FORMAT, ms), message, hint, zodan_spi_array(missing), zodan_spi_array(dsns));
 	notify_progress();
 }
 

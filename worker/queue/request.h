@@ -76,6 +76,7 @@ extern bool zodan_request_note_broken(const char *message, const char *hint);
 extern bool zodan_request_ask(const char *what, const char *reason, const char *hint);
 extern void zodan_request_set_state(const char *from, const char *to);
 extern void zodan_request_set_engine(const char *engine);
+extern void zodan_request_set_node_dsn(const char *dsn);
 extern void zodan_request_set_error(const char *message, const char *hint);
 extern void zodan_request_retry_after(int64 ms, const char *message, const char *hint, List *missing, List *dsns);
 extern void zodan_request_wait_turn(int64 ms, const char *message);
