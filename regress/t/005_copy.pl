@@ -175,7 +175,10 @@ my $c = ZodanCluster->new(nodes => 1, sets => 'SELECT 1', setup => $roles . q{
 	ALTER TABLE app.filtered ENABLE ROW LEVEL SECURITY; ALTER TABLE app.filtered FORCE ROW LEVEL SECURITY;
 	CREATE POLICY for_readers ON app.filtered FOR SELECT TO app_reader USING (keep);
 	CREATE FUNCTION app.guard() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO app.log (what) VALUES (tg_tag); END $$;
-	CREATE EVENT TRIGGER guard ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE INDEX', 'COMMENT') EXECUTE FUNCTION app.guard();
+	CREATE EVENT TRIGGER guard ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE INDEX', 'COMMENT', 'DROP SCHEMA', 'DROP TABLE') EXECUTE FUNCTION app.guard();
+	CREATE FUNCTION app.keep() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'nothing is dropped here'; END $$;
+	CREATE EVENT TRIGGER keep ON sql_drop WHEN TAG IN ('DROP SCHEMA') EXECUTE FUNCTION app.keep();
+	ALTER EVENT TRIGGER keep ENABLE ALWAYS;
 	COMMENT ON EVENT TRIGGER guard IS 'writes what is done';
 	CREATE PUBLICATION pub FOR TABLE app.item;
 

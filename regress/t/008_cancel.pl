@@ -24,6 +24,9 @@ my $c = ZodanCluster->new(
 		CREATE VIEW v AS SELECT * FROM item;
 		CREATE FUNCTION app.f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
 		CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION app.f();
+		CREATE FUNCTION app.keep() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''nothing is dropped here''; END';
+		CREATE EVENT TRIGGER keep ON sql_drop EXECUTE FUNCTION app.keep();
+		ALTER EVENT TRIGGER keep ENABLE ALWAYS;
 		COMMENT ON TABLE item IS 'an item';
 		CREATE TABLE held (id int PRIMARY KEY, g gated);
 		CREATE SEQUENCE s;
@@ -127,6 +130,17 @@ $second->quit;
 is_undone($id, 'cancelled while the new node catches up');
 $c->psql('n1', 'DELETE FROM held WHERE id > 1');
 $c->settle;
+
+# ---------- when all is there, also event triggers that let nobody drop anything ----------
+
+$c->failpoints('c', 'wait finish:before_intent:open');
+$id = $c->request(new => 'n3', on => 'c');
+my $go = $c->wait_failpoint('c', 'finish:before_intent:open');
+is($c->psql('n3', "SELECT string_agg(evtname, ' ' ORDER BY evtname) FROM pg_event_trigger WHERE evtname IN ('e', 'keep')"), 'e keep', 'event triggers are there');
+$c->queue('c', "SELECT zodan.cancel($id)");
+$go->();
+is_undone($id, 'cancelled before the node is opened');
+$c->failpoints('c', '');
 
 # ---------- the same request again, with a pause ----------
 

@@ -405,6 +405,17 @@ zodan_schema_has_tables(ZodanJob *job)
 }
 
 /*
+ * Drops the comments and event triggers, which would fire for all else that is
+ * dropped.
+ */
+void
+zodan_schema_drop_last(ZodanJob *job)
+{
+	if (zodan_schema_dumped(job))
+		drop_list(job, ZODAN_LIST_LAST);
+}
+
+/*
  * Drops what the restores have made, and changes back what they have changed. An
  * error if something of the user's depends on it. Returns false if no dump is
  * stored.

@@ -18,6 +18,7 @@ extern void zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again);
 extern void zodan_schema_analyze(ZodanJob *job);
 extern void zodan_schema_restore_last(ZodanJob *job, bool again);
 extern bool zodan_schema_has_tables(ZodanJob *job);
+extern void zodan_schema_drop_last(ZodanJob *job);
 extern bool zodan_schema_drop(ZodanJob *job);
 extern int	zodan_schema_copy_sequences(ZodanJob *job, const char *skipped_schemas);
 

@@ -129,9 +129,10 @@ zodan_finish(ZodanJob *job)
 	/* once others may write there, its sequences and its structure are theirs */
 	if (!open->state)
 	{
+		/* the event triggers that come next would fire for it */
+		zodan_marks_drop(job, zodan_names_marks_schema(job));
 		zodan_schema_restore_last(job, zodan_journal_phase_attempts(job->phase) > 1);
 		check_exceptions(job);
-		zodan_marks_drop(job, zodan_names_marks_schema(job));
 	}
 	replicating = list_subscriptions(job);
 	if (replicating != n * (n - 1))

@@ -71,7 +71,10 @@ undo_effect(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 	else if (strcmp(effect->kind, EFFECT_NODE) == 0)
 		zodan_engine_node_drop(job->engine, conn, effect->name);
 	else if (strcmp(effect->kind, EFFECT_MARKS) == 0)
+	{
+		zodan_schema_drop_last(job);
 		zodan_marks_drop(job, effect->name);
+	}
 	else if (strcmp(effect->kind, EFFECT_FENCE) == 0)
 	{
 		if (effect->result)
