@@ -76,19 +76,68 @@ is($c->wait_for($id), 'failed', 'a connection string that leads to a node of the
 like($c->queue('c', "SELECT last_error FROM zodan.status WHERE request_id = $id"), qr/leads to a node of that name that isn't shown to be this cluster's/, 'is told from the right one');
 is($other->text_difference($before{$_}, $other->state_of($_)), '', "nothing has changed on $_ there") for qw(us_e n4-dc2);
 is($c->psql('us_e', "SELECT count(*) FROM $e.subscription"), '1', 'nor here');
+
+# ---------- the same where no connection string of a node's can be used from here: only what is written there tells ----------
+
+$_->[0]->psql($_->[1], "UPDATE $e.node_interface SET if_dsn = 'host=/nowhere dbname=nothing' WHERE if_name NOT IN (SELECT node_name FROM $e.local_node JOIN $e.node USING (node_id))")
+  for map { my $in = $_; map { [ $in, $_ ] } qw(us_e n4-dc2) } $c, $other;
+%before = map { $_ => $other->state_of($_) } qw(us_e n4-dc2);
+$id = $c->request(new => 'n4-dc2', src => 'us_e', on => 'c', operation => 'remove_node', new_node_dsn => $other->dsn('n4-dc2'));
+for my $i (1 .. 1000)
+{
+	$other->psql('n4-dc2', "INSERT INTO item VALUES (1000 + $i, 'there')");
+	last if $c->queue('c', "SELECT state = 'failed' FROM zodan.status WHERE request_id = $id") eq 't';
+}
+is($c->wait_for($id), 'failed', 'nor is that one shown to be this cluster\'s by what is written there');
+like($c->queue('c', "SELECT last_error FROM zodan.status WHERE request_id = $id"), qr/nothing that was written there within the last seconds has arrived/, 'which the error tells');
+is($other->text_difference($before{$_}, $other->state_of($_)), '', "nothing has changed on $_ there") for qw(us_e n4-dc2);
 $id = $c->request(new => 'n4-dc2', src => 'us_e', on => 'c', operation => 'remove_node', new_node_dsn => $c->dsn('n4-dc2'));
-is($c->wait_for($id), 'done', 'with the right one the node is removed');
+for my $i (1 .. 1000)
+{
+	$c->psql('n4-dc2', "INSERT INTO item VALUES (1000 + $i, 'here')");
+	last if $c->queue('c', "SELECT phase <> 'check_removal' FROM zodan.status WHERE request_id = $id") eq 't';
+}
+is($c->wait_for($id), 'done', 'the right one is, and the node is removed');
 is($c->psql('us_e', "SELECT count(*) FROM $e.subscription"), '0', 'from its own cluster');
+
+# ---------- what was proven is so in later attempts, too ----------
+
+$c = do { $c->stop; ZodanCluster->new(nodes => [qw(n1 n2 n3)], setup => $setup) };
+$c->add_server('c');
+$c->{coordinator} = 'c';
+$c->{quiet} = 1;
+# by no connection string but the cluster's own
+$c->failpoints('c', 'error drop_node:end');
+$id = $c->request(new => 'n3', on => 'c', operation => 'remove_node', new_node_dsn => undef);
+is($c->wait_for($id), 'done', 'a removal without a connection string that is interrupted at its end ends done');
+$c->failpoints('c', '');
+is($c->psql('n3', "SELECT count(*) FROM $e.node"), '0', 'on the node as well');
+$c->{order} = [qw(n1 n2)];
+# a database that isn't the node, with the mark of another request
+$c->server('c')->safe_psql('postgres', 'CREATE DATABASE other');
+my $mark = '00000000-0000-4000-8000-000000000000/7/-1';
+$c->server('c')->safe_psql('other', "ALTER DATABASE other SET zodan.claim = '$mark'");
+$c->add_server('n4');
+is($c->join_node('n4', on => 'c'), 'done', 'another node joins');
+$c->server('n4')->stop('immediate');
+$c->server('n2')->stop('immediate');
+$id = $c->queue('c', sprintf q{SELECT zodan.remove_node('n1', %s, 'n4', new_node_dsn => %s, force => true)},
+	map { ZodanCluster::q_($_) } $c->dsn('n1'), $c->dsn('c') =~ s/dbname='?\w+'?/dbname=other/r);
+ok($c->wait_queue("SELECT state = 'retrying' AND phase = 'drop_node' FROM zodan.status WHERE request_id = $id"), 'a node is removed by force by a wrong connection string, while another one is down');
+$c->server('n2')->start;
+is($c->wait_for($id), 'done', 'when that one is back the request ends done');
+is($c->server('c')->safe_psql('other', 'SELECT setconfig[1] FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE datname = current_database()'),
+	"zodan.claim=$mark", 'and has left the database alone to which the connection string leads');
 
 # ---------- two nodes on one server ----------
 
 if ($e eq 'pglogical')
 {
-	$c->server('us_e')->safe_psql('postgres', 'CREATE DATABASE second');
-	$c->server('us_e')->safe_psql('second', "CREATE EXTENSION $e");
-	$id = $c->request(new => 'n9', src => 'us_e', on => 'c', new_node_dsn => $c->dsn('us_e') =~ s/dbname='\w+'/dbname=second/r);
+	$c->server('n1')->safe_psql('postgres', 'CREATE DATABASE second');
+	$c->server('n1')->safe_psql('second', "CREATE EXTENSION $e");
+	$id = $c->request(new => 'n9', src => 'n1', on => 'c', new_node_dsn => $c->dsn('n1') =~ s/dbname='\w+'/dbname=second/r);
 	is($c->wait_for($id), 'failed', 'a node on the server of another one');
-	like($c->queue('c', "SELECT last_error FROM zodan.status WHERE request_id = $id"), qr/n9: same_server: found the server of node us_e, expected a server of its own/, 'is refused');
+	like($c->queue('c', "SELECT last_error FROM zodan.status WHERE request_id = $id"), qr/n9: same_server: found the server of node n1, expected a server of its own/, 'is refused');
 }
 
 $other->stop;

@@ -269,6 +269,76 @@ zodan_claim_of_other(ZodanJob *job)
 }
 
 /*
+ * Begins an attempt of a removal: an error if a node isn't the server that the
+ * checks have found, which store what they find. Nothing is done on a node that
+ * they haven't proven to be the one that goes.
+ */
+static void
+begin_removal(ZodanJob *job)
+{
+	ZodanServer **servers;
+
+	if (!zodan_journal_server(ZODAN_SOURCE(job)->name))
+		return;					/* the checks come next */
+	if (job->new_conn.pg && !zodan_journal_server(job->req->new_node_name))
+	{
+		zodan_connection_close(&job->new_conn);
+		job->new_conn.error = "it was not proven to be the node of this cluster when the request was checked";
+	}
+	servers = zodan_servers_ask(job);
+	zodan_servers_require_same(job, servers, job->nmembers + 1);
+	zodan_servers_guard(job, servers, false);
+}
+
+/*
+ * The journal is from the past: what it doesn't know of may be there, under names
+ * that can be computed, on all nodes. If that ends in the middle it's begun again:
+ * the number isn't known before it has come to its end.
+ */
+static void
+assume_all(ZodanJob *job, const char *mark)
+{
+	const char *node = job->req->new_node_name;
+	ZodanMember *source = ZODAN_SOURCE(job);
+	char	   *missing = zodan_cluster_missing(job);
+	PGresult   *origins;
+
+	if (missing)
+		ereport(ERROR,
+				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 errmsg("%s", missing),
+				 errhint("The coordinator's tables are from the past, so all nodes are needed to find what the request has made.")));
+
+	if (job->req->fence)
+		zodan_effects_assume(node, EFFECT_FENCE, job->new_dbname, pstrdup(strrchr(mark, '/') + 1));
+	zodan_effects_assume(node, EFFECT_NODE, node, NULL);
+	zodan_effects_assume(node, EFFECT_SCHEMA, job->new_dbname, NULL);
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+
+		zodan_effects_assume(m->name, EFFECT_NODE, node, NULL);
+		zodan_effects_assume(m->name, EFFECT_SLOT, m->slot_in, NULL);
+		zodan_effects_assume(node, EFFECT_SLOT, m->slot_out, NULL);
+		zodan_effects_assume(node, EFFECT_SUBSCRIPTION, m->sub_in, m->slot_in);
+		zodan_effects_assume(m->name, EFFECT_SUBSCRIPTION, m->sub_out, m->slot_out);
+	}
+	zodan_effects_assume(source->name, EFFECT_SLOT, source->slot_first, NULL);
+	zodan_effects_assume(node, EFFECT_SUBSCRIPTION, source->sub_first, source->slot_first);
+	zodan_effects_assume(source->name, EFFECT_SLOT, zodan_names_start_slot(job), NULL);
+	zodan_effects_assume(source->name, EFFECT_SLOT, zodan_names_helper_slot(job, &source->conn, "wal"), NULL);
+	zodan_effects_assume(node, EFFECT_SLOT, zodan_names_helper_slot(job, &job->new_conn, "wal"), NULL);
+	zodan_effects_assume(node, EFFECT_MARKS, zodan_names_marks_schema(job), NULL);
+	origins = zodan_query(&job->new_conn, "SELECT roname FROM pg_catalog.pg_replication_origin"
+						  " WHERE pg_catalog.starts_with(roname, $1)", 1, zodan_names_lane_origins(job));
+	for (int i = 0; i < PQntuples(origins); i++)
+		zodan_effects_assume(node, EFFECT_ORIGIN, PQgetvalue(origins, i, 0), NULL);
+	PQclear(origins);
+	/* the last one: with it all is known that there is to undo */
+	zodan_effects_assume(node, EFFECT_CLAIM, job->new_dbname, NULL);
+}
+
+/*
  * Begins an attempt, the nodes being locked: an error if the new node isn't ours
  * any more, or if what was done before is worth nothing.
  */
@@ -280,9 +350,12 @@ zodan_claim_begin(ZodanJob *job)
 	int64		number;
 
 	if (!claims(job))
+	{
+		begin_removal(job);
 		return;
+	}
 	servers = zodan_servers_ask(job);
-	zodan_servers_require_members(job, servers);
+	zodan_servers_require_same(job, servers, job->nmembers);
 	mark = read_mark(job);
 	if (zodan_effects_is_live(find_claim(job)))
 	{
@@ -306,8 +379,8 @@ zodan_claim_begin(ZodanJob *job)
 	}
 	else if (is_ours(job, mark, &number))
 	{
-		/* or there would be nothing to undo */
-		zodan_effects_assume(job->req->new_node_name, EFFECT_CLAIM, job->new_dbname, NULL);
+		/* it was rolled back, as far as the journal knows: what is there was, on a standby that was behind */
+		assume_all(job, mark);
 		ereport(ERROR,
 				(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_BEGINS_ANEW)));
 	}
@@ -336,53 +409,6 @@ zodan_claim_begin(ZodanJob *job)
 /* ---------- undoing ---------- */
 
 /*
- * The journal is from the past: what it doesn't know of may be there, under names
- * that can be computed, on all nodes. If that ends in the middle it's begun again:
- * the number isn't known before it has come to its end.
- */
-static void
-assume_all(ZodanJob *job, const char *mark)
-{
-	const char *node = job->req->new_node_name;
-	ZodanMember *source = ZODAN_SOURCE(job);
-	char	   *missing = zodan_cluster_missing(job);
-	PGresult   *origins;
-
-	if (missing)
-		ereport(ERROR,
-				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
-				 errmsg("%s", missing),
-				 errhint("The coordinator's tables are from the past, so all nodes are needed to find what the request has made.")));
-
-	zodan_effects_assume(node, EFFECT_CLAIM, job->new_dbname, NULL);
-	if (job->req->fence)
-		zodan_effects_assume(node, EFFECT_FENCE, job->new_dbname, pstrdup(strrchr(mark, '/') + 1));
-	zodan_effects_assume(node, EFFECT_NODE, node, NULL);
-	zodan_effects_assume(node, EFFECT_SCHEMA, job->new_dbname, NULL);
-	for (int i = 0; i < job->nmembers; i++)
-	{
-		ZodanMember *m = &job->members[i];
-
-		zodan_effects_assume(m->name, EFFECT_NODE, node, NULL);
-		zodan_effects_assume(m->name, EFFECT_SLOT, m->slot_in, NULL);
-		zodan_effects_assume(node, EFFECT_SLOT, m->slot_out, NULL);
-		zodan_effects_assume(node, EFFECT_SUBSCRIPTION, m->sub_in, m->slot_in);
-		zodan_effects_assume(m->name, EFFECT_SUBSCRIPTION, m->sub_out, m->slot_out);
-	}
-	zodan_effects_assume(source->name, EFFECT_SLOT, source->slot_first, NULL);
-	zodan_effects_assume(node, EFFECT_SUBSCRIPTION, source->sub_first, source->slot_first);
-	zodan_effects_assume(source->name, EFFECT_SLOT, zodan_names_start_slot(job), NULL);
-	zodan_effects_assume(source->name, EFFECT_SLOT, zodan_names_helper_slot(job, &source->conn, "wal"), NULL);
-	zodan_effects_assume(node, EFFECT_SLOT, zodan_names_helper_slot(job, &job->new_conn, "wal"), NULL);
-	zodan_effects_assume(node, EFFECT_MARKS, zodan_names_marks_schema(job), NULL);
-	origins = zodan_query(&job->new_conn, "SELECT roname FROM pg_catalog.pg_replication_origin"
-						  " WHERE pg_catalog.starts_with(roname, $1)", 1, zodan_names_lane_origins(job));
-	for (int i = 0; i < PQntuples(origins); i++)
-		zodan_effects_assume(node, EFFECT_ORIGIN, PQgetvalue(origins, i, 0), NULL);
-	PQclear(origins);
-}
-
-/*
  * Begins an attempt to undo the request, the nodes that can be reached being
  * locked: returns NULL, or why that isn't its to do any more. An error if the new
  * node can't be asked.
@@ -396,7 +422,10 @@ zodan_claim_begin_undo(ZodanJob *job)
 	int64		number;
 
 	if (!claims(job))
+	{
+		begin_removal(job);
 		return NULL;
+	}
 	if (!job->new_conn.pg)
 	{
 		/* slots that fill the disks of others don't have to wait */
@@ -427,7 +456,7 @@ zodan_claim_begin_undo(ZodanJob *job)
 		if (foreign)
 			return foreign;
 	}
-	zodan_servers_require_members(job, servers);
+	zodan_servers_require_same(job, servers, job->nmembers);
 	if (number > zodan_spi_int64(zodan_effects_intents(false)))
 	{
 		zodan_journal_event("warning", job->req->new_node_name, describe_past(job));

@@ -104,12 +104,12 @@ zodan_servers_guard(ZodanJob *job, ZodanServer *const *servers, bool claimed)
 }
 
 /*
- * Raises an error if an existing node is another server than before.
+ * Raises an error if one of the first n nodes is another server than before.
  */
 void
-zodan_servers_require_members(ZodanJob *job, ZodanServer *const *servers)
+zodan_servers_require_same(ZodanJob *job, ZodanServer *const *servers, int n)
 {
-	for (int i = 0; i < job->nmembers; i++)
+	for (int i = 0; i < n; i++)
 	{
 		ZodanServer *was = servers[i] ? zodan_journal_server(ZODAN_NODE_NAME(job, i)) : NULL;
 

@@ -18,7 +18,7 @@ extern ZodanServer **zodan_servers_ask(ZodanJob *job);
 extern void zodan_servers_store(ZodanJob *job, ZodanServer *const *servers);
 extern bool zodan_servers_same(const ZodanServer *a, const ZodanServer *b);
 extern char *zodan_servers_history(const char *node, const ZodanServer *was, const ZodanServer *is);
-extern void zodan_servers_require_members(ZodanJob *job, ZodanServer *const *servers);
+extern void zodan_servers_require_same(ZodanJob *job, ZodanServer *const *servers, int n);
 extern void zodan_servers_guard(ZodanJob *job, ZodanServer *const *servers, bool claimed);
 
 #endif							/* ZODAN_SERVERS_H */

@@ -11,10 +11,14 @@
 #include "cluster/claim.h"
 #include "cluster/fence.h"
 #include "cluster/names.h"
+#include "cluster/servers.h"
 #include "cluster/subscriptions.h"
 #include "engine/markers.h"
 #include "phases/undo.h"
 #include "remote/query.h"
+
+/* how long it's looked whether something is written on the node and arrives */
+#define ARRIVES_MS	10000
 
 #define FORCE_HINT	"If what was written on it may be lost, cancel the request and file it again with the option force."
 
@@ -100,32 +104,60 @@ leads_to(ZodanJob *job, const char *dsn, const ZodanConn *there)
 }
 
 /*
- * Does a marker that is written on the node arrive at a member?
+ * Does what is written on the node arrive at a member? The member's origin moves to
+ * the end of a transaction that the node has committed meanwhile: in another cluster's
+ * node of that name there isn't one, even if that is a copy of this one. Not even a
+ * marker moves an origin, so somebody has to write on the node while this looks.
  */
 static bool
-marker_arrives(ZodanJob *job)
+writes_arrive(ZodanJob *job)
 {
 	ZodanConn  *conn = &job->new_conn;
-	ZodanConfirm *waits = palloc(sizeof(ZodanConfirm));
-	XLogRecPtr	marker;
-	int			n = 0;
+	ZodanDeadline deadline = zodan_wait_deadline(ARRIVES_MS);
+	char	   *first = zodan_query_value(conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0);
+	char	   *seen = NULL;
 
-	for (int i = 0; i < job->nmembers && n == 0; i++)
-		if (job->members[i].conn.pg)
-			waits = add_streams_to(job, &job->members[i], waits, &n);
-	if (n == 0)
-		return false;
-	zodan_markers_write(&conn, 1, &marker);
-	waits[0].lsn = marker;
-	zodan_markers_wait_confirmed(waits, 1, zodan_session_timeout(), zodan_job_report);
-	return true;
+	for (;;)
+	{
+		StringInfoData now;
+
+		initStringInfo(&now);
+		for (int i = 0; i < job->nmembers; i++)
+		{
+			ZodanMember *m = &job->members[i];
+			PGresult   *result;
+
+			if (!m->conn.pg)
+				continue;
+			result = zodan_query(&m->conn, zodan_engine_sql(job->engine, psprintf(
+								 "SELECT pg_catalog.pg_replication_origin_progress(s.sub_slot_name, false) FROM (%s) AS s"
+								 "  JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name", subscriptions_to)),
+								 1, job->req->new_node_name);
+			for (int k = 0; k < PQntuples(result); k++)
+				appendStringInfo(&now, "%s%s", now.len ? "," : "{", PQgetisnull(result, k, 0) ? "0/0" : PQgetvalue(result, k, 0));
+			PQclear(result);
+		}
+		if (now.len == 0)
+			return false;
+		appendStringInfoChar(&now, '}');
+		if (seen && strcmp(seen, now.data) != 0 &&
+			zodan_query_value(conn, "SELECT 1 FROM pg_catalog.unnest($1::pg_catalog.pg_lsn[]) AS p"
+							  " WHERE p OPERATOR(pg_catalog.>) $2::pg_catalog.pg_lsn AND p OPERATOR(pg_catalog.<=) pg_catalog.pg_current_wal_insert_lsn()"
+							  "   AND p OPERATOR(pg_catalog.<>) ALL ($3::pg_catalog.pg_lsn[]) LIMIT 1", 3, now.data, first, seen))
+			return true;
+		seen = seen ? seen : now.data;
+		if (zodan_wait_passed(deadline))
+			return false;
+		zodan_wait_sleep(100);
+	}
 }
 
 /*
  * Is what was reached the node of this cluster? There may be another of its name
- * elsewhere, or the connection string may lead to just any database. Where it knows
- * a member, and where a member knows it, the connection strings must lead to these;
- * or its own is what a member knows. NULL: so it is; else what speaks against it.
+ * elsewhere, or the connection string may lead to just any database. What a member
+ * knows it by must lead there, or be the same; or what is written there arrives at a
+ * member. Where it knows a member, that must be so, too. NULL: so it is; else what
+ * speaks against it.
  */
 static char *
 describe_foreign(ZodanJob *job, bool is_node)
@@ -144,14 +176,13 @@ describe_foreign(ZodanJob *job, bool is_node)
 		leads = is_node ? leads_to(job, zodan_engine_node_dsn(job->engine, &job->new_conn, m->name), &m->conn) : LEADS_NOWHERE;
 		if (leads == LEADS_ELSEWHERE)
 			return psprintf("it knows another node \"%s\" than this cluster has", m->name);
-		proven |= leads == LEADS_THERE;
 		known = zodan_engine_node_dsn(job->engine, &m->conn, name);
 		leads = leads_to(job, known, &job->new_conn);
 		if (leads == LEADS_ELSEWHERE)
 			return psprintf("node \"%s\" knows another node \"%s\"", m->name, name);
 		proven |= leads == LEADS_THERE || (known && zodan_dsn_same_target(known, job->new_conn.dsn));
 	}
-	return proven || (is_node && marker_arrives(job)) ? NULL : "neither does it know a node that can be reached from here, nor is it known to one by a connection string that leads there";
+	return proven || (is_node && writes_arrive(job)) ? NULL : "no node knows it by a connection string that leads there from here, and nothing that was written there within the last seconds has arrived at one";
 }
 
 /*
@@ -184,6 +215,12 @@ zodan_remove_check(ZodanJob *job)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no node \"%s\" in the cluster of node \"%s\", which has: %s", name,
 						job->req->src_node_name, zodan_cluster_names(job))));
+	if (job->new_conn.pg && job->req->force && zodan_query_value(&job->new_conn, "SELECT 1 WHERE pg_catalog.pg_is_in_recovery()", 0))
+	{
+		zodan_journal_event("warning", name, psprintf("node %s is a standby: nothing is done there", name));
+		zodan_connection_close(&job->new_conn);
+		job->new_conn.error = "it is a standby";
+	}
 	foreign = job->new_conn.pg ? describe_foreign(job, there != NULL) : NULL;
 	if (foreign && !there && job->req->force)
 	{
@@ -195,7 +232,11 @@ zodan_remove_check(ZodanJob *job)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the connection string of node \"%s\" leads to a %s that isn't shown to be this cluster's: %s", name, there ? "node of that name" : "database", foreign),
-				 errhint("Correct new_node_dsn, or file the request without it. Nothing has been changed.")));
+				 errhint("Correct new_node_dsn, or file the request without it. If it is the node, write a row there while it is checked. Nothing has been changed.")));
+	/* who they are is compared before anything is done on one of them */
+	zodan_servers_store(job, zodan_servers_ask(job));
+	if (job->new_conn.dsn)
+		zodan_request_set_node_dsn(job->new_conn.dsn);
 	if (job->req->force)
 		zodan_journal_event("warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
 											  name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
@@ -356,6 +397,14 @@ list_of_join(ZodanJob *job, const char *mark)
 	PQclear(result);
 }
 
+static bool
+is_local(ZodanJob *job, const char *name)
+{
+	char	   *local = zodan_engine_local_node(job->engine, &job->new_conn);
+
+	return local && strcmp(local, name) == 0;
+}
+
 /*
  * Notes all that is to go, what depends on others last. A member that can't
  * be reached is looked at by a later attempt.
@@ -365,7 +414,7 @@ list_objects(ZodanJob *job)
 {
 	const char *name = job->req->new_node_name;
 	bool		is_node = job->new_conn.pg && zodan_engine_find(&job->new_conn) == job->engine &&
-		zodan_engine_node_exists(job->engine, &job->new_conn, name);
+		is_local(job, name);
 	char	   *mark = job->new_conn.pg ? zodan_claim_of_other(job) : NULL;
 	PGresult   *result;
 
