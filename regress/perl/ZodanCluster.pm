@@ -519,6 +519,52 @@ sub wait_failpoint
 	return sub { unlink $file or die "$file: $!" };
 }
 
+# ---------- servers that go back in time ----------
+
+# the files of a server that is stopped, kept under a name; and put back
+sub keep_files
+{
+	my ($self, $name, $as) = @_;
+	my $dir = $self->server($name)->data_dir;
+	system('rm', '-rf', "$dir.$as") == 0 && system('cp', '-a', $dir, "$dir.$as") == 0 or die 'cp failed';
+	return;
+}
+
+sub restore_files
+{
+	my ($self, $name, $from) = @_;
+	my $dir = $self->server($name)->data_dir;
+	system('rm', '-rf', $dir) == 0 && system('cp', '-a', "$dir.$from", $dir) == 0 or die 'cp failed';
+	return;
+}
+
+# the database of a node is made anew; pglogical's supervisor would let that wait for ever
+sub remake
+{
+	my ($self, $name) = @_;
+	my $server = $self->server($name);
+	$server->append_conf('postgresql.conf', "shared_preload_libraries = 'zodan_bgw'");
+	$server->restart;
+	$server->safe_psql('postgres', 'DROP DATABASE inventory WITH (FORCE)');
+	$server->safe_psql('postgres', 'CREATE DATABASE inventory');
+	$server->append_conf('postgresql.conf', "shared_preload_libraries = '$engine,zodan_bgw'");
+	$server->restart;
+	$self->psql($name, "CREATE EXTENSION $engine");
+	return;
+}
+
+# a server whose files are those of a standby starts, and becomes the primary
+sub promote
+{
+	my ($self, $name) = @_;
+	my $server = $self->server($name);
+	$server->set_standby_mode;
+	$server->start;
+	$server->promote;
+	$server->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die "$name is not promoted";
+	return;
+}
+
 # ---------- looking for what is left ----------
 
 # what an engine could not apply, and has discarded, on any node that can be asked

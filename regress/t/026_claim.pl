@@ -36,50 +36,6 @@ sub status
 	return $c->queue($on, "SELECT $columns FROM zodan.status WHERE request_id = $id");
 }
 
-# the files of a server that is stopped, kept under a name; and put back
-sub keep_files
-{
-	my ($name, $as) = @_;
-	my $dir = $c->server($name)->data_dir;
-	system('rm', '-rf', "$dir.$as") == 0 && system('cp', '-a', $dir, "$dir.$as") == 0 or die 'cp failed';
-	return;
-}
-
-sub restore_files
-{
-	my ($name, $from) = @_;
-	my $dir = $c->server($name)->data_dir;
-	system('rm', '-rf', $dir) == 0 && system('cp', '-a', "$dir.$from", $dir) == 0 or die 'cp failed';
-	return;
-}
-
-# the database of a node is made anew; pglogical's supervisor would let that wait for ever
-sub remake
-{
-	my ($name) = @_;
-	my $server = $c->server($name);
-	$server->append_conf('postgresql.conf', "shared_preload_libraries = 'zodan_bgw'");
-	$server->restart;
-	$server->safe_psql('postgres', 'DROP DATABASE inventory WITH (FORCE)');
-	$server->safe_psql('postgres', 'CREATE DATABASE inventory');
-	$server->append_conf('postgresql.conf', "shared_preload_libraries = '$e,zodan_bgw'");
-	$server->restart;
-	$c->psql($name, "CREATE EXTENSION $e");
-	return;
-}
-
-# a server whose files are those of a standby starts, and becomes the primary
-sub promote
-{
-	my ($name) = @_;
-	my $server = $c->server($name);
-	$server->set_standby_mode;
-	$server->start;
-	$server->promote;
-	$server->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die "$name is not promoted";
-	return;
-}
-
 # the request waits in the middle of the copy, with two tables under way
 sub begin_copy
 {
@@ -102,7 +58,7 @@ my $removal = $c->request(new => 'n3', on => 'd', operation => 'remove_node');
 is($c->wait_for($removal), 'done', 'what it has made is removed by another coordinator');
 is($c->psql('n3', 'SELECT setconfig FROM pg_db_role_setting'), '', 'with the mark');
 is($c->psql('n3', 'SELECT roname FROM pg_replication_origin'), '', 'and its origins');
-remake('n3');
+$c->remake('n3');
 is($c->join_node('n3', on => 'd'), 'done', 'which then adds the node');
 is($c->psql('n3', 'SELECT setconfig FROM pg_db_role_setting'), '', 'an open node has no mark');
 $c->psql('n3', "INSERT INTO item VALUES (900000, 'of a user')");
@@ -110,7 +66,7 @@ $c->settle;
 my $user = $c->session('n3', 'SELECT 1');
 my %before = map { $_ => $c->state_of($_) . $c->checksums($_) } qw(n1 n2 n3);
 
-keep_files('c', 'copying');
+$c->keep_files('c', 'copying');
 $c->server('c')->start;
 $c->{coordinator} = 'c';
 $c->{quiet} = 1;
@@ -129,7 +85,7 @@ for my $verb (qw(cancel retry))
 for my $verb ('', 'cancel')
 {
 	$c->server('c')->stop;
-	restore_files('c', 'copying');
+	$c->restore_files('c', 'copying');
 	$c->server('c')->append_conf('postgresql.conf', "zodan.database = 'template1'");
 	$c->server('c')->start;
 	if ($verb eq '')
@@ -161,17 +117,17 @@ for my $how (qw(restored promoted))
 	$c->add_server($new);
 	($id, $gate) = begin_copy('c', $new);
 	$c->server('c')->stop('immediate');
-	keep_files('c', 'copying');
+	$c->keep_files('c', 'copying');
 	$gate->quit;
 	$c->server('c')->append_conf('postgresql.conf', "zodan.failpoints = 'wait advance_slots:begin'");
 	$c->server('c')->start;
 	$c->wait_failpoint('c', 'advance_slots:begin');
 	$c->server('c')->stop('immediate');
-	restore_files('c', 'copying');
+	$c->restore_files('c', 'copying');
 	$c->psql('n1', "INSERT INTO item SELECT max(id) + 1, 'meanwhile' FROM item");
 	# what isn't in the WAL a standby doesn't have
 	system('rm', '-rf', $c->server('c')->data_dir . '/zodan') == 0 or die 'rm failed' if $how eq 'promoted';
-	promote('c') if $how eq 'promoted';
+	$c->promote('c') if $how eq 'promoted';
 	$c->server('c')->start if $how eq 'restored';
 	is($c->wait_for($id), 'done', "with a coordinator that was $how the request ends done");
 	is($c->queue('c', "SELECT count(*) FROM zodan.events WHERE request_id = $id AND message = 'the request begins anew'"), '1', 'having begun anew');
@@ -229,14 +185,14 @@ for my $how (qw(restored promoted))
 	$id = $c->request(new => $new, on => 'c');
 	$go = $c->wait_failpoint('c', 'copy_data:begin');
 	$c->server($new)->stop;
-	keep_files($new, 'empty');
+	$c->keep_files($new, 'empty');
 	$c->server($new)->start;
 	$c->failpoints('c', 'wait build_indexes:begin');
 	$go->();
 	$go = $c->wait_failpoint('c', 'build_indexes:begin');
 	$c->server($new)->stop('immediate');
-	restore_files($new, 'empty');
-	promote($new) if $how eq 'promoted';
+	$c->restore_files($new, 'empty');
+	$c->promote($new) if $how eq 'promoted';
 	$c->server($new)->start if $how eq 'restored';
 	# as far as its WAL tells, nothing has happened
 	$c->queue('c', "UPDATE zodan.servers SET lsn = '0/0' WHERE node = '$new'") if $how eq 'restored';
@@ -265,7 +221,7 @@ $c->{quiet} = 1;
 is($c->wait_for($kept), 'cancelled', 'a request is cancelled and keeps what it has made');
 $id = $c->request(new => 'n7', on => 'c', operation => 'remove_node');
 is($c->wait_for($id), 'done', 'its node is removed');
-remake('n7');
+$c->remake('n7');
 is($c->join_node('n7', on => 'c'), 'done', 'and added again');
 $c->settle;
 %before = map { $_ => $c->state_of($_) . $c->checksums($_) } qw(n1 n2 n7);
@@ -298,17 +254,17 @@ $c->add_server('n9');
 $c->server('c')->stop('immediate');
 $gate->quit;
 $c->server('n9')->stop;
-keep_files('n9', 'marked');
+$c->keep_files('n9', 'marked');
 $removal = $c->queue('d', sprintf q{SELECT zodan.remove_node('n1', %s, 'n9', force => true)}, ZodanCluster::q_($c->dsn('n1')));
 is($c->wait_for($removal, 'd'), 'done', 'the node is removed while its server is away');
 $c->server('n9')->start;
-remake('n9');
+$c->remake('n9');
 $c->psql('n9', 'SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin');
 is($c->join_node('n9', on => 'd'), 'done', 'and added on another one, with the same address');
 $c->settle;
 %before = map { $_ => $c->state_of($_) . $c->checksums($_) } qw(n1 n2);
 $c->server('n9')->stop;
-restore_files('n9', 'marked');
+$c->restore_files('n9', 'marked');
 $c->server('n9')->start;
 $c->{coordinator} = 'c';
 $c->server('c')->start;
@@ -328,7 +284,7 @@ $c->add_server('n2');
 ($id, $gate) = begin_copy('c', 'n2');
 my $source = $c->server('n1');
 $source->stop('immediate');
-promote('n1');
+$c->promote('n1');
 $gate->quit;
 is($c->wait_for($id), 'done', 'with a source that was promoted in mid-copy the request ends done');
 like($c->queue('c', "SELECT string_agg(message, E'\\n') FROM zodan.events WHERE request_id = $id"),
@@ -343,7 +299,7 @@ $c->add_server('c');
 $c->add_server('n2');
 $source = $c->server('n1');
 $source->stop;
-keep_files('n1', 'early');
+$c->keep_files('n1', 'early');
 $source->start;
 $c->psql('n1', "INSERT INTO item SELECT i, 'lost' FROM generate_series(10001, 15000) i");
 $c->failpoints('c', 'wait mirror_replication_sets:begin');
@@ -351,7 +307,7 @@ $id = $c->request(new => 'n2', on => 'c');
 $go = $c->wait_failpoint('c', 'mirror_replication_sets:begin');
 $c->failpoints('c', '');
 $source->stop('immediate');
-restore_files('n1', 'early');
+$c->restore_files('n1', 'early');
 $source->start;
 $c->psql('n1', "INSERT INTO item VALUES (20001, 'since')");
 $go->();
@@ -401,7 +357,7 @@ if ($e eq 'spock' && $c->psql('n1', 'SHOW server_version_num') >= 170000)
 	system('cp', '-a', "$dir/postgresql.conf", $standby->data_dir . '/source.conf') == 0 or die 'cp failed';
 	system('rm', '-rf', $dir) == 0 && system('cp', '-a', $standby->data_dir, $dir) == 0 && rename("$dir/source.conf", "$dir/postgresql.conf") or die 'cp failed';
 	$source->append_conf('postgresql.conf', "primary_conninfo = ''\n");
-	promote('n1');
+	$c->promote('n1');
 	$go->();
 	is($c->wait_for($id), 'done', 'with a source that has failed over to a standby that lagged the request ends done');
 	push @{ $c->{order} }, 'n2';

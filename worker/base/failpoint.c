@@ -21,6 +21,9 @@
  *		reading			rows are about to be read; WHAT: snapshot
  *		gate			the stream's worker is being started, or its "start" goes; WHAT:
  *						waiting, sealed, slot, gone
+ *		cut				the stream is being cut; WHAT: held (the WAL is, no marker is
+ *						written), stopped
+ *		rolled_back		all is undone, and its dump is still stored
  *
  * zodan.failpoints is "ACTION PATTERN": what to do at the points that are like
  * PATTERN (as in SQL). Each point acts once: a file of its name in the

@@ -13,6 +13,7 @@
  */
 #include "phases/subscribe.h"
 
+#include "base/failpoint.h"
 #include "base/lsn.h"
 #include "cluster/claim.h"
 #include "cluster/positions.h"
@@ -139,14 +140,18 @@ cut(ZodanJob *job)
 
 		zodan_positions_hold_wal(job, &source->conn);
 		zodan_positions_hold_wal(job, new_conn);
+		zodan_failpoint("cut", "held");
 		zodan_positions_set_markers(job, ZODAN_CUT);
 		zodan_journal_set_position(ZODAN_CUT, new_node, "window_lsn",
 						   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 		zodan_stream_catch_up(job, &marker);
 		zodan_journal_set_position(ZODAN_CUT, new_node, "marker_lsn", zodan_lsn_format(marker));
 		mark = zodan_journal_position(ZODAN_CUT, new_node);
+		/* what comes can't be taken back: a journal without that marker is from the past */
+		zodan_claim_require(job);
 	}
 	zodan_stream_stop(job);
+	zodan_failpoint("cut", "stopped");
 	x = zodan_stream_position(job, zodan_lsn_parse(mark->window_lsn), zodan_lsn_parse(mark->marker_lsn));
 	zodan_positions_find_resume(job, ZODAN_CUT, x);
 	zodan_journal_set_position(ZODAN_CUT, source->name, "consistent_lsn", zodan_lsn_format(x));
@@ -365,6 +370,8 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	zodan_origins_set(origins, norigins);
 	for (int i = 0; i < norigins; i++)
 		zodan_effects_set(whose[i]->name, EFFECT_RUNNING, whose[i]->sub_out, "done", origins[i].lsn);
+	/* nor can this */
+	zodan_claim_require(job);
 	zodan_engine_sub_enable(job->engine, calls, n);
 
 	zodan_markers_write(&new_conn, 1, &marker);

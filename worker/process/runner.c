@@ -274,6 +274,14 @@ abandon(ZodanJob *job, const char *why)
 	zodan_request_end("rolling_back", "failed", true);
 }
 
+static void
+refuse_opened(ZodanJob *job)
+{
+	zodan_request_set_error(psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
+							psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end.", job->req->id));
+	zodan_request_end("rolling_back", "failed", false);
+}
+
 /*
  * Undoes the request, from whatever state it is in.
  */
@@ -285,18 +293,18 @@ roll_back(ZodanJob *job, const char *state)
 	char	   *lost;
 	char	   *stays;
 	bool		fence;
+	bool		opened = false;
 
 	if (strcmp(state, "rolling_back") != 0)
 		zodan_request_set_state(state, "rolling_back");
 	job->phase = NULL;
 	zodan_wait_hook = NULL;
 	foreach(cell, effects)
+		opened |= strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) == 0;
+	/* one that isn't the request's any more is left alone anyway */
+	if (opened && strcmp(job->req->asked, "abandon") != 0)
 	{
-		if (strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) != 0)
-			continue;
-		zodan_request_set_error(psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
-						psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end.", job->req->id));
-		zodan_request_end("rolling_back", "failed", false);
+		refuse_opened(job);
 		return;
 	}
 	if (effects != NIL && job->req->keep)
@@ -315,6 +323,11 @@ roll_back(ZodanJob *job, const char *state)
 			abandon(job, lost);
 			return;
 		}
+		if (opened)
+		{
+			refuse_opened(job);
+			return;
+		}
 		if (job->new_conn.pg)
 			zodan_engine_keep_ddl(job->engine, &job->new_conn);
 		stays = zodan_undo(job, &fence);
@@ -329,6 +342,7 @@ roll_back(ZodanJob *job, const char *state)
 			return;
 		}
 	}
+	zodan_failpoint("rolled_back", NULL);
 	/* also where an earlier attempt came as far as this: the next dump is another one */
 	zodan_work_forget(job);
 	end_undone(job);
