@@ -31,8 +31,9 @@ cpu_seconds(void)
 Datum
 pipe_bench(PG_FUNCTION_ARGS)
 {
-	ZodanConn	from = {.node = "from",.dsn = text_to_cstring(PG_GETARG_TEXT_PP(0))};
-	ZodanConn	to = {.node = "to",.dsn = text_to_cstring(PG_GETARG_TEXT_PP(1))};
+	ZodanSession session;
+	ZodanConn	from = {.node = "from",.dsn = text_to_cstring(PG_GETARG_TEXT_PP(0)),.session = &session};
+	ZodanConn	to = {.node = "to",.dsn = text_to_cstring(PG_GETARG_TEXT_PP(1)),.session = &session};
 	ZodanPipe	pipe = {.from = &from,.to = &to,.budget = PG_INT64_MAX};
 	ZodanPipeCount count;
 	ZodanSocket sockets[2];
@@ -44,7 +45,7 @@ pipe_bench(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	zodan_session_init("bench", 0, 60000);
+	zodan_session_init(&session, "bench", 0, 60000);
 	zodan_remote_connect(&from);
 	zodan_remote_connect(&to);
 	zodan_pipe_widen(&from, 1, PG_INT64_MAX);
@@ -52,7 +53,7 @@ pipe_bench(PG_FUNCTION_ARGS)
 	cpu = cpu_seconds();
 	zodan_pipe_start(&pipe, "COPY OUT", "COPY IN", &count, 1);
 	while (!zodan_pipe_step(&pipe))
-		zodan_wait_sockets(sockets, zodan_pipe_sockets(&pipe, sockets), zodan_wait_deadline(1000));
+		zodan_wait_sockets(&session.waiter, sockets, zodan_pipe_sockets(&pipe, sockets), zodan_wait_deadline(1000));
 	values[0] = Int64GetDatum(count.bytes);
 	values[1] = Float8GetDatum((GetCurrentTimestamp() - started) / 1e6);
 	values[2] = Float8GetDatum(cpu_seconds() - cpu);

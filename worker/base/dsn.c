@@ -26,9 +26,6 @@ const ZodanDefault zodan_dsn_defaults[] = {
 	{NULL, NULL, false},
 };
 
-static char **secrets = NULL;
-static int	nsecrets = 0;
-
 static bool
 is_secret(const PQconninfoOption *option)
 {
@@ -207,10 +204,10 @@ zodan_dsn_for_child(const char *dsn, const PGconn *pg, const char *application,
 }
 
 static bool
-is_known(const char *secret)
+is_known(const ZodanSecrets *secrets, const char *secret)
 {
-	for (int i = 0; i < nsecrets; i++)
-		if (strcmp(secrets[i], secret) == 0)
+	for (int i = 0; i < secrets->n; i++)
+		if (strcmp(secrets->text[i], secret) == 0)
 			return true;
 	return false;
 }
@@ -219,7 +216,7 @@ is_known(const char *secret)
  * From now on zodan_dsn_redact_text() masks this DSN's passwords wherever they are.
  */
 void
-zodan_dsn_remember(const char *dsn)
+zodan_dsn_remember(ZodanSecrets *secrets, const char *dsn)
 {
 	PQconninfoOption *options = PQconninfoParse(dsn, NULL);
 
@@ -227,11 +224,11 @@ zodan_dsn_remember(const char *dsn)
 		return;
 	for (PQconninfoOption *o = options; o->keyword; o++)
 	{
-		if (!o->val || strlen(o->val) < SECRET_MIN || !is_secret(o) || is_known(o->val))
+		if (!o->val || strlen(o->val) < SECRET_MIN || !is_secret(o) || is_known(secrets, o->val))
 			continue;
-		secrets = secrets ? repalloc(secrets, sizeof(char *) * (nsecrets + 1))
+		secrets->text = secrets->text ? repalloc(secrets->text, sizeof(char *) * (secrets->n + 1))
 			: MemoryContextAlloc(TopMemoryContext, sizeof(char *));
-		secrets[nsecrets++] = MemoryContextStrdup(TopMemoryContext, o->val);
+		secrets->text[secrets->n++] = MemoryContextStrdup(TopMemoryContext, o->val);
 	}
 	PQconninfoFree(options);
 }
@@ -293,7 +290,7 @@ secret_prefix(const char *text, size_t *length)
  * The text with everything masked that is, or looks like, a password.
  */
 char *
-zodan_dsn_redact_text(const char *text)
+zodan_dsn_redact_text(const ZodanSecrets *secrets, const char *text)
 {
 	StringInfoData buf;
 
@@ -306,11 +303,11 @@ zodan_dsn_redact_text(const char *text)
 		size_t		prefix;
 		bool		masked = false;
 
-		for (int i = 0; i < nsecrets && !masked; i++)
-			if (strncmp(text, secrets[i], strlen(secrets[i])) == 0)
+		for (int i = 0; i < secrets->n && !masked; i++)
+			if (strncmp(text, secrets->text[i], strlen(secrets->text[i])) == 0)
 			{
 				appendStringInfoString(&buf, MASK);
-				text += strlen(secrets[i]);
+				text += strlen(secrets->text[i]);
 				masked = true;
 			}
 		if (masked)

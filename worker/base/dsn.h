@@ -17,6 +17,13 @@ typedef struct ZodanDefault
 	bool		quick;			/* not where the node may keep us waiting before it takes what we send */
 } ZodanDefault;
 
+/* Passwords, which are masked wherever they are */
+typedef struct ZodanSecrets
+{
+	char	  **text;
+	int			n;
+} ZodanSecrets;
+
 extern const ZodanDefault zodan_dsn_defaults[];
 
 extern char *zodan_dsn_check(const char *dsn, bool need_password);
@@ -26,7 +33,7 @@ extern char *zodan_dsn_bare(const char *dsn);
 extern bool zodan_dsn_same_target(const char *dsn, const char *other);
 extern char *zodan_dsn_for_child(const char *dsn, const PGconn *pg, const char *application,
 								 const char *server_options, char **password);
-extern void zodan_dsn_remember(const char *dsn);
-extern char *zodan_dsn_redact_text(const char *text);
+extern void zodan_dsn_remember(ZodanSecrets *secrets, const char *dsn);
+extern char *zodan_dsn_redact_text(const ZodanSecrets *secrets, const char *text);
 
 #endif							/* ZODAN_DSN_H */

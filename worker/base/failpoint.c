@@ -53,7 +53,6 @@
 #define DIRECTORY	"zodan_failpoints"
 
 static char *failpoints = NULL;
-static const char *current_phase = "none";
 
 /*
  * Makes the setting; once, when the library is loaded.
@@ -66,21 +65,13 @@ zodan_failpoint_define(void)
 }
 
 /*
- * Says which phase the points to come are of; it must stay where it is.
+ * The process is at a point of a phase (NULL: of none). what: the kind of effect
+ * that it's about, or NULL.
  */
 void
-zodan_failpoint_phase(const char *phase)
+zodan_failpoint(const char *phase, const char *place, const char *what)
 {
-	current_phase = phase;
-}
-
-/*
- * The process is at a point. what: the kind of effect that it's about, or
- * NULL.
- */
-void
-zodan_failpoint(const char *place, const char *what)
-{
+	ZodanWaiter nobody = {0};
 	char	   *pattern = strchr(failpoints, ' ');
 	char	   *point;
 	char	   *path;
@@ -89,7 +80,7 @@ zodan_failpoint(const char *place, const char *what)
 
 	if (!pattern)
 		return;
-	point = psprintf("%s:%s%s%s", current_phase, place, what ? ":" : "", what ? what : "");
+	point = psprintf("%s:%s%s%s", phase ? phase : "none", place, what ? ":" : "", what ? what : "");
 	if (!DatumGetBool(DirectFunctionCall2Coll(textlike, C_COLLATION_OID, CStringGetTextDatum(point),
 											  CStringGetTextDatum(pattern + 1))))
 		return;
@@ -115,7 +106,7 @@ zodan_failpoint(const char *place, const char *what)
 	else
 	{
 		while (stat(path, &st) == 0 && st.st_size == 0)
-			zodan_wait_sleep(20);
+			zodan_wait_sleep(&nobody, 20);
 		/* other points may have been set meanwhile */
 		zodan_settings_reload();
 	}

@@ -9,12 +9,10 @@
 
 #ifdef ZODAN_FAILPOINTS
 extern void zodan_failpoint_define(void);
-extern void zodan_failpoint_phase(const char *phase);
-extern void zodan_failpoint(const char *place, const char *what);
+extern void zodan_failpoint(const char *phase, const char *place, const char *what);
 #else
 #define zodan_failpoint_define()	((void) 0)
-#define zodan_failpoint_phase(phase)	((void) 0)
-#define zodan_failpoint(place, what)	((void) 0)
+#define zodan_failpoint(phase, place, what)	((void) 0)
 #endif
 
 #endif							/* ZODAN_FAILPOINT_H */

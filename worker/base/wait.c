@@ -4,7 +4,7 @@
  *
  * Every wait ends on the death of the postmaster, answers interrupts, and has
  * a deadline. A wait that is longer than TICK_MS is cut into ticks, so that
- * zodan_wait_hook can look whether anybody has asked for the request's end.
+ * the waiter can look whether anybody has asked for the request's end.
  */
 #include "base/wait.h"
 
@@ -14,8 +14,6 @@
 #include "utils/wait_event.h"
 
 #define TICK_MS		1000
-
-void		(*zodan_wait_hook) (void) = NULL;
 
 /*
  * Microseconds on a clock that nobody sets: for how long something takes.
@@ -66,18 +64,17 @@ zodan_wait_passed(ZodanDeadline deadline)
 }
 
 /*
- * Calls the hook when a tick has passed since it was called last.
+ * Calls the waiter's function when a tick has passed since that was done last.
  */
 static void
-tick(void)
+tick(ZodanWaiter *waiter)
 {
-	static int64 last = 0;
 	int64		now = zodan_wait_clock();
 
-	if (zodan_wait_hook && now - last >= TICK_MS * INT64CONST(1000))
+	if (waiter->tick && !waiter->suspended && now - waiter->last >= TICK_MS * INT64CONST(1000))
 	{
-		last = now;
-		zodan_wait_hook();
+		waiter->last = now;
+		waiter->tick(waiter->arg);
 	}
 }
 
@@ -87,7 +84,7 @@ tick(void)
  * how many are; 0 doesn't mean that the deadline has passed.
  */
 int
-zodan_wait_sockets(ZodanSocket *sockets, int nsockets, ZodanDeadline deadline)
+zodan_wait_sockets(ZodanWaiter *waiter, ZodanSocket *sockets, int nsockets, ZodanDeadline deadline)
 {
 	WaitEventSet *set = zodan_create_wait_event_set(nsockets + 2);
 	WaitEvent  *events = palloc(sizeof(WaitEvent) * (nsockets + 2));
@@ -119,7 +116,7 @@ zodan_wait_sockets(ZodanSocket *sockets, int nsockets, ZodanDeadline deadline)
 
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
-	tick();
+	tick(waiter);
 	return nready;
 }
 
@@ -145,13 +142,13 @@ zodan_wait_latch(int64 ms)
  * Sleeps ms milliseconds, whatever the latch says.
  */
 void
-zodan_wait_sleep(int64 ms)
+zodan_wait_sleep(ZodanWaiter *waiter, int64 ms)
 {
 	ZodanDeadline until = zodan_wait_deadline(ms);
 
 	while (!zodan_wait_passed(until))
 	{
 		zodan_wait_latch(Min(zodan_wait_left(until), TICK_MS));
-		tick();
+		tick(waiter);
 	}
 }

@@ -26,18 +26,24 @@ typedef struct ZodanSocket
 } ZodanSocket;
 
 /*
- * Called about once a second while the process waits, between the waits;
- * it may raise an error to end what is being waited for.
+ * Who waits: tick is called about once a second meanwhile, between the waits, and
+ * may raise an error to end what is being waited for. NULL: nothing is called.
  */
-extern void (*zodan_wait_hook) (void);
+typedef struct ZodanWaiter
+{
+	void		(*tick) (void *arg);
+	void	   *arg;
+	bool		suspended;		/* it isn't called for now */
+	int64		last;			/* private */
+} ZodanWaiter;
 
 extern int64 zodan_wait_clock(void);
 extern ZodanDeadline zodan_wait_deadline(int64 ms);
 extern int64 zodan_wait_left(ZodanDeadline deadline);
 extern bool zodan_wait_passed(ZodanDeadline deadline);
 
-extern int	zodan_wait_sockets(ZodanSocket *sockets, int nsockets, ZodanDeadline deadline);
+extern int	zodan_wait_sockets(ZodanWaiter *waiter, ZodanSocket *sockets, int nsockets, ZodanDeadline deadline);
 extern bool zodan_wait_latch(int64 ms);
-extern void zodan_wait_sleep(int64 ms);
+extern void zodan_wait_sleep(ZodanWaiter *waiter, int64 ms);
 
 #endif							/* ZODAN_WAIT_H */

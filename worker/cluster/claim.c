@@ -47,7 +47,7 @@ claims(ZodanJob *job)
 static ZodanEffect *
 find_claim(ZodanJob *job)
 {
-	return zodan_effects_find(job->req->new_node_name, EFFECT_CLAIM, job->new_dbname);
+	return zodan_effects_find(job->req, job->req->new_node_name, EFFECT_CLAIM, job->new_dbname);
 }
 
 /*
@@ -56,7 +56,7 @@ find_claim(ZodanJob *job)
 static bool
 is_opened(ZodanJob *job)
 {
-	return zodan_effects_is_live(zodan_effects_find(job->req->new_node_name, EFFECT_OPEN, job->new_dbname));
+	return zodan_effects_is_live(zodan_effects_find(job->req, job->req->new_node_name, EFFECT_OPEN, job->new_dbname));
 }
 
 /*
@@ -80,7 +80,7 @@ is_ours(ZodanJob *job, const char *mark, int64 *number)
 static bool
 rests_on(ZodanJob *job, int i)
 {
-	List	   *effects = zodan_effects_live();
+	List	   *effects = zodan_effects_live(job->req);
 	ListCell   *cell;
 
 	if (i == 0 || i == job->nmembers)
@@ -141,7 +141,7 @@ change_if_ours(ZodanJob *job, const char *statement, const char *number, bool fi
 					 " ELSE RAISE EXCEPTION USING ERRCODE = 'ZD005', MESSAGE = coalesce(mark, 'none'); END IF; END",
 					 quote_literal_cstr(job->req->token), number, first ? " OR mark IS NULL" : "", statement);
 	call.sql = psprintf("DO %s", quote_literal_cstr(body.data));
-	zodan_remote_run(&call, 1, zodan_session_timeout());
+	zodan_remote_run(&call, 1, ZODAN_USUAL_TIMEOUT);
 	if (call.error && call.sqlstate == ERRCODE_ZODAN_OVERTAKEN)
 	{
 		bool		past = is_ours(job, call.error, &theirs);
@@ -183,8 +183,8 @@ tell_node(ZodanJob *job, const char *number)
 								 quote_literal_cstr(psprintf("%s/%s/", job->req->token, number))),
 				   number, strcmp(claim->state, "intent") == 0);
 	if (strcmp(claim->state, "intent") == 0)
-		zodan_effects_set(claim->node, claim->kind, claim->name, "done", NULL);
-	zodan_effects_set_told(number);
+		zodan_effects_set(job->req, claim->node, claim->kind, claim->name, "done", NULL);
+	zodan_effects_set_told(job->req, number);
 }
 
 /*
@@ -195,7 +195,7 @@ void
 zodan_claim_require(ZodanJob *job)
 {
 	if (claims(job) && zodan_effects_is_live(find_claim(job)))
-		tell_node(job, zodan_effects_intents(true));
+		tell_node(job, zodan_effects_intents(job->req, true));
 }
 
 /*
@@ -223,12 +223,12 @@ zodan_claim_effect(ZodanJob *job, const char *node, const char *kind, const char
 
 	if (claims(job) && !zodan_effects_is_live(find_claim(job)))
 	{
-		zodan_effects_intend(job->req->new_node_name, EFFECT_CLAIM, job->new_dbname);
-		tell_node(job, zodan_effects_intents(false));
+		zodan_effects_intend(job->req, job->req->new_node_name, EFFECT_CLAIM, job->new_dbname);
+		tell_node(job, zodan_effects_intents(job->req, false));
 	}
-	before = zodan_effects_intend(node, kind, name);
+	before = zodan_effects_intend(job->req, node, kind, name);
 	if (claims(job))
-		tell_node(job, zodan_effects_intents(false));
+		tell_node(job, zodan_effects_intents(job->req, false));
 	return before;
 }
 
@@ -251,7 +251,7 @@ zodan_claim_holds(ZodanJob *job, ZodanConn *conn, int64 timeout_ms)
 	if (call.error)
 		return ZODAN_UNKNOWN;
 	holds = is_ours(job, zodan_query_field(call.result, 0, 0), &number) &&
-		number <= zodan_spi_int64(zodan_effects_intents(false)) ? ZODAN_HOLDS : ZODAN_HOLDS_NOT;
+		number <= zodan_spi_int64(zodan_effects_intents(job->req, false)) ? ZODAN_HOLDS : ZODAN_HOLDS_NOT;
 	PQclear(call.result);
 	return holds;
 }
@@ -278,9 +278,9 @@ begin_removal(ZodanJob *job)
 {
 	ZodanServer **servers;
 
-	if (!zodan_journal_server(ZODAN_SOURCE(job)->name))
+	if (!zodan_journal_server(job->req, ZODAN_SOURCE(job)->name))
 		return;					/* the checks come next */
-	if (job->new_conn.pg && !zodan_journal_server(job->req->new_node_name))
+	if (job->new_conn.pg && !zodan_journal_server(job->req, job->req->new_node_name))
 	{
 		zodan_connection_close(&job->new_conn);
 		job->new_conn.error = "it was not proven to be the node of this cluster when the request was checked";
@@ -310,32 +310,32 @@ assume_all(ZodanJob *job, const char *mark)
 				 errhint("The coordinator's tables are from the past, so all nodes are needed to find what the request has made.")));
 
 	if (job->req->fence)
-		zodan_effects_assume(node, EFFECT_FENCE, job->new_dbname, pstrdup(strrchr(mark, '/') + 1));
-	zodan_effects_assume(node, EFFECT_NODE, node, NULL);
-	zodan_effects_assume(node, EFFECT_SCHEMA, job->new_dbname, NULL);
+		zodan_effects_assume(job->req, node, EFFECT_FENCE, job->new_dbname, pstrdup(strrchr(mark, '/') + 1));
+	zodan_effects_assume(job->req, node, EFFECT_NODE, node, NULL);
+	zodan_effects_assume(job->req, node, EFFECT_SCHEMA, job->new_dbname, NULL);
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *m = &job->members[i];
 
-		zodan_effects_assume(m->name, EFFECT_NODE, node, NULL);
-		zodan_effects_assume(m->name, EFFECT_SLOT, m->slot_in, NULL);
-		zodan_effects_assume(node, EFFECT_SLOT, m->slot_out, NULL);
-		zodan_effects_assume(node, EFFECT_SUBSCRIPTION, m->sub_in, m->slot_in);
-		zodan_effects_assume(m->name, EFFECT_SUBSCRIPTION, m->sub_out, m->slot_out);
+		zodan_effects_assume(job->req, m->name, EFFECT_NODE, node, NULL);
+		zodan_effects_assume(job->req, m->name, EFFECT_SLOT, m->slot_in, NULL);
+		zodan_effects_assume(job->req, node, EFFECT_SLOT, m->slot_out, NULL);
+		zodan_effects_assume(job->req, node, EFFECT_SUBSCRIPTION, m->sub_in, m->slot_in);
+		zodan_effects_assume(job->req, m->name, EFFECT_SUBSCRIPTION, m->sub_out, m->slot_out);
 	}
-	zodan_effects_assume(source->name, EFFECT_SLOT, source->slot_first, NULL);
-	zodan_effects_assume(node, EFFECT_SUBSCRIPTION, source->sub_first, source->slot_first);
-	zodan_effects_assume(source->name, EFFECT_SLOT, zodan_names_start_slot(job), NULL);
-	zodan_effects_assume(source->name, EFFECT_SLOT, zodan_names_helper_slot(job, &source->conn, "wal"), NULL);
-	zodan_effects_assume(node, EFFECT_SLOT, zodan_names_helper_slot(job, &job->new_conn, "wal"), NULL);
-	zodan_effects_assume(node, EFFECT_MARKS, zodan_names_marks_schema(job), NULL);
+	zodan_effects_assume(job->req, source->name, EFFECT_SLOT, source->slot_first, NULL);
+	zodan_effects_assume(job->req, node, EFFECT_SUBSCRIPTION, source->sub_first, source->slot_first);
+	zodan_effects_assume(job->req, source->name, EFFECT_SLOT, zodan_names_start_slot(job), NULL);
+	zodan_effects_assume(job->req, source->name, EFFECT_SLOT, zodan_names_helper_slot(job, &source->conn, "wal"), NULL);
+	zodan_effects_assume(job->req, node, EFFECT_SLOT, zodan_names_helper_slot(job, &job->new_conn, "wal"), NULL);
+	zodan_effects_assume(job->req, node, EFFECT_MARKS, zodan_names_marks_schema(job), NULL);
 	origins = zodan_query(&job->new_conn, "SELECT roname FROM pg_catalog.pg_replication_origin"
 						  " WHERE pg_catalog.starts_with(roname, $1)", 1, zodan_names_lane_origins(job));
 	for (int i = 0; i < PQntuples(origins); i++)
-		zodan_effects_assume(node, EFFECT_ORIGIN, PQgetvalue(origins, i, 0), NULL);
+		zodan_effects_assume(job->req, node, EFFECT_ORIGIN, PQgetvalue(origins, i, 0), NULL);
 	PQclear(origins);
 	/* the last one: with it all is known that there is to undo */
-	zodan_effects_assume(node, EFFECT_CLAIM, job->new_dbname, NULL);
+	zodan_effects_assume(job->req, node, EFFECT_CLAIM, job->new_dbname, NULL);
 }
 
 /*
@@ -359,7 +359,7 @@ zodan_claim_begin(ZodanJob *job)
 	mark = read_mark(job);
 	if (zodan_effects_is_live(find_claim(job)))
 	{
-		ZodanServer *was = zodan_journal_server(job->req->new_node_name);
+		ZodanServer *was = zodan_journal_server(job->req, job->req->new_node_name);
 
 		if (was && !zodan_servers_same(was, servers[job->nmembers]))
 			ereport(ERROR,
@@ -367,15 +367,15 @@ zodan_claim_begin(ZodanJob *job)
 					 errmsg("node \"%s\" is not this request's any more: its connection string leads to another server or database than before",
 							job->req->new_node_name)));
 		/* before this attempt counts for itself */
-		if (is_ours(job, mark, &number) && number > zodan_spi_int64(zodan_effects_intents(false)))
+		if (is_ours(job, mark, &number) && number > zodan_spi_int64(zodan_effects_intents(job->req, false)))
 			ereport(ERROR,
 					(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_BEGINS_ANEW)));
-		if (is_ours(job, mark, &number) && number < zodan_effects_told())
+		if (is_ours(job, mark, &number) && number < zodan_effects_told(job->req))
 			ereport(ERROR,
 					(errcode(ERRCODE_ZODAN_PAST),
 					 errmsg("node \"%s\" was restored to an earlier moment: it doesn't know what it was told last", job->req->new_node_name),
 					 errhint(ZODAN_BEGINS_ANEW)));
-		tell_node(job, zodan_effects_intents(true));
+		tell_node(job, zodan_effects_intents(job->req, true));
 	}
 	else if (is_ours(job, mark, &number))
 	{
@@ -386,7 +386,7 @@ zodan_claim_begin(ZodanJob *job)
 	}
 	for (int i = 0; i <= job->nmembers; i++)
 	{
-		ZodanServer *was = zodan_journal_server(ZODAN_NODE_NAME(job, i));
+		ZodanServer *was = zodan_journal_server(job->req, ZODAN_NODE_NAME(job, i));
 		char	   *why = was && servers[i] && !is_opened(job) ? zodan_servers_history(ZODAN_NODE_NAME(job, i), was, servers[i]) : NULL;
 
 		/* a standby that was behind may lack what was made there a moment ago */
@@ -437,7 +437,7 @@ zodan_claim_begin_undo(ZodanJob *job)
 						 INT64_FORMAT ", keep => true), and remove it by zodan.remove_node() with force => true.", job->req->id)));
 	}
 	servers = zodan_servers_ask(job);
-	was = zodan_journal_server(job->req->new_node_name);
+	was = zodan_journal_server(job->req, job->req->new_node_name);
 	if (was && !zodan_servers_same(was, servers[job->nmembers]))
 		return psprintf("node \"%s\" is not this request's any more: its connection string leads to another server or database than before",
 						job->req->new_node_name);
@@ -445,7 +445,7 @@ zodan_claim_begin_undo(ZodanJob *job)
 	if (!is_ours(job, mark, &number))
 	{
 		/* it was to be the first thing, or the last: nothing else is there */
-		if (!mark && list_length(zodan_effects_live()) == (zodan_effects_is_live(find_claim(job)) ? 1 : 0))
+		if (!mark && list_length(zodan_effects_live(job->req)) == (zodan_effects_is_live(find_claim(job)) ? 1 : 0))
 			return NULL;
 		return describe_loss(job, mark);
 	}
@@ -457,13 +457,13 @@ zodan_claim_begin_undo(ZodanJob *job)
 			return foreign;
 	}
 	zodan_servers_require_same(job, servers, job->nmembers);
-	if (number > zodan_spi_int64(zodan_effects_intents(false)))
+	if (number > zodan_spi_int64(zodan_effects_intents(job->req, false)))
 	{
-		zodan_journal_event("warning", job->req->new_node_name, describe_past(job));
+		zodan_journal_event(job->req, "warning", job->req->new_node_name, describe_past(job));
 		assume_all(job, mark);
-		zodan_effects_set_intents(psprintf(INT64_FORMAT, number));
+		zodan_effects_set_intents(job->req, psprintf(INT64_FORMAT, number));
 	}
-	tell_node(job, zodan_effects_intents(true));
+	tell_node(job, zodan_effects_intents(job->req, true));
 	zodan_servers_guard(job, servers, zodan_effects_is_live(find_claim(job)) && !is_opened(job));
 	return NULL;
 }
@@ -486,7 +486,7 @@ zodan_claim_open(ZodanJob *job, const char *connection_limit)
 	if (connection_limit)
 		appendStringInfo(&sql, "; EXECUTE pg_catalog.format('ALTER DATABASE %%I CONNECTION LIMIT %s', pg_catalog.current_database())",
 						 connection_limit);
-	change_if_ours(job, sql.data, zodan_effects_intents(true), false);
+	change_if_ours(job, sql.data, zodan_effects_intents(job->req, true), false);
 }
 
 /*
@@ -499,7 +499,7 @@ zodan_claim_drop(ZodanJob *job)
 	if (!read_mark(job))
 		return;
 	if (claims(job))
-		change_if_ours(job, reset, zodan_effects_intents(true), false);
+		change_if_ours(job, reset, zodan_effects_intents(job->req, true), false);
 	else
 		PQclear(zodan_query(&job->new_conn, psprintf("DO %s", quote_literal_cstr(psprintf("BEGIN EXECUTE %s; END", reset))), 0));
 }

@@ -21,6 +21,7 @@ set_conn(ZodanJob *job, ZodanConn *conn, const char *node, const char *dsn)
 {
 	conn->node = node;
 	conn->dsn = dsn;
+	conn->session = &job->session;
 	conn->need_password = !job->req->by_superuser;
 }
 
@@ -58,7 +59,7 @@ find_members(ZodanJob *job)
 		m->catalog_dsn = zodan_query_field(result, i, 1);
 		if (PQgetvalue(result, i, 2)[0] != 't')
 		{
-			char	   *dsn = zodan_request_option("peer_dsns", m->name);
+			char	   *dsn = zodan_request_option(job->req, "peer_dsns", m->name);
 
 			m->slot_for_source = zodan_query_field(result, i, 3);
 			m->origin_on_source = zodan_query_field(result, i, 4);
@@ -68,7 +69,7 @@ find_members(ZodanJob *job)
 		else
 			m->conn.node = m->name;
 		if (m->catalog_dsn)
-			zodan_dsn_remember(m->catalog_dsn);
+			zodan_dsn_remember(&job->session.secrets, m->catalog_dsn);
 	}
 	PQclear(result);
 }
@@ -97,7 +98,7 @@ static void
 find_sets(ZodanJob *job)
 {
 	ZodanConn  *source = &ZODAN_SOURCE(job)->conn;
-	const char *wanted = zodan_request_option_array("replication_sets");
+	const char *wanted = zodan_request_option_array(job->req, "replication_sets");
 
 	for (int i = 0; i < job->nmembers; i++)
 	{
@@ -137,7 +138,6 @@ zodan_cluster_reach(ZodanJob *job)
 	ZodanConn *ends[2];
 	ZodanConn **conns;
 
-	zodan_job_set_current(job);
 	job->members = palloc0(sizeof(ZodanMember));
 	job->nmembers = 1;
 	source = ZODAN_SOURCE(job);
@@ -177,7 +177,7 @@ zodan_cluster_open(ZodanJob *job)
 	zodan_cluster_reach(job);
 	if (!job->engine)
 		return;
-	zodan_request_set_engine(job->engine->name);
+	zodan_request_set_engine(job->req, job->engine->name);
 	source = ZODAN_SOURCE(job);
 	if (job->new_conn.pg)
 		job->new_dbname = pstrdup(PQdb(job->new_conn.pg));
@@ -355,8 +355,7 @@ ask_all(ZodanJob *job, const ZodanCall *call, int *ncalls)
 		calls[*ncalls] = *call;
 		calls[(*ncalls)++].conn = conn_of(job, i);
 	}
-	zodan_remote_run(calls, *ncalls, zodan_session_timeout());
-	zodan_remote_raise_any(calls, *ncalls);
+	zodan_query_all(calls, *ncalls);
 	return calls;
 }
 
@@ -378,11 +377,11 @@ end_predecessors(ZodanJob *job)
 		"   AND NOT EXISTS"
 		"        (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'"
 		"            AND l.classid = $4::pg_catalog.oid AND l.objid = $5::pg_catalog.oid AND l.objsubid = 2)";
-	query.params[0] = zodan_session_child();
+	query.params[0] = job->session.child;
 	query.params[1] = psprintf("%d", ZODAN_LOCK_SESSION);
-	query.params[2] = zodan_session_token();
+	query.params[2] = job->session.token;
 	query.params[3] = psprintf("%d", ZODAN_LOCK_PROCESS);
-	query.params[4] = zodan_session_process();
+	query.params[4] = job->session.process;
 	for (;;)
 	{
 		int			n;
@@ -402,7 +401,7 @@ end_predecessors(ZodanJob *job)
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": a session of an earlier attempt of this request does not end", left->node),
 					 errhint("End it there by pg_terminate_backend(); the request tries again by itself.")));
-		zodan_wait_sleep(20);
+		zodan_wait_sleep(&job->session.waiter, 20);
 	}
 }
 
@@ -429,7 +428,7 @@ zodan_cluster_lock(ZodanJob *job)
 		"     AND own.classid = $2::pg_catalog.oid AND own.objid = $3::pg_catalog.oid)";
 	query.params[0] = psprintf("%d", ZODAN_LOCK_CLUSTER);
 	query.params[1] = psprintf("%d", ZODAN_LOCK_PROCESS);
-	query.params[2] = zodan_session_process();
+	query.params[2] = job->session.process;
 
 	/* a change may still be under way of a request whose other sessions have ended */
 	others.sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l"

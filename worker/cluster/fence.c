@@ -21,12 +21,12 @@ zodan_fence_raise(ZodanJob *job)
 	" WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend'"
 	"   AND NOT r.rolsuper";
 	ZodanConn  *conn = &job->new_conn;
-	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
+	ZodanDeadline deadline = zodan_session_deadline(&job->session);
 	ZodanEffect *fence = zodan_claim_effect(job, job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
 
 	/* what it was must be known before it's changed */
 	if (!fence->result)
-		zodan_effects_set(fence->node, fence->kind, fence->name, "intent",
+		zodan_effects_set(job->req, fence->node, fence->kind, fence->name, "intent",
 							zodan_query_value(conn, "SELECT datconnlimit FROM pg_catalog.pg_database"
 										" WHERE datname = pg_catalog.current_database()", 0));
 	PQclear(zodan_query(conn, psprintf("ALTER DATABASE %s CONNECTION LIMIT 0", zodan_query_quote(job->new_dbname)), 0));
@@ -38,8 +38,8 @@ zodan_fence_raise(ZodanJob *job)
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": sessions in database \"%s\" do not end", conn->node, job->new_dbname),
 					 errhint("pg_stat_activity on that node shows them; the request looks again by itself.")));
-		zodan_wait_sleep(20);
+		zodan_wait_sleep(&job->session.waiter, 20);
 	}
-	fence = zodan_effects_find(fence->node, fence->kind, fence->name);
-	zodan_effects_set(fence->node, fence->kind, fence->name, "done", fence->result);
+	fence = zodan_effects_find(job->req, fence->node, fence->kind, fence->name);
+	zodan_effects_set(job->req, fence->node, fence->kind, fence->name, "done", fence->result);
 }

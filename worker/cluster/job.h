@@ -29,19 +29,30 @@ typedef struct ZodanMember
 	const char *commit_label;	/* what else labels a peer's commits on the source */
 } ZodanMember;
 
+/* Which way a request goes, which decides what an error means */
+typedef enum ZodanDirection
+{
+	ZODAN_FORWARD,				/* its phases are run, and can still be rolled back */
+	ZODAN_OPENED,				/* the same, when the new node may be open: it can't any more */
+	ZODAN_BACK					/* it's rolled back */
+} ZodanDirection;
+
 typedef struct ZodanJob
 {
 	ZodanRequest *req;
+	ZodanSession session;		/* what its sessions have in common */
 	const ZodanEngine *engine;
 	ZodanMember *members;		/* the source is the first, the others are its peers */
 	int			nmembers;
 	ZodanConn	new_conn;
 	const char *new_dbname;
+	ZodanDirection direction;
 	bool		locked;			/* the nodes are ours */
 	bool		fetched;		/* the work directory is as it's stored */
-	const char *phase;			/* the one under way */
 	double		phase_start;	/* percent, when it started */
 	double		phase_share;	/* how many percent it is */
+	struct ZodanSnapshots *snapshots;	/* snapshots.c's; NULL: none has been opened */
+	struct ZodanWatch *watch;	/* watch.c's; NULL: nothing has been looked at */
 } ZodanJob;
 
 #define ZODAN_SOURCE(job)	(&(job)->members[0])
@@ -51,7 +62,6 @@ typedef struct ZodanJob
 #define ZODAN_NODE_NAME(job, i)	((i) < (job)->nmembers ? (job)->members[i].name : (job)->req->new_node_name)
 
 extern void zodan_job_detail(ZodanJob *job, double fraction, const char *detail);
-extern void zodan_job_set_current(ZodanJob *job);
-extern void zodan_job_report(const char *detail);
+extern void zodan_job_report(void *job, const char *detail);
 
 #endif							/* ZODAN_JOB_H */

@@ -159,7 +159,7 @@ zodan_names_start_slot(ZodanJob *job)
 bool
 zodan_names_has_start_slot(ZodanJob *job)
 {
-	ZodanEffect *slot = zodan_effects_find(ZODAN_SOURCE(job)->name, EFFECT_SLOT, zodan_names_start_slot(job));
+	ZodanEffect *slot = zodan_effects_find(job->req, ZODAN_SOURCE(job)->name, EFFECT_SLOT, zodan_names_start_slot(job));
 
 	return slot->state && strcmp(slot->state, "done") == 0;
 }

@@ -28,7 +28,7 @@ zodan_own_foreign(ZodanJob *job, ZodanMember *m, bool forward)
 
 	if (!m->conn.pg || !m->sub_out)
 		return NULL;
-	sub = zodan_effects_find(m->name, EFFECT_SUBSCRIPTION, m->sub_out);
+	sub = zodan_effects_find(job->req, m->name, EFFECT_SUBSCRIPTION, m->sub_out);
 	if (!zodan_effects_is_live(sub))
 		return NULL;
 	if (sub->identity)
@@ -53,9 +53,9 @@ zodan_own_foreign(ZodanJob *job, ZodanMember *m, bool forward)
 void
 zodan_own_note_subscription(ZodanJob *job, const ZodanSubscription *sub)
 {
-	zodan_effects_set(sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name, "done", sub->slot);
+	zodan_effects_set(job->req, sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name, "done", sub->slot);
 	if (sub->subscriber != &job->new_conn)
-		zodan_effects_set_identity(sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name,
+		zodan_effects_set_identity(job->req, sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name,
 							  zodan_origins_identity(sub->subscriber, sub->slot));
 }
 
@@ -110,14 +110,14 @@ drop_idle_slot(ZodanConn *conn, const char *slot)
 void
 zodan_own_drop_proven(ZodanJob *job)
 {
-	List	   *effects = zodan_effects_live();
+	List	   *effects = zodan_effects_live(job->req);
 	ZodanServer **servers = zodan_servers_ask(job);
 	ListCell   *cell;
 
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *m = &job->members[i];
-		ZodanServer *was = zodan_journal_server(m->name);
+		ZodanServer *was = zodan_journal_server(job->req, m->name);
 		bool		same = was && servers[i] && zodan_servers_same(was, servers[i]);
 		bool		untouched = same && is_untouched(job, m, effects);
 
@@ -138,8 +138,8 @@ zodan_own_drop_proven(ZodanJob *job)
 			}
 			if (!dropped)
 				continue;
-			zodan_effects_undone(effect->node, effect->kind, effect->name);
-			zodan_journal_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
+			zodan_effects_undone(job->req, effect->node, effect->kind, effect->name);
+			zodan_journal_event(job->req, "info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
 		}
 	}
 }
@@ -183,16 +183,16 @@ zodan_own_abandon(ZodanJob *job)
 
 	initStringInfo(&left);
 	zodan_own_drop_proven(job);
-	effects = zodan_effects_live();
+	effects = zodan_effects_live(job->req);
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
 
-		zodan_effects_leave(effect->node, effect->kind, effect->name);
+		zodan_effects_leave(job->req, effect->node, effect->kind, effect->name);
 		if (!may_be_there(job, effect))
 			continue;
 		appendStringInfo(&left, "%s%s %s of node %s", left.len ? ", " : "", effect->kind, effect->name, effect->node);
-		zodan_journal_event("warning", effect->node, psprintf("%s %s is there, and may be somebody else's by now: it stays", effect->kind, effect->name));
+		zodan_journal_event(job->req, "warning", effect->node, psprintf("%s %s is there, and may be somebody else's by now: it stays", effect->kind, effect->name));
 	}
 	return left.len ? left.data : NULL;
 }

@@ -25,7 +25,7 @@ zodan_positions_hold_wal(ZodanJob *job, ZodanConn *conn)
 
 	zodan_claim_effect(job, conn->node, EFFECT_SLOT, slot);
 	zodan_slots_create_for_wal(conn, slot);
-	zodan_effects_set(conn->node, EFFECT_SLOT, slot, "done", NULL);
+	zodan_effects_set(job->req, conn->node, EFFECT_SLOT, slot, "done", NULL);
 }
 
 /*
@@ -37,7 +37,7 @@ zodan_positions_release_wal(ZodanJob *job, ZodanConn *conn)
 	char	   *slot = zodan_names_helper_slot(job, conn, "wal");
 
 	zodan_slots_drop(conn, slot);
-	zodan_effects_undone(conn->node, EFFECT_SLOT, slot);
+	zodan_effects_undone(job->req, conn->node, EFFECT_SLOT, slot);
 }
 
 /*
@@ -54,8 +54,8 @@ zodan_positions_set_markers(ZodanJob *job, int snapshot)
 	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * Max(n, 1));
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * Max(n, 1));
 
-	zodan_journal_forget_positions(snapshot);
-	zodan_journal_set_position(snapshot, source->name, "window_lsn",
+	zodan_journal_forget_positions(job->req, snapshot);
+	zodan_journal_set_position(job->req, snapshot, source->name, "window_lsn",
 					   zodan_query_value(&source->conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 	for (int i = 0; i < n; i++)
 		conns[i] = &ZODAN_PEERS(job)[i].conn;
@@ -69,13 +69,13 @@ zodan_positions_set_markers(ZodanJob *job, int snapshot)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("node \"%s\" has no subscription to node \"%s\" any more", source->name, m->name),
 					 errhint("Create it again, or take that node out of the cluster.")));
-		zodan_journal_set_position(snapshot, m->name, "marker_lsn", zodan_lsn_format(lsns[i]));
+		zodan_journal_set_position(job->req, snapshot, m->name, "marker_lsn", zodan_lsn_format(lsns[i]));
 		waits[i].provider = &m->conn;
 		waits[i].subscriber = source->name;
 		waits[i].slot = m->slot_for_source;
 		waits[i].lsn = lsns[i];
 	}
-	zodan_markers_wait_confirmed(waits, n, zodan_session_timeout(), zodan_job_report);
+	zodan_markers_wait_confirmed(waits, n, zodan_job_report, job);
 }
 
 /*
@@ -87,7 +87,7 @@ zodan_positions_find_resume(ZodanJob *job, int snapshot, XLogRecPtr consistent)
 	ZodanMember *source = ZODAN_SOURCE(job);
 	int			n = ZODAN_NPEERS(job);
 	ZodanResume *resume = palloc0(sizeof(ZodanResume) * Max(n, 1));
-	XLogRecPtr	window = zodan_lsn_parse(zodan_journal_position(snapshot, source->name)->window_lsn);
+	XLogRecPtr	window = zodan_lsn_parse(zodan_journal_position(job->req, snapshot, source->name)->window_lsn);
 
 	if (n == 0)
 		return;
@@ -98,9 +98,9 @@ zodan_positions_find_resume(ZodanJob *job, int snapshot, XLogRecPtr consistent)
 		resume[i].node = m->name;
 		resume[i].ids[0] = m->origin_on_source;
 		resume[i].ids[1] = m->commit_label;
-		resume[i].lsn = zodan_lsn_parse(zodan_journal_position(snapshot, m->name)->marker_lsn);
+		resume[i].lsn = zodan_lsn_parse(zodan_journal_position(job->req, snapshot, m->name)->marker_lsn);
 	}
 	zodan_wal_resume_points(&source->conn, window, consistent, resume, n);
 	for (int i = 0; i < n; i++)
-		zodan_journal_set_position(snapshot, resume[i].node, "resume_lsn", zodan_lsn_format(resume[i].lsn));
+		zodan_journal_set_position(job->req, snapshot, resume[i].node, "resume_lsn", zodan_lsn_format(resume[i].lsn));
 }

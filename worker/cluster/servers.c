@@ -36,8 +36,7 @@ zodan_servers_ask(ZodanJob *job)
 		calls[i].sql = server_query;
 		calls[i].sent = calls[i].finished = calls[i].conn->pg == NULL;
 	}
-	zodan_remote_run(calls, n, zodan_session_timeout());
-	zodan_remote_raise_any(calls, n);
+	zodan_query_all(calls, n);
 	for (int i = 0; i < n; i++)
 	{
 		if (!calls[i].result)
@@ -111,7 +110,7 @@ zodan_servers_require_same(ZodanJob *job, ZodanServer *const *servers, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		ZodanServer *was = servers[i] ? zodan_journal_server(ZODAN_NODE_NAME(job, i)) : NULL;
+		ZodanServer *was = servers[i] ? zodan_journal_server(job->req, ZODAN_NODE_NAME(job, i)) : NULL;
 
 		if (was && !zodan_servers_same(was, servers[i]))
 			ereport(ERROR,
@@ -131,5 +130,5 @@ zodan_servers_store(ZodanJob *job, ZodanServer *const *servers)
 {
 	for (int i = 0; i <= job->nmembers; i++)
 		if (servers[i])
-			zodan_journal_set_server(ZODAN_NODE_NAME(job, i), servers[i]);
+			zodan_journal_set_server(job->req, ZODAN_NODE_NAME(job, i), servers[i]);
 }

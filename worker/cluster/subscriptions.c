@@ -16,7 +16,7 @@
 static void
 want_subscription(ZodanJob *job, ZodanSubscription *subs, int *nsubs, ZodanSubscription sub)
 {
-	ZodanEffect *effect = zodan_effects_find(sub.subscriber->node, EFFECT_SUBSCRIPTION, sub.name);
+	ZodanEffect *effect = zodan_effects_find(job->req, sub.subscriber->node, EFFECT_SUBSCRIPTION, sub.name);
 
 	/* one that was there before is somebody else's, and isn't to be undone */
 	if (!effect->state && zodan_engine_sub_exists(job->engine, sub.subscriber, sub.name))
@@ -65,7 +65,7 @@ zodan_subscriptions_create(ZodanJob *job)
 							  &m->conn, m->sub_out, job->req->new_node_dsn, ZODAN_SOURCE(job)->sets, "{}", m->slot_out
 						  });
 	}
-	zodan_engine_sub_create_disabled(job->engine, subs, nsubs, zodan_journal_phase_attempts(job->phase) <= UNREACHABLE_AGAIN);
+	zodan_engine_sub_create_disabled(job->engine, subs, nsubs, zodan_journal_phase_attempts(job->req, job->req->phase) <= UNREACHABLE_AGAIN);
 	for (int i = 0; i < nsubs; i++)
 		zodan_own_note_subscription(job, &subs[i]);
 }
@@ -113,7 +113,7 @@ zodan_subscriptions_enable(ZodanJob *job, const char **subs, int nsubs)
 	call.params[0] = names.data;
 	zodan_engine_sub_enable(job->engine, &call, 1);
 	for (int i = 0; i < nsubs; i++)
-		zodan_effects_set(node, EFFECT_RUNNING, subs[i], "done", NULL);
+		zodan_effects_set(job->req, node, EFFECT_RUNNING, subs[i], "done", NULL);
 	return names.data;
 }
 
@@ -130,7 +130,7 @@ zodan_subscriptions_mend_lost(ZodanJob *job, ZodanConn *conn)
 
 	if (!sub)
 		return;
-	zodan_journal_event("warning", conn->node,
+	zodan_journal_event(job->req, "warning", conn->node,
 				psprintf("%s has lost sight of the apply worker of subscription \"%s\"; all apply workers there are started again",
 						 job->engine->name, sub));
 	zodan_engine_sub_end_workers(job->engine, conn);

@@ -32,8 +32,21 @@ typedef struct Watched
 	StringInfoData slots;		/* an array literal */
 } Watched;
 
-static Watched *watched = NULL;
-static int	nwatched = 0;
+/* All of them, and when they are to be looked at again */
+typedef struct ZodanWatch
+{
+	Watched    *nodes;
+	int			n;
+	ZodanDeadline next;
+} ZodanWatch;
+
+static ZodanWatch *
+of(ZodanJob *job)
+{
+	if (!job->watch)
+		job->watch = MemoryContextAllocZero(TopMemoryContext, sizeof(ZodanWatch));
+	return job->watch;
+}
 
 /* $1: slots of the request; that of stream.c has a name of its own kind; $2: whether it may get a marker */
 static const char *const watch_query =
@@ -52,22 +65,22 @@ static const char *const watch_query =
 static Watched *
 find_watched(ZodanJob *job, const char *node)
 {
+	ZodanWatch *watch = of(job);
 	ZodanConn  *conn = zodan_cluster_session(job, node);
 	MemoryContext context;
 
-	for (int i = 0; i < nwatched; i++)
-		if (strcmp(watched[i].conn.node, node) == 0)
-			return &watched[i];
+	for (int i = 0; i < watch->n; i++)
+		if (strcmp(watch->nodes[i].conn.node, node) == 0)
+			return &watch->nodes[i];
 	if (!conn)
 		return NULL;
 	context = MemoryContextSwitchTo(TopMemoryContext);
-	if (!watched)
-		watched = palloc0(sizeof(Watched) * (job->nmembers + 1));
-	watched[nwatched].conn = *conn;
-	watched[nwatched].conn.pg = NULL;
-	initStringInfo(&watched[nwatched].slots);
+	if (!watch->nodes)
+		watch->nodes = palloc0(sizeof(Watched) * (job->nmembers + 1));
+	watch->nodes[watch->n].conn = zodan_connection_another(conn);
+	initStringInfo(&watch->nodes[watch->n].slots);
 	MemoryContextSwitchTo(context);
-	return &watched[nwatched++];
+	return &watch->nodes[watch->n++];
 }
 
 /*
@@ -76,12 +89,13 @@ find_watched(ZodanJob *job, const char *node)
 static void
 list_slots(ZodanJob *job)
 {
-	List	   *effects = zodan_effects_live();
+	ZodanWatch *watch = of(job);
+	List	   *effects = zodan_effects_live(job->req);
 	ListCell   *cell;
 	Watched    *new_node;
 
-	for (int i = 0; i < nwatched; i++)
-		resetStringInfo(&watched[i].slots);
+	for (int i = 0; i < watch->n; i++)
+		resetStringInfo(&watch->nodes[i].slots);
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
@@ -96,51 +110,52 @@ list_slots(ZodanJob *job)
 	new_node = find_watched(job, job->req->new_node_name);
 	if (new_node && new_node->slots.len == 0)
 		appendStringInfoChar(&new_node->slots, '{');
-	for (int i = 0; i < nwatched; i++)
-		if (watched[i].slots.len)
-			appendStringInfoChar(&watched[i].slots, '}');
+	for (int i = 0; i < watch->n; i++)
+		if (watch->nodes[i].slots.len)
+			appendStringInfoChar(&watch->nodes[i].slots, '}');
 }
 
 /*
  * Asks each node that has slots of ours, and the new node. If that is ours, which
  * is stored in *holds, the source has to write another marker from which a stream
- * may begin: see stream.c. Returns the calls, one for each of watched[]; those
+ * may begin: see stream.c. Returns the calls, one for each of the nodes; those
  * without a result were not answered.
  */
 static ZodanCall *
 ask_nodes(ZodanJob *job, ZodanHolds *holds)
 {
+	ZodanWatch *watch = of(job);
 	Watched    *new_node;
 	ZodanConn **missing;
 	ZodanCall  *calls;
 	int			n = 0;
 
 	list_slots(job);
-	missing = palloc(sizeof(ZodanConn *) * Max(nwatched, 1));
-	calls = palloc0(sizeof(ZodanCall) * Max(nwatched, 1));
-	for (int i = 0; i < nwatched; i++)
-		if (watched[i].slots.len && !watched[i].conn.pg)
-			missing[n++] = &watched[i].conn;
+	missing = palloc(sizeof(ZodanConn *) * Max(watch->n, 1));
+	calls = palloc0(sizeof(ZodanCall) * Max(watch->n, 1));
+	for (int i = 0; i < watch->n; i++)
+		if (watch->nodes[i].slots.len && !watch->nodes[i].conn.pg)
+			missing[n++] = &watch->nodes[i].conn;
 	if (n > 0)
 		zodan_remote_connect_all(missing, n);
 	new_node = find_watched(job, job->req->new_node_name);
 	*holds = zodan_claim_holds(job, new_node ? &new_node->conn : NULL, ANSWER_MS);
-	for (int i = 0; i < nwatched; i++)
+	for (int i = 0; i < watch->n; i++)
 	{
-		calls[i].conn = &watched[i].conn;
+		calls[i].conn = &watch->nodes[i].conn;
 		calls[i].sql = watch_query;
 		calls[i].nparams = 2;
-		calls[i].params[0] = watched[i].slots.data;
+		calls[i].params[0] = watch->nodes[i].slots.data;
 		calls[i].params[1] = *holds == ZODAN_HOLDS ? "true" : "false";
-		calls[i].sent = calls[i].finished = watched[i].slots.len == 0;
+		calls[i].sent = calls[i].finished = watch->nodes[i].slots.len == 0;
 	}
-	zodan_remote_run(calls, nwatched, ANSWER_MS);
-	for (int i = 0; i < nwatched; i++)
+	zodan_remote_run(calls, watch->n, ANSWER_MS);
+	for (int i = 0; i < watch->n; i++)
 	{
 		if (calls[i].error)
 			zodan_connection_close(calls[i].conn);
 		else if (*holds == ZODAN_HOLDS && calls[i].result)
-			zodan_journal_note_lsn(calls[i].conn->node, PQgetvalue(calls[i].result, 0, 2));
+			zodan_journal_note_lsn(job->req, calls[i].conn->node, PQgetvalue(calls[i].result, 0, 2));
 	}
 	return calls;
 }
@@ -150,9 +165,9 @@ ask_nodes(ZodanJob *job, ZodanHolds *holds)
  * request's that has lost its WAL; NULL: no node says so.
  */
 static char *
-describe_lost(const ZodanCall *calls, const char **node)
+describe_lost(const ZodanWatch *watch, const ZodanCall *calls, const char **node)
 {
-	for (int i = 0; i < nwatched; i++)
+	for (int i = 0; i < watch->n; i++)
 		if (calls[i].result && !PQgetisnull(calls[i].result, 0, 0))
 		{
 			*node = calls[i].conn->node;
@@ -169,13 +184,14 @@ describe_lost(const ZodanCall *calls, const char **node)
 static char *
 judge_retained(ZodanJob *job, const ZodanCall *calls)
 {
+	const ZodanWatch *watch = of(job);
 	int64		bound = zodan_max_retained_wal * MEGABYTE;
 	int64		most = 0;
 	const char *where = job->req->src_node_name;
 	char	   *problem = NULL;
 	bool		over;
 
-	for (int i = 0; i < nwatched; i++)
+	for (int i = 0; i < watch->n; i++)
 	{
 		int64		held = calls[i].result ? strtoll(PQgetvalue(calls[i].result, 0, 1), NULL, 10) : 0;
 
@@ -186,14 +202,14 @@ judge_retained(ZodanJob *job, const ZodanCall *calls)
 		}
 	}
 	over = bound > 0 && most > bound;
-	if (!zodan_request_note_retained(most, over))
+	if (!zodan_request_note_retained(job->req, most, over))
 		return NULL;
 	if (over)
 		problem = psprintf("slots of request " INT64_FORMAT " make node %s keep " INT64_FORMAT
 						   " MB of WAL, more than zodan.max_retained_wal", job->req->id, where, most / MEGABYTE);
-	zodan_journal_event(over ? "warning" : "info", where, over ? problem :
+	zodan_journal_event(job->req, over ? "warning" : "info", where, over ? problem :
 				"the slots hold less WAL than zodan.max_retained_wal again");
-	zodan_request_alert(where, problem);
+	zodan_request_alert(job->req, where, problem);
 	return over && zodan_on_max_retained_wal == ZODAN_WAL_CANCEL ? problem : NULL;
 }
 
@@ -205,7 +221,7 @@ judge_retained(ZodanJob *job, const ZodanCall *calls)
 static bool
 is_answerable(ZodanJob *job)
 {
-	List	   *effects = zodan_effects_live();
+	List	   *effects = zodan_effects_live(job->req);
 	ListCell   *cell;
 
 	if (strcmp(job->req->operation, "add_node") != 0)
@@ -217,9 +233,9 @@ is_answerable(ZodanJob *job)
 }
 
 static void
-forget_answers(ZodanCall *calls)
+forget_answers(const ZodanWatch *watch, ZodanCall *calls)
 {
-	for (int i = 0; i < nwatched; i++)
+	for (int i = 0; i < watch->n; i++)
 		PQclear(calls[i].result);
 	pfree(calls);
 }
@@ -232,26 +248,25 @@ forget_answers(ZodanCall *calls)
 void
 zodan_watch_slots(ZodanJob *job)
 {
-	static ZodanDeadline next = {0};
 	ZodanCall  *calls;
 	ZodanHolds	holds;
 	const char *node;
 	char	   *lost;
 	char	   *over;
 
-	if (!zodan_wait_passed(next) || !is_answerable(job))
+	if (!zodan_wait_passed(of(job)->next) || !is_answerable(job))
 		return;
 	calls = ask_nodes(job, &holds);
-	lost = describe_lost(calls, &node);
+	lost = describe_lost(of(job), calls, &node);
 	if (lost)
 	{
-		if (holds != ZODAN_HOLDS_NOT && zodan_request_ask("restart", lost, ZODAN_LOST_HINT))
-			zodan_journal_event("error", node, lost);
+		if (holds != ZODAN_HOLDS_NOT && zodan_request_ask(job->req, "restart", lost, ZODAN_LOST_HINT))
+			zodan_journal_event(job->req, "error", node, lost);
 	}
 	else if ((over = judge_retained(job, calls)) != NULL && holds != ZODAN_HOLDS_NOT)
-		zodan_request_ask("cancel", over, ROOM_HINT);
-	forget_answers(calls);
-	next = zodan_wait_deadline(WATCH_MS);
+		zodan_request_ask(job->req, "cancel", over, ROOM_HINT);
+	forget_answers(of(job), calls);
+	of(job)->next = zodan_wait_deadline(WATCH_MS);
 }
 
 /*
@@ -270,21 +285,21 @@ zodan_watch_idle(ZodanJob *job)
 	if (!is_answerable(job))
 		return;
 	calls = ask_nodes(job, &holds);
-	lost = describe_lost(calls, &node);
+	lost = describe_lost(of(job), calls, &node);
 	if (lost)
 	{
-		if (zodan_request_note_broken(lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which undoes what it has made. If it goes on, it begins anew.",
+		if (zodan_request_note_broken(job->req, lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which undoes what it has made. If it goes on, it begins anew.",
 											 job->req->id)))
 		{
-			zodan_journal_event("error", node, lost);
-			zodan_request_alert(node, lost);
+			zodan_journal_event(job->req, "error", node, lost);
+			zodan_request_alert(job->req, node, lost);
 			/* so that it's told, too, when that is over */
-			zodan_request_note_retained(0, true);
+			zodan_request_note_retained(job->req, 0, true);
 		}
 	}
 	else if ((over = judge_retained(job, calls)) != NULL && holds != ZODAN_HOLDS_NOT)
-		zodan_request_cancel_idle(over, ROOM_HINT);
-	forget_answers(calls);
+		zodan_request_cancel_idle(job->req, over, ROOM_HINT);
+	forget_answers(of(job), calls);
 }
 
 /*
@@ -302,10 +317,10 @@ zodan_watch_lost_slot(ZodanJob *job)
 
 	if (!is_answerable(job))
 		return NULL;
-	for (int i = 0; i < nwatched; i++)
-		zodan_connection_close(&watched[i].conn);
+	for (int i = 0; i < of(job)->n; i++)
+		zodan_connection_close(&of(job)->nodes[i].conn);
 	calls = ask_nodes(job, &holds);
-	lost = describe_lost(calls, &node);
-	forget_answers(calls);
+	lost = describe_lost(of(job), calls, &node);
+	forget_answers(of(job), calls);
 	return lost;
 }

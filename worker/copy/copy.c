@@ -54,6 +54,19 @@ typedef struct Lane
 	ZodanDeadline answer;
 } Lane;
 
+/* The copy that is run */
+typedef struct Copy
+{
+	ZodanJob   *job;
+	List	   *groups;
+	Lane	   *lanes;
+	int			nlanes;
+	int			first;			/* the lane that comes first in this turn */
+	ZodanThrottle throttle;
+	ZodanProgress progress;
+	MemoryContext tick_context;
+} Copy;
+
 /*
  * The name of a lane's origin on the new node.
  */
@@ -166,9 +179,9 @@ empty_begun(ZodanJob *job, Lane *lane, List *tables)
 		return;
 	PQclear(zodan_query(&lane->to, psprintf("BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch'); %s %s; COMMIT",
 									 zodan_marks_forget(job, emptied), sql.data), 0));
-	zodan_plan_emptied(emptied);
+	zodan_plan_emptied(job->req, emptied);
 	if (nbegun > 0)
-		zodan_journal_event("warning", job->req->new_node_name,
+		zodan_journal_event(job->req, "warning", job->req->new_node_name,
 					psprintf("tables that an earlier attempt did not get through with, and that are emptied and copied again: %d", nbegun));
 }
 
@@ -222,17 +235,17 @@ start_rows(ZodanJob *job, Lane *lane)
 	StringInfoData in;
 	ListCell   *cell;
 
-	if (zodan_connection_is_lost(&group->view->snapshot.conn))
+	if (zodan_connection_is_lost(&group->snapshot->export.conn))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("node \"%s\": the session that holds the snapshot has been ended", lane->from.node)));
-	zodan_failpoint("reading", "snapshot");
+	zodan_failpoint(job->req->phase, "reading", "snapshot");
 	if (lane->unit->part == 0)
-		zodan_plan_begin(group->tables, group->view->number);
+		zodan_plan_begin(job->req, group->tables, group->snapshot->number);
 	initStringInfo(&out);
 	initStringInfo(&in);
 	appendStringInfo(&out, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s;",
-					 quote_literal_cstr(group->view->snapshot.name));
+					 quote_literal_cstr(group->snapshot->export.name));
 	appendStringInfo(&in, "BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch');%s",
 					 zodan_marks_rows(job, group->tables, lane->unit->part, group->nparts));
 	foreach(cell, group->tables)
@@ -328,7 +341,7 @@ start_call(ZodanJob *job, Lane *lane, bool lanes_have_work)
 	{
 		.conn = &lane->to,.sql = lane->unit->kind == UNIT_FINISH ? finish_statements(job, lane->unit->group) : sql.data
 	};
-	lane->answer = zodan_wait_deadline(zodan_session_timeout());
+	lane->answer = zodan_session_deadline(&job->session);
 	zodan_remote_start(&lane->call);
 }
 
@@ -349,8 +362,9 @@ start_unit(ZodanJob *job, Lane *lane, bool lanes_have_work)
  * A lane has done its unit: adds up and stores what that makes of its group.
  */
 static void
-end_unit(Lane *lane)
+end_unit(Copy *copy, Lane *lane)
 {
+	ZodanJob   *job = copy->job;
 	ZodanUnit  *unit = lane->unit;
 	ZodanGroup *group = unit->group;
 	bool		all = zodan_units_end(unit);
@@ -367,8 +381,8 @@ end_unit(Lane *lane)
 		pfree(lane->counts);
 		if (all)
 		{
-			zodan_plan_copied(group->tables, group->counts);
-			zodan_snapshots_release(group->view);
+			zodan_plan_copied(job->req, group->tables, group->counts);
+			zodan_snapshots_release(job, group->snapshot);
 		}
 	}
 	else
@@ -377,13 +391,13 @@ end_unit(Lane *lane)
 		PQclear(lane->call.result);
 		if (unit->kind == UNIT_INDEX)
 		{
-			zodan_plan_indexes_built(unit->indexes);
-			zodan_failpoint("built", ((ZodanIndex *) linitial(unit->indexes))->key ? "key" : "index");
+			zodan_plan_indexes_built(job->req, unit->indexes);
+			zodan_failpoint(job->req->phase, "built", ((ZodanIndex *) linitial(unit->indexes))->key ? "key" : "index");
 		}
 		else
-			zodan_plan_built(group->tables);
+			zodan_plan_built(job->req, group->tables);
 	}
-	zodan_progress_ended(unit, unit->kind == UNIT_ROWS ? lane->pipe.bytes : 0, rows);
+	zodan_progress_ended(&copy->progress, unit, unit->kind == UNIT_ROWS ? lane->pipe.bytes : 0, rows);
 	lane->unit = NULL;
 	pfree(unit);
 }
@@ -392,16 +406,16 @@ end_unit(Lane *lane)
  * Moves a lane on, without waiting; returns whether its unit is done.
  */
 static bool
-step_lane(Lane *lane)
+step_lane(Copy *copy, Lane *lane)
 {
 	int64		before = lane->pipe.bytes;
 	bool		done;
 
 	if (lane->unit->kind == UNIT_ROWS)
 	{
-		lane->pipe.budget = zodan_throttle_budget();
+		lane->pipe.budget = zodan_throttle_budget(&copy->throttle);
 		done = zodan_pipe_step(&lane->pipe);
-		zodan_throttle_spend(lane->pipe.bytes - before);
+		zodan_throttle_spend(&copy->throttle, lane->pipe.bytes - before);
 		return done;
 	}
 	if (zodan_remote_poll(&lane->call))
@@ -413,7 +427,7 @@ step_lane(Lane *lane)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("node \"%s\" does not answer any more", lane->to.node)));
-		lane->answer = zodan_wait_deadline(zodan_session_timeout());
+		lane->answer = zodan_session_deadline(&copy->job->session);
 	}
 	return false;
 }
@@ -437,24 +451,25 @@ lane_sockets(const Lane *lane, ZodanSocket *sockets)
  * end, nor of several of small tables: it could be any of them.
  */
 static void
-look_at_indexes(ZodanJob *job, Lane *lanes, int nlanes)
+look_at_indexes(Copy *copy)
 {
+	Lane	   *lanes = copy->lanes;
 	char	   *pids = NULL;
 	PGresult   *result;
 
-	for (int i = 0; i < nlanes; i++)
+	for (int i = 0; i < copy->nlanes; i++)
 		if (lanes[i].unit && lanes[i].unit->kind == UNIT_INDEX && list_length(lanes[i].unit->indexes) == 1)
 			pids = psprintf("%s%s%d", pids ? pids : "", pids ? "," : "", PQbackendPID(lanes[i].to.pg));
 	if (!pids)
 		return;
-	result = zodan_query(&job->new_conn,
+	result = zodan_query(&copy->job->new_conn,
 						 "SELECT pid, CASE WHEN phase LIKE '%scanning table' THEN 0.6 * blocks_done / greatest(blocks_total, 1)"
 						 "                 WHEN phase LIKE '%sorting%' THEN 0.6"
 						 "                 WHEN phase LIKE '%loading%' THEN 0.6 + 0.3 * tuples_done / greatest(tuples_total, 1)"
 						 "                 ELSE 0 END"
 						 "  FROM pg_catalog.pg_stat_progress_create_index WHERE pid = ANY ($1::int[])", 1, psprintf("{%s}", pids));
 	for (int row = 0; row < PQntuples(result); row++)
-		for (int i = 0; i < nlanes; i++)
+		for (int i = 0; i < copy->nlanes; i++)
 			if (PQbackendPID(lanes[i].to.pg) == atoi(PQgetvalue(result, row, 0)))
 				lanes[i].fraction = Max(lanes[i].fraction, atof(PQgetvalue(result, row, 1)));
 	PQclear(result);
@@ -464,39 +479,41 @@ look_at_indexes(ZodanJob *job, Lane *lanes, int nlanes)
  * Shows where the copy stands, and adjusts its rate.
  */
 static void
-tick(ZodanJob *job, List *groups, Lane *lanes, int nlanes)
+tick(Copy *copy)
 {
-	static MemoryContext context = NULL;
-	MemoryContext caller;
-	ZodanUnderWay *under_way;
-	bool		tells = zodan_progress_tells();
+	MemoryContext caller = MemoryContextSwitchTo(copy->tick_context);
+	ZodanUnderWay *under_way = palloc(sizeof(ZodanUnderWay) * copy->nlanes);
+	bool		tells = zodan_progress_tells(&copy->progress);
 	int			n = 0;
 
-	if (!context)
-		context = AllocSetContextCreate(TopMemoryContext, "zodan copy tick", ALLOCSET_SMALL_SIZES);
-	caller = MemoryContextSwitchTo(context);
-	under_way = palloc(sizeof(ZodanUnderWay) * nlanes);
-	look_at_indexes(job, lanes, nlanes);
-	for (int i = 0; i < nlanes; i++)
-		if (lanes[i].unit)
+	look_at_indexes(copy);
+	for (int i = 0; i < copy->nlanes; i++)
+	{
+		Lane	   *lane = &copy->lanes[i];
+
+		if (lane->unit)
 			under_way[n++] = (ZodanUnderWay)
 		{
-			lanes[i].unit, lanes[i].unit->kind == UNIT_ROWS ? lanes[i].pipe.bytes : 0, lanes[i].fraction
+			lane->unit, lane->unit->kind == UNIT_ROWS ? lane->pipe.bytes : 0, lane->fraction
 		};
-	zodan_throttle_set(zodan_progress_show(job, groups, under_way, n, nlanes));
+	}
 	if (tells)
-		zodan_throttle_watch(job, zodan_progress_rate());
+	{
+		zodan_throttle_set(&copy->throttle, zodan_request_copy_rate(copy->job->req));
+		zodan_throttle_watch(&copy->throttle, copy->job);
+	}
+	zodan_progress_show(&copy->progress, copy->job, &copy->throttle, copy->groups, under_way, n, copy->nlanes);
 	MemoryContextSwitchTo(caller);
-	MemoryContextReset(context);
+	MemoryContextReset(copy->tick_context);
 }
 
 static int
-count_busy(const Lane *lanes, int nlanes)
+count_busy(const Copy *copy)
 {
 	int			busy = 0;
 
-	for (int i = 0; i < nlanes; i++)
-		busy += lanes[i].unit != NULL;
+	for (int i = 0; i < copy->nlanes; i++)
+		busy += copy->lanes[i].unit != NULL;
 	return busy;
 }
 
@@ -505,52 +522,63 @@ count_busy(const Lane *lanes, int nlanes)
  * are through? A snapshot would be of no use while the others build for long.
  */
 static bool
-want_snapshot(List *groups, const Lane *lanes, int nlanes)
+want_snapshot(const Copy *copy)
 {
 	int			reading = 0;
 
-	for (int i = 0; i < nlanes; i++)
+	for (int i = 0; i < copy->nlanes; i++)
 	{
-		if (!lanes[i].unit)
+		if (!copy->lanes[i].unit)
 			return true;
-		reading += lanes[i].unit->kind == UNIT_ROWS;
+		reading += copy->lanes[i].unit->kind == UNIT_ROWS;
 	}
-	return zodan_units_before_waiting(groups) < reading;
+	return zodan_units_before_waiting(copy->groups) < reading;
 }
 
 /*
- * Gives lanes that have none a unit, and moves all of them on. Returns how
- * many have one; they wait for *nsockets sockets.
+ * Moves a lane on, giving it units, as far as that goes without waiting; returns
+ * whether it has done one.
+ */
+static bool
+run_lane(Copy *copy, Lane *lane)
+{
+	bool		ended = false;
+
+	for (;;)
+	{
+		if (!lane->unit)
+		{
+			lane->unit = zodan_units_next(copy->groups, zodan_snapshots_current(copy->job));
+			if (!lane->unit)
+				return ended;
+			start_unit(copy->job, lane, count_busy(copy) + zodan_units_left(copy->groups) >= copy->nlanes);
+		}
+		if (!step_lane(copy, lane))
+			return ended;
+		end_unit(copy, lane);
+		ended = true;
+	}
+}
+
+/*
+ * Moves all lanes on. Returns how many have a unit; they wait for *nsockets
+ * sockets, or, *starved, for a moment.
  */
 static int
-step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *sockets, int *nsockets, bool *starved)
+run_lanes(Copy *copy, ZodanSocket *sockets, int *nsockets, bool *starved)
 {
-	static int	first = 0;
 	int			busy = 0;
 	bool		ended = false;
 
 	*nsockets = 0;
 	*starved = false;
 	/* each lane comes first in its turn, so that a bounded rate is shared */
-	first = (first + 1) % nlanes;
-	for (int i = 0; i < nlanes; i++)
+	copy->first = (copy->first + 1) % copy->nlanes;
+	for (int i = 0; i < copy->nlanes; i++)
 	{
-		Lane	   *lane = &lanes[(first + i) % nlanes];
+		Lane	   *lane = &copy->lanes[(copy->first + i) % copy->nlanes];
 
-		for (;;)
-		{
-			if (!lane->unit)
-			{
-				lane->unit = zodan_units_next(groups, zodan_snapshots_current());
-				if (!lane->unit)
-					break;
-				start_unit(job, lane, count_busy(lanes, nlanes) + zodan_units_left(groups) >= nlanes);
-			}
-			if (!step_lane(lane))
-				break;
-			end_unit(lane);
-			ended = true;
-		}
+		ended |= run_lane(copy, lane);
 		if (!lane->unit)
 			continue;
 		busy++;
@@ -558,7 +586,7 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 		*starved |= lane->unit->kind == UNIT_ROWS && lane->pipe.starved;
 	}
 	/* there may be something now for those that came before */
-	*starved |= ended && busy < nlanes;
+	*starved |= ended && busy < copy->nlanes;
 	return busy;
 }
 
@@ -569,35 +597,36 @@ step_lanes(ZodanJob *job, List *groups, Lane *lanes, int nlanes, ZodanSocket *so
 void
 zodan_copy_run(ZodanJob *job, List *tables)
 {
-	List	   *groups;
 	int			nlanes = zodan_copy_lanes(job);
-	Lane	   *lanes = palloc0(sizeof(Lane) * nlanes);
+	Copy		copy = {.job = job,.nlanes = nlanes,.lanes = palloc0(sizeof(Lane) * nlanes)};
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * (nlanes * 2 + 1));
 	bool		wanted = false;
 
-	open_lanes(job, lanes, nlanes, tables);
-	empty_begun(job, &lanes[0], tables);
-	groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024, zodan_snapshot_max_age);
-	zodan_progress_start();
+	copy.tick_context = AllocSetContextCreate(CurrentMemoryContext, "zodan copy tick", ALLOCSET_SMALL_SIZES);
+	open_lanes(job, copy.lanes, nlanes, tables);
+	empty_begun(job, &copy.lanes[0], tables);
+	copy.groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024, zodan_snapshot_max_age);
+	zodan_progress_start(&copy.progress, job);
 	for (;;)
 	{
 		bool		starved;
 		int			n;
 
-		if (zodan_units_waiting(groups))
-			zodan_snapshots_prepare(job, wanted, count_busy(lanes, nlanes) == 0);
+		if (zodan_units_waiting(copy.groups))
+			zodan_snapshots_prepare(job, wanted, count_busy(&copy) == 0);
 		else
 			zodan_snapshots_retire(job);
-		if (step_lanes(job, groups, lanes, nlanes, sockets, &n, &starved) == 0 && !zodan_units_waiting(groups))
+		if (run_lanes(&copy, sockets, &n, &starved) == 0 && !zodan_units_waiting(copy.groups))
 			break;
-		wanted = zodan_units_waiting(groups) && want_snapshot(groups, lanes, nlanes);
-		starved |= wanted && !zodan_snapshots_coming();
-		if (zodan_wait_passed(zodan_progress_next()))
-			tick(job, groups, lanes, nlanes);
-		n += zodan_snapshots_socket(&sockets[n]);
+		wanted = zodan_units_waiting(copy.groups) && want_snapshot(&copy);
+		starved |= wanted && !zodan_snapshots_coming(job);
+		if (zodan_wait_passed(copy.progress.next))
+			tick(&copy);
+		n += zodan_snapshots_socket(job, &sockets[n]);
 		if (n > 0)
-			zodan_wait_sockets(sockets, n, starved ? zodan_wait_deadline(THROTTLED_MS) : zodan_progress_next());
+			zodan_wait_sockets(&job->session.waiter, sockets, n, starved ? zodan_wait_deadline(THROTTLED_MS) : copy.progress.next);
 	}
-	zodan_progress_end();
-	close_lanes(lanes, nlanes);
+	zodan_progress_end(&copy.progress, job);
+	close_lanes(copy.lanes, nlanes);
+	MemoryContextDelete(copy.tick_context);
 }

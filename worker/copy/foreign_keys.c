@@ -144,7 +144,7 @@ cancel_autovacuum(ZodanJob *job, const ForeignKey *key)
 static void
 run_locked(ZodanJob *job, const ForeignKey *key, const char *statements)
 {
-	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
+	ZodanDeadline deadline = zodan_session_deadline(&job->session);
 	/* several statements sent as one are one transaction; what comes of it is no news for the log */
 	char	   *sql = psprintf("SET LOCAL log_min_messages = fatal; %s", statements);
 
@@ -163,13 +163,13 @@ run_locked(ZodanJob *job, const ForeignKey *key, const char *statements)
 		if (call.sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
 		{
 			cancel_autovacuum(job, key);
-			zodan_wait_sleep(LOCK_RETRY_MS);
+			zodan_wait_sleep(&job->session.waiter, LOCK_RETRY_MS);
 		}
 		else if (call.sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
 		{
-			zodan_job_report(psprintf("foreign key %s of %s waits for rows that are on their way: %s",
+			zodan_job_report(job, psprintf("foreign key %s of %s waits for rows that are on their way: %s",
 								  key->name, key->table, call.error));
-			zodan_wait_sleep(VIOLATION_RETRY_MS);
+			zodan_wait_sleep(&job->session.waiter, VIOLATION_RETRY_MS);
 		}
 		else
 			zodan_remote_raise(&call);

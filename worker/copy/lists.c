@@ -120,7 +120,7 @@ entry_is_foreign(ZodanJob *job, const char *line)
 static List *
 list_section(ZodanJob *job, char *dump, const char *section)
 {
-	ZodanProgram *command = zodan_program_new(job->engine->ddl_setting, "pg_restore", NULL);
+	ZodanProgram *command = zodan_program_new(&job->session, job->engine->ddl_setting, "pg_restore", NULL);
 	List	   *entries = NIL;
 	ListCell   *cell;
 
@@ -277,7 +277,7 @@ zodan_lists_divide_tables(ZodanJob *job, int n)
 void
 zodan_lists_write_rest(ZodanJob *job)
 {
-	char	   *made = zodan_plan_made();
+	char	   *made = zodan_plan_made(job->req);
 	List	   *lines = NIL;
 	ListCell   *cell;
 

@@ -34,7 +34,7 @@ zodan_marks_create(ZodanJob *job)
 	PQclear(zodan_query(&job->new_conn, psprintf("CREATE SCHEMA IF NOT EXISTS %s;"
 												 "CREATE TABLE IF NOT EXISTS %s.mark (nspname name, relname name, part int, nparts int)",
 												 zodan_names_marks_schema(job), zodan_names_marks_schema(job)), 0));
-	zodan_effects_set(job->req->new_node_name, EFFECT_MARKS, zodan_names_marks_schema(job), "done", NULL);
+	zodan_effects_set(job->req, job->req->new_node_name, EFFECT_MARKS, zodan_names_marks_schema(job), "done", NULL);
 }
 
 /*
@@ -44,12 +44,12 @@ zodan_marks_create(ZodanJob *job)
 void
 zodan_marks_drop(ZodanJob *job, const char *schema)
 {
-	ZodanEffect *marks = zodan_effects_find(job->req->new_node_name, EFFECT_MARKS, schema);
+	ZodanEffect *marks = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_MARKS, schema);
 
 	if (marks->state && strcmp(marks->state, "done") == 0)
-		zodan_effects_set(marks->node, marks->kind, marks->name, "intent", NULL);
+		zodan_effects_set(job->req, marks->node, marks->kind, marks->name, "intent", NULL);
 	PQclear(zodan_query(&job->new_conn, psprintf("DROP SCHEMA IF EXISTS %s CASCADE", zodan_query_quote(schema)), 0));
-	zodan_effects_undone(job->req->new_node_name, EFFECT_MARKS, schema);
+	zodan_effects_undone(job->req, job->req->new_node_name, EFFECT_MARKS, schema);
 }
 
 /*
@@ -117,14 +117,14 @@ zodan_marks_forget(ZodanJob *job, List *tables)
 void
 zodan_marks_require(ZodanJob *job)
 {
-	ZodanEffect *marks = zodan_effects_find(job->req->new_node_name, EFFECT_MARKS, zodan_names_marks_schema(job));
+	ZodanEffect *marks = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_MARKS, zodan_names_marks_schema(job));
 	char	   *done;
 	char	   *lacking;
 	char	   *unknown;
 
 	if (!marks->state || strcmp(marks->state, "done") != 0)
 		return;
-	done = zodan_plan_done();
+	done = zodan_plan_done(job->req);
 	if (!zodan_query_value(&job->new_conn, "SELECT pg_catalog.to_regclass($1)", 1, psprintf("%s.mark", zodan_names_marks_schema(job))))
 		lacking = "all of it";
 	else
@@ -138,7 +138,7 @@ zodan_marks_require(ZodanJob *job)
 	unknown = lacking ? NULL : zodan_query_value(&job->new_conn, psprintf(
 										   "SELECT pg_catalog.format('%%I.%%I', m.nspname, m.relname) FROM %s.mark m"
 										   "  JOIN pg_catalog.json_to_recordset($1::json) AS p(nspname name, relname name) USING (nspname, relname)"
-										   " WHERE m.part >= 0 LIMIT 1", zodan_names_marks_schema(job)), 1, zodan_plan_pending());
+										   " WHERE m.part >= 0 LIMIT 1", zodan_names_marks_schema(job)), 1, zodan_plan_pending(job->req));
 	if (unknown)
 		ereport(ERROR,
 				(errcode(ERRCODE_ZODAN_PAST),

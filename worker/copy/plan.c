@@ -138,11 +138,10 @@ zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
  * before has come of another snapshot, under which nothing was copied.
  */
 void
-zodan_plan_store(ZodanCall *call)
+zodan_plan_store(const ZodanRequest *req, ZodanCall *call)
 {
-	zodan_remote_run(call, 1, zodan_session_timeout());
-	zodan_remote_raise_any(call, 1);
-	zodan_spi_execute("DELETE FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_spi_request_id);
+	zodan_query_all(call, 1);
+	zodan_spi_execute("DELETE FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, req->id_text);
 	zodan_spi_execute("WITH plan AS (SELECT * FROM jsonb_to_recordset($2::jsonb) AS"
 			  "   t(nspname name, relname name, columns text, row_filter text, binary_copy boolean, seeded boolean,"
 			  "     bytes_total bigint, pages bigint, family oid, indexes jsonb)),"
@@ -154,7 +153,7 @@ zodan_plan_store(ZodanCall *call)
 			  "   SELECT $1::bigint, p.nspname, p.relname, x.index_name, x.index_oid, x.constraint_oid, x.key, nullif(x.mark, ''), x.definition, x.access_method, x.work, x.collated"
 			  "     FROM plan p CROSS JOIN LATERAL jsonb_to_recordset(p.indexes) AS"
 			  "       x(index_name name, index_oid oid, constraint_oid oid, key text, mark text, definition text, access_method name, work bigint, collated boolean)", 2,
-			  zodan_spi_request_id, PQgetvalue(call->result, 0, 0));
+			  req->id_text, PQgetvalue(call->result, 0, 0));
 	/* or the planner takes them for few, and goes through all for each that is copied */
 	zodan_spi_execute("ANALYZE zodan.copy_tables, zodan.copy_indexes", 0);
 	PQclear(call->result);
@@ -166,12 +165,12 @@ zodan_plan_store(ZodanCall *call)
  * are.
  */
 static void
-load_indexes(List *tables)
+load_indexes(const ZodanRequest *req, List *tables)
 {
 	ZodanRows  *rows = zodan_spi_execute("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.work, x.built_at IS NOT NULL, x.collated, x.access_method = 'btree'"
 								 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
 								 " WHERE x.request_id = $1::bigint AND t.built_at IS NULL"
-								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.work DESC", 1, zodan_spi_request_id);
+								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.work DESC", 1, req->id_text);
 	int			next = 0;
 	ListCell   *cell;
 
@@ -211,19 +210,19 @@ load_indexes(List *tables)
  * among them as begun if it didn't come to others that need the same snapshot.
  */
 List *
-zodan_plan_tables(void)
+zodan_plan_tables(const ZodanRequest *req)
 {
 	ZodanRows  *rows;
 	List	   *tables = NIL;
 
 	zodan_spi_execute("UPDATE zodan.copy_tables SET state = 'copying', bytes_copied = 0, rows_copied = NULL, finished_at = NULL, built_at = NULL"
 			  " WHERE request_id = $1::bigint AND state = 'copied' AND family IN"
-			  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, zodan_spi_request_id);
+			  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, req->id_text);
 	rows = zodan_spi_execute("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
 					 "       row_filter, binary_copy, bytes_total, pages, coalesce(family, 0), seeded AND state = 'pending', " FINISH_WORK
 					 "  FROM zodan.copy_tables"
 					 " WHERE request_id = $1::bigint AND built_at IS NULL"
-					 " ORDER BY bytes_total DESC, nspname, relname", 1, zodan_spi_request_id);
+					 " ORDER BY bytes_total DESC, nspname, relname", 1, req->id_text);
 	for (int i = 0; i < rows->nrows; i++)
 	{
 		ZodanTable *table = palloc0(sizeof(ZodanTable));
@@ -243,7 +242,7 @@ zodan_plan_tables(void)
 		table->finish_work = zodan_spi_int64(rows->value[i][11]);
 		tables = lappend(tables, table);
 	}
-	load_indexes(tables);
+	load_indexes(req, tables);
 	return tables;
 }
 
@@ -251,18 +250,18 @@ zodan_plan_tables(void)
  * How much there is to do, and how much of that is done.
  */
 void
-zodan_plan_totals(ZodanTotals *totals)
+zodan_plan_totals(const ZodanRequest *req, ZodanTotals *totals)
 {
 	char	  **t = zodan_spi_one("SELECT count(*), count(*) FILTER (WHERE state = 'copied'),"
 							  "       coalesce(sum(bytes_total), 0), coalesce(sum(bytes_total) FILTER (WHERE state = 'copied'), 0),"
 							  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0),"
 							  "       coalesce(sum(" FINISH_WORK "), 0), coalesce(sum(" FINISH_WORK ") FILTER (WHERE built_at IS NOT NULL), 0)"
-							  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, zodan_spi_request_id)->value[0];
+							  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, req->id_text)->value[0];
 	char	  **x = zodan_spi_one("SELECT coalesce(sum(work) FILTER (WHERE NOT collated), 0),"
 							  "       coalesce(sum(work) FILTER (WHERE collated), 0),"
 							  "       coalesce(sum(work) FILTER (WHERE NOT collated AND built_at IS NOT NULL), 0),"
 							  "       coalesce(sum(work) FILTER (WHERE collated AND built_at IS NOT NULL), 0)"
-							  "  FROM zodan.copy_indexes WHERE request_id = $1::bigint", 1, zodan_spi_request_id)->value[0];
+							  "  FROM zodan.copy_indexes WHERE request_id = $1::bigint", 1, req->id_text)->value[0];
 
 	totals->tables = (int) zodan_spi_int64(t[0]);
 	totals->tables_copied = (int) zodan_spi_int64(t[1]);
@@ -306,7 +305,7 @@ expect_all(int n, const List *all, const char *what)
  * and may have a third parameter; counts may be NULL.
  */
 static void
-update_tables(Store store, const char *statement, List *tables, const ZodanPipeCount *counts, const char *argument)
+update_tables(const ZodanRequest *req, Store store, const char *statement, List *tables, const ZodanPipeCount *counts, const char *argument)
 {
 	StringInfoData json;
 	ListCell   *cell;
@@ -328,7 +327,7 @@ update_tables(Store store, const char *statement, List *tables, const ZodanPipeC
 	appendStringInfoChar(&json, ']');
 	n = (int) zodan_spi_int64(store(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
 											" AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
-								   argument ? 3 : 2, zodan_spi_request_id, json.data, argument)->value[0][0]);
+								   argument ? 3 : 2, req->id_text, json.data, argument)->value[0][0]);
 	expect_all(n, tables, "tables");
 	pfree(json.data);
 }
@@ -339,9 +338,9 @@ update_tables(Store store, const char *statement, List *tables, const ZodanPipeC
  * Nothing is there of the tables any more.
  */
 void
-zodan_plan_emptied(List *tables)
+zodan_plan_emptied(const ZodanRequest *req, List *tables)
 {
-	update_tables(zodan_spi_one, "UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
+	update_tables(req, zodan_spi_one, "UPDATE zodan.copy_tables x SET state = 'pending', snapshot = NULL, started_at = NULL"
 				  "  FROM " TABLES " WHERE x.state IN ('copying', 'pending') AND", tables, NULL, NULL);
 }
 
@@ -350,9 +349,9 @@ zodan_plan_emptied(List *tables)
  * snapshot of that number.
  */
 void
-zodan_plan_begin(List *tables, int snapshot)
+zodan_plan_begin(const ZodanRequest *req, List *tables, int snapshot)
 {
-	update_tables(zodan_spi_one, "UPDATE zodan.copy_tables x"
+	update_tables(req, zodan_spi_one, "UPDATE zodan.copy_tables x"
 				  "   SET state = 'copying', snapshot = $3::int, started_at = clock_timestamp()"
 				  "  FROM " TABLES " WHERE x.state = 'pending' AND", tables, NULL, psprintf("%d", snapshot));
 }
@@ -361,9 +360,9 @@ zodan_plan_begin(List *tables, int snapshot)
  * All rows are there; counts, one for each table, tell how many.
  */
 void
-zodan_plan_copied(List *tables, const ZodanPipeCount *counts)
+zodan_plan_copied(const ZodanRequest *req, List *tables, const ZodanPipeCount *counts)
 {
-	update_tables(zodan_spi_one_async, "UPDATE zodan.copy_tables x SET state = 'copied', bytes_copied = t.bytes, rows_copied = t.rows,"
+	update_tables(req, zodan_spi_one_async, "UPDATE zodan.copy_tables x SET state = 'copied', bytes_copied = t.bytes, rows_copied = t.rows,"
 				  "       finished_at = clock_timestamp()"
 				  "  FROM " TABLES " WHERE x.state = 'copying' AND", tables, counts, NULL);
 }
@@ -372,9 +371,9 @@ zodan_plan_copied(List *tables, const ZodanPipeCount *counts)
  * All indexes of the tables are built, their keys and statistics made.
  */
 void
-zodan_plan_built(List *tables)
+zodan_plan_built(const ZodanRequest *req, List *tables)
 {
-	update_tables(zodan_spi_one_async, "UPDATE zodan.copy_tables x SET built_at = clock_timestamp()"
+	update_tables(req, zodan_spi_one_async, "UPDATE zodan.copy_tables x SET built_at = clock_timestamp()"
 				  "  FROM " TABLES " WHERE x.state = 'copied' AND x.built_at IS NULL AND", tables, NULL, NULL);
 }
 
@@ -382,7 +381,7 @@ zodan_plan_built(List *tables)
  * Indexes (ZodanIndex) are built.
  */
 void
-zodan_plan_indexes_built(List *indexes)
+zodan_plan_indexes_built(const ZodanRequest *req, List *indexes)
 {
 	StringInfoData names;
 	ListCell   *cell;
@@ -406,7 +405,7 @@ zodan_plan_indexes_built(List *indexes)
 											 "  FROM jsonb_array_elements($2::jsonb) AS n"
 											 " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
 											 "   AND quote_ident(x.index_name) = n ->> 2 RETURNING 1) SELECT count(*) FROM changed", 2,
-											 zodan_spi_request_id, names.data)->value[0][0]);
+											 req->id_text, names.data)->value[0][0]);
 	expect_all(n, indexes, "indexes");
 	pfree(names.data);
 }
@@ -444,10 +443,10 @@ zodan_plan_make_keys(const StringInfoData *keys)
  * there, and set what else the indexes are used for.
  */
 char *
-zodan_plan_remake(void)
+zodan_plan_remake(const ZodanRequest *req)
 {
 	ZodanRows  *rows = zodan_spi_execute("SELECT format('%I.%I', nspname, relname), quote_ident(index_name), key, definition, mark"
-								 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, zodan_spi_request_id);
+								 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, req->id_text);
 	StringInfoData sql;
 	StringInfoData keys;
 	StringInfoData marks;
@@ -475,42 +474,42 @@ zodan_plan_remake(void)
  * catalog.
  */
 char *
-zodan_plan_made(void)
+zodan_plan_made(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT coalesce(string_agg(format(' %s %s ', CASE WHEN constraint_oid IS NULL THEN 1259 ELSE 2606 END,"
 					 "                                    coalesce(constraint_oid, index_oid)), ''), '')"
 					 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
-					 " WHERE x.request_id = $1::bigint AND t.built_at IS NOT NULL", 1, zodan_spi_request_id)->value[0][0];
+					 " WHERE x.request_id = $1::bigint AND t.built_at IS NOT NULL", 1, req->id_text)->value[0][0];
 }
 
 /*
  * The tables that were copied, and whether all is built on them, as JSON.
  */
 char *
-zodan_plan_done(void)
+zodan_plan_done(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname, 'built', built_at IS NOT NULL)), '[]')"
-					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'copied'", 1, zodan_spi_request_id)->value[0][0];
+					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'copied'", 1, req->id_text)->value[0][0];
 }
 
 /*
  * The tables of which no rows have been copied yet, as JSON.
  */
 char *
-zodan_plan_pending(void)
+zodan_plan_pending(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname)), '[]')"
-					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'pending'", 1, zodan_spi_request_id)->value[0][0];
+					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'pending'", 1, req->id_text)->value[0][0];
 }
 
 /*
  * Was any table copied under a later snapshot than the first?
  */
 bool
-zodan_plan_has_later(void)
+zodan_plan_has_later(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT count(*) > 0 FROM zodan.copy_tables WHERE request_id = $1::bigint AND snapshot > 0", 1,
-					 zodan_spi_request_id)->value[0][0][0] == 't';
+					 req->id_text)->value[0][0][0] == 't';
 }
 
 /*
@@ -519,11 +518,11 @@ zodan_plan_has_later(void)
  * It's JSON for zodan_engine_sub_skip_until().
  */
 char *
-zodan_plan_positions(const char *source, XLogRecPtr applied)
+zodan_plan_positions(const ZodanRequest *req, const char *source, XLogRecPtr applied)
 {
 	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
 					 "                                           'lsn', greatest(b.consistent_lsn, $3::pg_lsn))), '[]')"
 					 "  FROM zodan.copy_tables t JOIN zodan.bookmarks b USING (request_id, snapshot)"
 					 " WHERE request_id = $1::bigint AND b.node = $2", 3,
-					 zodan_spi_request_id, source, zodan_lsn_format(applied))->value[0][0];
+					 req->id_text, source, zodan_lsn_format(applied))->value[0][0];
 }

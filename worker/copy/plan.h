@@ -55,21 +55,21 @@ typedef struct ZodanTotals
 } ZodanTotals;
 
 extern ZodanCall *zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas);
-extern void zodan_plan_store(ZodanCall *call);
-extern List *zodan_plan_tables(void);
-extern void zodan_plan_totals(ZodanTotals *totals);
-extern void zodan_plan_emptied(List *tables);
-extern void zodan_plan_begin(List *tables, int snapshot);
-extern void zodan_plan_copied(List *tables, const ZodanPipeCount *counts);
-extern void zodan_plan_built(List *tables);
-extern void zodan_plan_indexes_built(List *indexes);
+extern void zodan_plan_store(const ZodanRequest *req, ZodanCall *call);
+extern List *zodan_plan_tables(const ZodanRequest *req);
+extern void zodan_plan_totals(const ZodanRequest *req, ZodanTotals *totals);
+extern void zodan_plan_emptied(const ZodanRequest *req, List *tables);
+extern void zodan_plan_begin(const ZodanRequest *req, List *tables, int snapshot);
+extern void zodan_plan_copied(const ZodanRequest *req, List *tables, const ZodanPipeCount *counts);
+extern void zodan_plan_built(const ZodanRequest *req, List *tables);
+extern void zodan_plan_indexes_built(const ZodanRequest *req, List *indexes);
 extern void zodan_plan_add_key(StringInfo keys, const char *table, const char *name, const char *key);
 extern char *zodan_plan_make_keys(const StringInfoData *keys);
-extern char *zodan_plan_remake(void);
-extern char *zodan_plan_made(void);
-extern char *zodan_plan_done(void);
-extern char *zodan_plan_pending(void);
-extern bool zodan_plan_has_later(void);
-extern char *zodan_plan_positions(const char *source, XLogRecPtr applied);
+extern char *zodan_plan_remake(const ZodanRequest *req);
+extern char *zodan_plan_made(const ZodanRequest *req);
+extern char *zodan_plan_done(const ZodanRequest *req);
+extern char *zodan_plan_pending(const ZodanRequest *req);
+extern bool zodan_plan_has_later(const ZodanRequest *req);
+extern char *zodan_plan_positions(const ZodanRequest *req, const char *source, XLogRecPtr applied);
 
 #endif							/* ZODAN_PLAN_H */

@@ -20,7 +20,6 @@
  */
 #define PROGRESS_MS		1000
 #define PROGRESS_MIN_MS	100
-#define RATE_S			10
 
 /* what time of a lane an assumption is worth, as if it had been measured */
 #define PRIOR_US		0.5e6
@@ -37,63 +36,36 @@
 /* how long it takes to look at a page of a table for its statistics, roughly */
 #define PAGE_US			10.0
 
-typedef enum Kind
-{
-	KIND_ROWS,
-	KIND_INDEX,
-	KIND_COLLATED,
-	KIND_FINISH,
-	KINDS
-} Kind;
-
-static ZodanTotals totals;
-static int64 work_us[KINDS];	/* of lanes */
-static int64 work_size[KINDS];	/* and how much was done in that time */
-static double shown;			/* the fraction that was shown last */
-static int64 started;
-static ZodanDeadline next;
-static ZodanDeadline next_told;
-static int64 rate;
-
-/* the bytes moved up to then, at most a second apart */
-static int64 history[RATE_S + 1];
-static int64 history_at[RATE_S + 1];
-static int	nhistory;
-
 /*
  * To be called before the first unit.
  */
 void
-zodan_progress_start(void)
+zodan_progress_start(ZodanProgress *progress, ZodanJob *job)
 {
-	zodan_plan_totals(&totals);
-	memset(work_us, 0, sizeof(work_us));
-	memset(work_size, 0, sizeof(work_size));
-	shown = 0;
-	rate = 0;
-	nhistory = 0;
-	started = zodan_wait_clock();
-	next = next_told = zodan_wait_deadline(0);
+	memset(progress, 0, sizeof(*progress));
+	zodan_plan_totals(job->req, &progress->totals);
+	progress->started = zodan_wait_clock();
+	progress->next = progress->next_told = zodan_wait_deadline(0);
 }
 
-static Kind
+static ZodanWork
 kind_of(const ZodanUnit *unit)
 {
 	if (unit->kind != UNIT_INDEX)
-		return unit->kind == UNIT_ROWS ? KIND_ROWS : KIND_FINISH;
-	return ((ZodanIndex *) linitial(unit->indexes))->collated ? KIND_COLLATED : KIND_INDEX;
+		return unit->kind == UNIT_ROWS ? ZODAN_WORK_ROWS : ZODAN_WORK_FINISH;
+	return ((ZodanIndex *) linitial(unit->indexes))->collated ? ZODAN_WORK_COLLATED : ZODAN_WORK_INDEX;
 }
 
 /*
  * A unit is done, which has moved bytes and rows.
  */
 void
-zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
+zodan_progress_ended(ZodanProgress *progress, const ZodanUnit *unit, int64 bytes, int64 rows)
 {
-	work_us[kind_of(unit)] += zodan_wait_clock() - unit->since;
-	work_size[kind_of(unit)] += unit->size;
-	totals.bytes += bytes;
-	totals.rows += rows;
+	progress->us[kind_of(unit)] += zodan_wait_clock() - unit->since;
+	progress->size[kind_of(unit)] += unit->size;
+	progress->totals.bytes += bytes;
+	progress->totals.rows += rows;
 	if (unit->kind == UNIT_INDEX)
 	{
 		ListCell   *cell;
@@ -102,26 +74,17 @@ zodan_progress_ended(const ZodanUnit *unit, int64 bytes, int64 rows)
 		{
 			ZodanIndex *index = lfirst(cell);
 
-			totals.index_built[index->collated] += index->work;
+			progress->totals.index_built[index->collated] += index->work;
 		}
 	}
 	else if (unit->kind == UNIT_FINISH)
-		totals.finished += unit->size;
+		progress->totals.finished += unit->size;
 	else
 	{
-		totals.size_copied += unit->size;
+		progress->totals.size_copied += unit->size;
 		if (unit->group->parts_done == unit->group->nparts)
-			totals.tables_copied += list_length(unit->group->tables);
+			progress->totals.tables_copied += list_length(unit->group->tables);
 	}
-}
-
-/*
- * When it's to be shown again.
- */
-ZodanDeadline
-zodan_progress_next(void)
-{
-	return next;
 }
 
 /*
@@ -129,36 +92,27 @@ zodan_progress_next(void)
  * once a second.
  */
 bool
-zodan_progress_tells(void)
+zodan_progress_tells(const ZodanProgress *progress)
 {
-	return zodan_wait_passed(next_told);
-}
-
-/*
- * The bytes a second that were moved lately.
- */
-int64
-zodan_progress_rate(void)
-{
-	return rate;
+	return zodan_wait_passed(progress->next_told);
 }
 
 static void
-note_rate(int64 bytes)
+note_rate(ZodanProgress *progress, int64 bytes)
 {
 	int64		now = zodan_wait_clock();
 	int64		us;
 
-	if (nhistory == lengthof(history))
+	if (progress->nhistory == lengthof(progress->history))
 	{
-		nhistory--;
-		memmove(history, history + 1, sizeof(history[0]) * nhistory);
-		memmove(history_at, history_at + 1, sizeof(history_at[0]) * nhistory);
+		progress->nhistory--;
+		memmove(progress->history, progress->history + 1, sizeof(progress->history[0]) * progress->nhistory);
+		memmove(progress->history_at, progress->history_at + 1, sizeof(progress->history_at[0]) * progress->nhistory);
 	}
-	history[nhistory] = bytes;
-	history_at[nhistory++] = now;
-	us = now - history_at[0];
-	rate = us > 0 ? (int64) ((bytes - history[0]) * 1000000.0 / us) : 0;
+	progress->history[progress->nhistory] = bytes;
+	progress->history_at[progress->nhistory++] = now;
+	us = now - progress->history_at[0];
+	progress->rate = us > 0 ? (int64) ((bytes - progress->history[0]) * 1000000.0 / us) : 0;
 }
 
 static void
@@ -200,16 +154,16 @@ add_done(const ZodanUnit *unit, int64 done, int64 *us, int64 *size, int64 *left)
 static void
 find_speeds(const int64 *us, const int64 *size, double *speed)
 {
-	double		indexes = size[KIND_INDEX] + size[KIND_COLLATED] * COLLATED_WEIGHT;
-	int64		indexes_us = us[KIND_INDEX] + us[KIND_COLLATED];
+	double		indexes = size[ZODAN_WORK_INDEX] + size[ZODAN_WORK_COLLATED] * COLLATED_WEIGHT;
+	int64		indexes_us = us[ZODAN_WORK_INDEX] + us[ZODAN_WORK_COLLATED];
 
-	speed[KIND_ROWS] = us[KIND_ROWS] > 0 ? (double) size[KIND_ROWS] / us[KIND_ROWS] : 0;
-	if (speed[KIND_ROWS] == 0)
-		speed[KIND_ROWS] = indexes_us > 0 ? indexes / indexes_us * INDEX_WEIGHT : 0;
-	indexes = (indexes + PRIOR_US * speed[KIND_ROWS] / INDEX_WEIGHT) / (indexes_us + PRIOR_US);
-	speed[KIND_INDEX] = (size[KIND_INDEX] + PRIOR_US * indexes) / (us[KIND_INDEX] + PRIOR_US);
-	speed[KIND_COLLATED] = (size[KIND_COLLATED] + PRIOR_US * indexes / COLLATED_WEIGHT) / (us[KIND_COLLATED] + PRIOR_US);
-	speed[KIND_FINISH] = (size[KIND_FINISH] + PRIOR_US / PAGE_US) / (us[KIND_FINISH] + PRIOR_US);
+	speed[ZODAN_WORK_ROWS] = us[ZODAN_WORK_ROWS] > 0 ? (double) size[ZODAN_WORK_ROWS] / us[ZODAN_WORK_ROWS] : 0;
+	if (speed[ZODAN_WORK_ROWS] == 0)
+		speed[ZODAN_WORK_ROWS] = indexes_us > 0 ? indexes / indexes_us * INDEX_WEIGHT : 0;
+	indexes = (indexes + PRIOR_US * speed[ZODAN_WORK_ROWS] / INDEX_WEIGHT) / (indexes_us + PRIOR_US);
+	speed[ZODAN_WORK_INDEX] = (size[ZODAN_WORK_INDEX] + PRIOR_US * indexes) / (us[ZODAN_WORK_INDEX] + PRIOR_US);
+	speed[ZODAN_WORK_COLLATED] = (size[ZODAN_WORK_COLLATED] + PRIOR_US * indexes / COLLATED_WEIGHT) / (us[ZODAN_WORK_COLLATED] + PRIOR_US);
+	speed[ZODAN_WORK_FINISH] = (size[ZODAN_WORK_FINISH] + PRIOR_US / PAGE_US) / (us[ZODAN_WORK_FINISH] + PRIOR_US);
 }
 
 /*
@@ -220,7 +174,7 @@ time_for(const int64 *size, const double *speed)
 {
 	double		us = 0;
 
-	for (int kind = 0; kind < KINDS; kind++)
+	for (int kind = 0; kind < ZODAN_WORKS; kind++)
 		us += size[kind] / speed[kind];
 	return us;
 }
@@ -232,8 +186,8 @@ time_for(const int64 *size, const double *speed)
 static double
 time_for_largest(List *groups, const ZodanUnderWay *under_way, int n, const double *speed)
 {
-	double		us = Max(zodan_units_largest_index(groups, false) / speed[KIND_INDEX],
-						 zodan_units_largest_index(groups, true) / speed[KIND_COLLATED]);
+	double		us = Max(zodan_units_largest_index(groups, false) / speed[ZODAN_WORK_INDEX],
+						 zodan_units_largest_index(groups, true) / speed[ZODAN_WORK_COLLATED]);
 
 	for (int i = 0; i < n; i++)
 		if (under_way[i].unit->kind == UNIT_INDEX)
@@ -245,43 +199,43 @@ time_for_largest(List *groups, const ZodanUnderWay *under_way, int n, const doub
  * Tells those who read or listen where the copy stands.
  */
 static void
-tell(ZodanJob *job, const ZodanCopyStatus *status, const ZodanUnderWay *under_way, int n)
+tell(ZodanProgress *progress, ZodanJob *job, const ZodanThrottle *throttle, const ZodanCopyStatus *status, const ZodanUnderWay *under_way, int n)
 {
-	const char *waits_for = zodan_snapshots_waits_for();
-	char	   *held = zodan_throttle_reason();
+	const char *waits_for = zodan_snapshots_waits_for(job);
+	char	   *held = zodan_throttle_reason(throttle);
 	StringInfoData now;
 
 	initStringInfo(&now);
 	for (int i = 0; i < n; i++)
 		append_name(&now, under_way[i].unit);
-	zodan_job_detail(job, shown,
+	zodan_job_detail(job, progress->shown,
 					 psprintf("%d of %d tables, %.1f MB, %.1f MB/s%s%s%s%s, now: %s", status->tables, status->tables_total,
 							  status->bytes / 1048576.0, status->rate / 1048576.0,
 							  held ? ", " : "", held ? held : "",
 							  waits_for ? ", " : "", waits_for ? waits_for : "",
 							  now.len ? now.data : "waiting"));
-	next_told = zodan_wait_deadline(PROGRESS_MS);
+	progress->next_told = zodan_wait_deadline(PROGRESS_MS);
 }
 
 /*
- * Stores where the copy stands, and tells of it about once a second; returns
- * the rate that the request is to be held to, in bytes/s, which may have been
- * changed meanwhile; 0: none.
+ * Stores where the copy stands, and tells of it about once a second.
  */
-int64
-zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way, int n, int nlanes)
+void
+zodan_progress_show(ZodanProgress *progress, ZodanJob *job, const ZodanThrottle *throttle, List *groups,
+					const ZodanUnderWay *under_way, int n, int nlanes)
 {
-	int64		us[KINDS];
-	int64		size[KINDS];
-	int64		all[KINDS] = {totals.size, totals.index_work[0], totals.index_work[1], totals.finish_work};
-	int64		left[KINDS] = {totals.size - totals.size_copied, totals.index_work[0] - totals.index_built[0],
-	totals.index_work[1] - totals.index_built[1], totals.finish_work - totals.finished};
-	ZodanCopyStatus status = {.bytes = totals.bytes,.bytes_total = totals.size,.rows = totals.rows,
-	.tables = totals.tables_copied,.tables_total = totals.tables,.snapshot_age = zodan_snapshots_age(),.eta = -1};
-	double		speed[KINDS];
+	const ZodanTotals *totals = &progress->totals;
+	int64		us[ZODAN_WORKS];
+	int64		size[ZODAN_WORKS];
+	int64		all[ZODAN_WORKS] = {totals->size, totals->index_work[0], totals->index_work[1], totals->finish_work};
+	int64		left[ZODAN_WORKS] = {totals->size - totals->size_copied, totals->index_work[0] - totals->index_built[0],
+	totals->index_work[1] - totals->index_built[1], totals->finish_work - totals->finished};
+	ZodanCopyStatus status = {.bytes = totals->bytes,.bytes_total = totals->size,.rows = totals->rows,
+	.tables = totals->tables_copied,.tables_total = totals->tables,.snapshot_age = zodan_snapshots_age(job),.eta = -1};
+	double		speed[ZODAN_WORKS];
 
-	memcpy(us, work_us, sizeof(us));
-	memcpy(size, work_size, sizeof(size));
+	memcpy(us, progress->us, sizeof(us));
+	memcpy(size, progress->size, sizeof(size));
 	for (int i = 0; i < n; i++)
 	{
 		status.bytes += under_way[i].bytes;
@@ -289,24 +243,23 @@ zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way,
 		add_done(under_way[i].unit, under_way[i].unit->kind == UNIT_ROWS ? under_way[i].bytes :
 				 (int64) (under_way[i].fraction * under_way[i].unit->size), us, size, left);
 	}
-	note_rate(status.bytes);
-	status.rate = rate;
+	note_rate(progress, status.bytes);
+	status.rate = progress->rate;
 
 	find_speeds(us, size, speed);
-	if (speed[KIND_ROWS] > 0)
+	if (speed[ZODAN_WORK_ROWS] > 0)
 	{
 		double		time_left = time_for(left, speed);
 
-		shown = Max(shown, 1 - time_left / time_for(all, speed));
-		if (us[KIND_ROWS] + us[KIND_INDEX] + us[KIND_COLLATED] + us[KIND_FINISH] >= KNOWN_US)
+		progress->shown = Max(progress->shown, 1 - time_left / time_for(all, speed));
+		if (us[ZODAN_WORK_ROWS] + us[ZODAN_WORK_INDEX] + us[ZODAN_WORK_COLLATED] + us[ZODAN_WORK_FINISH] >= KNOWN_US)
 			status.eta = Min(Max(time_left / nlanes, time_for_largest(groups, under_way, n, speed)) / 1000000, 1e9);
 	}
 
-	status.copy_rate = zodan_request_copy_status(&status);
-	if (zodan_progress_tells())
-		tell(job, &status, under_way, n);
-	next = zodan_wait_deadline(Min(Max((zodan_wait_clock() - started) / 1000 / 4, PROGRESS_MIN_MS), zodan_wait_left(next_told)));
-	return status.copy_rate;
+	zodan_request_copy_status(job->req, &status);
+	if (zodan_progress_tells(progress))
+		tell(progress, job, throttle, &status, under_way, n);
+	progress->next = zodan_wait_deadline(Min(Max((zodan_wait_clock() - progress->started) / 1000 / 4, PROGRESS_MIN_MS), zodan_wait_left(progress->next_told)));
 }
 
 /*
@@ -314,12 +267,13 @@ zodan_progress_show(ZodanJob *job, List *groups, const ZodanUnderWay *under_way,
  * that has been stored of the plan so: see plan.c.
  */
 void
-zodan_progress_end(void)
+zodan_progress_end(const ZodanProgress *progress, ZodanJob *job)
 {
-	ZodanCopyStatus status = {.bytes = totals.bytes,.bytes_total = totals.size,.rows = totals.rows,
-	.tables = totals.tables_copied,.tables_total = totals.tables,.eta = -1};
+	const ZodanTotals *totals = &progress->totals;
+	ZodanCopyStatus status = {.bytes = totals->bytes,.bytes_total = totals->size,.rows = totals->rows,
+	.tables = totals->tables_copied,.tables_total = totals->tables,.eta = -1};
 
-	zodan_request_copy_status(&status);
-	zodan_journal_event("info", NULL, psprintf(INT64_FORMAT " rows in %d tables copied, " INT64_FORMAT " bytes, rows written as many as read",
-									   totals.rows, totals.tables_copied, totals.bytes));
+	zodan_request_copy_status(job->req, &status);
+	zodan_journal_event(job->req, "info", NULL, psprintf(INT64_FORMAT " rows in %d tables copied, " INT64_FORMAT " bytes, rows written as many as read",
+									   totals->rows, totals->tables_copied, totals->bytes));
 }

@@ -47,7 +47,7 @@ zodan_schema_check_tools(ZodanJob *job, int version)
 
 	for (int i = 0; i < lengthof(programs); i++)
 	{
-		ZodanProgram *command = zodan_program_new(job->engine->ddl_setting, programs[i], NULL);
+		ZodanProgram *command = zodan_program_new(&job->session, job->engine->ddl_setting, programs[i], NULL);
 		int			major = 0;
 
 		if (access(command->argv[0], X_OK) != 0)
@@ -87,7 +87,7 @@ zodan_schema_own_schemas(ZodanJob *job)
 char *
 zodan_schema_skipped(ZodanJob *job)
 {
-	ZodanEffect *schema = zodan_effects_find(job->req->new_node_name, EFFECT_SCHEMA, job->new_dbname);
+	ZodanEffect *schema = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_SCHEMA, job->new_dbname);
 
 	return schema->result ? schema->result : "{}";
 }
@@ -165,7 +165,7 @@ write_lists(ZodanJob *job, const char *snapshot)
 	independent = palloc(sizeof(Oid) * PQntuples(result));
 	for (int i = 0; i < PQntuples(result); i++)
 		independent[i] = atooid(PQgetvalue(result, i, 0));
-	kept = zodan_kept_entries(source, zodan_journal_kept("objects"));
+	kept = zodan_kept_entries(source, zodan_journal_kept(job->req, "objects"));
 	PQclear(zodan_query(source, "COMMIT", 0));
 	zodan_lists_write(job, zodan_work_path(job, DUMP), independent, PQntuples(result), kept);
 	pfree(independent);
@@ -181,7 +181,7 @@ void
 zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanProgram *command = zodan_program_new(job->engine->ddl_setting, "pg_dump", &source->conn);
+	ZodanProgram *command = zodan_program_new(&job->session, job->engine->ddl_setting, "pg_dump", &source->conn);
 	PGresult   *result;
 
 	zodan_work_make(job);
@@ -192,7 +192,7 @@ zodan_schema_dump(ZodanJob *job, const char *snapshot, const char *skipped_schem
 	/* large objects: their contents don't replicate */
 	zodan_program_arg(command, "-B");
 	zodan_program_arg(command, psprintf("--snapshot=%s", snapshot));
-	zodan_program_arg(command, psprintf("--lock-wait-timeout=%d", zodan_session_server_timeout()));
+	zodan_program_arg(command, psprintf("--lock-wait-timeout=%d", zodan_session_server_timeout(&job->session)));
 	zodan_program_arg(command, psprintf("--file=%s", zodan_work_path(job, DUMP)));
 
 	/*
@@ -225,7 +225,7 @@ zodan_schema_keep(ZodanJob *job)
 static ZodanProgram *
 restore_command(ZodanJob *job, const char *list)
 {
-	ZodanProgram *command = zodan_program_new(job->engine->ddl_setting, "pg_restore", &job->new_conn);
+	ZodanProgram *command = zodan_program_new(&job->session, job->engine->ddl_setting, "pg_restore", &job->new_conn);
 
 	zodan_program_arg(command, "--exit-on-error");
 	zodan_program_arg(command, psprintf("--use-list=%s", zodan_work_path(job, list)));
@@ -265,7 +265,7 @@ drop_list(ZodanJob *job, const char *list)
 
 	if (zodan_lists_is_empty(job, list))
 		return;
-	command = zodan_program_new(job->engine->ddl_setting, "pg_restore", NULL);
+	command = zodan_program_new(&job->session, job->engine->ddl_setting, "pg_restore", NULL);
 	zodan_program_arg(command, psprintf("--use-list=%s", zodan_work_path(job, zodan_lists_write_drops(job, list))));
 	zodan_program_arg(command, "--clean");
 	zodan_program_arg(command, "--if-exists");
@@ -339,9 +339,9 @@ zodan_schema_restore_tables(ZodanJob *job, int jobs, bool again)
 	for (int i = 0; i < nparts; i++)
 		parts = lappend(parts, zodan_lists_part(i));
 	restore_lists(job, list_make1(ZODAN_LIST_HEAD), no_owner);
-	zodan_failpoint("restored", "head");
+	zodan_failpoint(job->req->phase, "restored", "head");
 	restore_lists(job, parts, no_owner);
-	zodan_failpoint("restored", "tables");
+	zodan_failpoint(job->req->phase, "restored", "tables");
 	restore_lists(job, list_make1(ZODAN_LIST_TAIL), no_owner);
 }
 
@@ -363,7 +363,7 @@ zodan_schema_restore_indexes(ZodanJob *job, int jobs, bool again)
 	if (again)
 	{
 		drop_list(job, ZODAN_LIST_REST);
-		run_on_new(job, zodan_plan_remake());
+		run_on_new(job, zodan_plan_remake(job->req));
 	}
 	zodan_program_arg(command, psprintf("--jobs=%d", jobs));
 	run_restore(job, command);
@@ -426,7 +426,7 @@ zodan_schema_drop(ZodanJob *job)
 	static const char *const lists[] = {ZODAN_LIST_LAST, ZODAN_LIST_KEYS, ZODAN_LIST_POST, ZODAN_LIST_PRE};
 
 	bool		dumped = zodan_schema_dumped(job);
-	char	   *rights = zodan_journal_kept("rights");
+	char	   *rights = zodan_journal_kept(job->req, "rights");
 
 	for (int i = 0; dumped && i < lengthof(lists); i++)
 		drop_list(job, lists[i]);

@@ -25,25 +25,37 @@
 /* how long a session is waited for, after an error, that holds a snapshot */
 #define ANSWER_MS	1000
 
-static List *views = NIL;		/* all that are open */
-static ZodanView *current = NULL;	/* for tables that are begun now */
-static ZodanView *opening = NULL;
-static char waits_for[512] = "";
+/* Those of a request */
+typedef struct ZodanSnapshots
+{
+	List	   *open;			/* all that are open */
+	ZodanSnapshot *current;		/* for tables that are begun now */
+	ZodanSnapshot *opening;
+	char		waits_for[512]; /* what the opening waits for; empty: nothing */
+} ZodanSnapshots;
+
+static ZodanSnapshots *
+of(ZodanJob *job)
+{
+	if (!job->snapshots)
+		job->snapshots = MemoryContextAllocZero(TopMemoryContext, sizeof(ZodanSnapshots));
+	return job->snapshots;
+}
 
 static void
-close_view(ZodanView *view)
+close_snapshot(ZodanSnapshots *all, ZodanSnapshot *snapshot)
 {
-	zodan_connection_close(&view->snapshot.conn);
-	views = list_delete_ptr(views, view);
-	if (view == current)
-		current = NULL;
-	pfree(view);
+	zodan_connection_close(&snapshot->export.conn);
+	all->open = list_delete_ptr(all->open, snapshot);
+	if (snapshot == all->current)
+		all->current = NULL;
+	pfree(snapshot);
 }
 
 static int64
-age_of(const ZodanView *view)
+age_of(const ZodanSnapshot *snapshot)
 {
-	return (zodan_wait_clock() - view->snapshot.since) / 1000;
+	return (zodan_wait_clock() - snapshot->export.since) / 1000;
 }
 
 /*
@@ -53,12 +65,14 @@ age_of(const ZodanView *view)
 static void
 begin(ZodanJob *job)
 {
+	ZodanSnapshots *all = of(job);
+	ZodanSnapshot *opening;
 	ZodanMember *source = ZODAN_SOURCE(job);
-	bool		first = !zodan_journal_position(0, source->name)->consistent_lsn;
+	bool		first = !zodan_journal_position(job->req, 0, source->name)->consistent_lsn;
 	ZodanEffect *slot;
 
-	opening = MemoryContextAllocZero(TopMemoryContext, sizeof(ZodanView));
-	opening->number = first ? 0 : zodan_journal_next_snapshot();
+	all->opening = opening = MemoryContextAllocZero(TopMemoryContext, sizeof(ZodanSnapshot));
+	opening->number = first ? 0 : zodan_journal_next_snapshot(job->req);
 
 	/* a slot whose consistent point isn't known was made for nothing */
 	if (first)
@@ -67,9 +81,9 @@ begin(ZodanJob *job)
 		if (slot->state)
 			zodan_slots_drop(&source->conn, source->slot_first);
 	}
-	opening->snapshot.conn = source->conn;
-	opening->snapshot.conn.pg = NULL;
-	zodan_slots_export(&opening->snapshot,
+	opening->export.conn = source->conn;
+	opening->export.conn.pg = NULL;
+	zodan_slots_export(&opening->export,
 						 first ? source->slot_first :
 						 zodan_names_helper_slot(job, &source->conn, psprintf("copy%d", opening->number)),
 						 !first, job->engine->plugin);
@@ -79,13 +93,13 @@ begin(ZodanJob *job)
  * No more tables are begun under the current snapshot.
  */
 static void
-retire_current(void)
+retire_current(ZodanSnapshots *all)
 {
-	ZodanView  *view = current;
+	ZodanSnapshot *snapshot = all->current;
 
-	current = NULL;
-	if (view && view->users == 0)
-		close_view(view);
+	all->current = NULL;
+	if (snapshot && snapshot->users == 0)
+		close_snapshot(all, snapshot);
 }
 
 /*
@@ -95,15 +109,17 @@ retire_current(void)
 static void
 drop_opening(ZodanJob *job)
 {
-	if (opening)
+	ZodanSnapshots *all = of(job);
+
+	if (all->opening)
 	{
 		PQclear(zodan_query(&ZODAN_SOURCE(job)->conn, "SELECT pg_catalog.pg_terminate_backend($1::int)", 1,
-							psprintf("%d", PQbackendPID(opening->snapshot.conn.pg))));
-		zodan_connection_close(&opening->snapshot.conn);
-		pfree(opening);
+							psprintf("%d", PQbackendPID(all->opening->export.conn.pg))));
+		zodan_connection_close(&all->opening->export.conn);
+		pfree(all->opening);
 	}
-	opening = NULL;
-	waits_for[0] = '\0';
+	all->opening = NULL;
+	all->waits_for[0] = '\0';
 }
 
 /*
@@ -112,51 +128,56 @@ drop_opening(ZodanJob *job)
 static void
 adopt(ZodanJob *job)
 {
+	ZodanSnapshots *all = of(job);
+	ZodanSnapshot *opening = all->opening;
 	ZodanMember *source = ZODAN_SOURCE(job);
-	char	   *lsn = zodan_lsn_format(opening->snapshot.consistent);
+	char	   *lsn = zodan_lsn_format(opening->export.consistent);
 	MemoryContext context;
 
-	zodan_journal_set_position(opening->number, source->name, "consistent_lsn", lsn);
+	zodan_journal_set_position(job->req, opening->number, source->name, "consistent_lsn", lsn);
 	if (opening->number == 0)
-		zodan_effects_set(source->name, EFFECT_SLOT, source->slot_first, "done", lsn);
-	zodan_journal_event("info", source->name, psprintf("snapshot %d: what was committed before %s is in it", opening->number, lsn));
-	retire_current();
+		zodan_effects_set(job->req, source->name, EFFECT_SLOT, source->slot_first, "done", lsn);
+	zodan_journal_event(job->req, "info", source->name, psprintf("snapshot %d: what was committed before %s is in it", opening->number, lsn));
+	retire_current(all);
 	context = MemoryContextSwitchTo(TopMemoryContext);
-	views = lappend(views, opening);
+	all->open = lappend(all->open, opening);
 	MemoryContextSwitchTo(context);
-	current = opening;
-	current->adopted = zodan_wait_clock();
-	opening = NULL;
-	waits_for[0] = '\0';
+	all->current = opening;
+	opening->adopted = zodan_wait_clock();
+	all->opening = NULL;
+	all->waits_for[0] = '\0';
 }
 
 static void
-note_wait(const char *detail)
+note_wait(void *arg, const char *detail)
 {
-	strlcpy(waits_for, detail, sizeof(waits_for));
+	ZodanSnapshots *all = arg;
+
+	strlcpy(all->waits_for, detail, sizeof(all->waits_for));
 }
 
 /*
  * Opens a snapshot unless there is one, and waits for it.
  */
-ZodanView *
+ZodanSnapshot *
 zodan_snapshots_open(ZodanJob *job)
 {
+	ZodanSnapshots *all = of(job);
 	ZodanSocket socket;
 
-	if (current)
-		return current;
+	if (all->current)
+		return all->current;
 	begin(job);
-	while (!zodan_slots_exported(&opening->snapshot, &ZODAN_SOURCE(job)->conn, true, zodan_job_report))
+	while (!zodan_slots_exported(&all->opening->export, &ZODAN_SOURCE(job)->conn, true, zodan_job_report, job))
 	{
-		zodan_snapshots_socket(&socket);
-		zodan_wait_sockets(&socket, 1, opening->snapshot.next_report);
+		zodan_snapshots_socket(job, &socket);
+		zodan_wait_sockets(&job->session.waiter, &socket, 1, all->opening->export.next_report);
 		/* the fewer transactions lie between the last marker and the first snapshot the better */
-		if (opening->number == 0)
+		if (all->opening->number == 0)
 			zodan_markers_write_named(&ZODAN_SOURCE(job)->conn, zodan_names_start_slot(job));
 	}
 	adopt(job);
-	return current;
+	return all->current;
 }
 
 /*
@@ -167,37 +188,38 @@ zodan_snapshots_open(ZodanJob *job)
 void
 zodan_snapshots_prepare(ZodanJob *job, bool wanted, bool impatient)
 {
+	ZodanSnapshots *all = of(job);
 	int64		max_ms = zodan_snapshot_max_age * INT64CONST(1000);
 	/* not that of its begin: opening it may have taken longer than it may be used */
-	int64		used_ms = current ? (zodan_wait_clock() - current->adopted) / 1000 : 0;
+	int64		used_ms = all->current ? (zodan_wait_clock() - all->current->adopted) / 1000 : 0;
 
-	if (opening)
+	if (all->opening)
 	{
-		if (zodan_slots_exported(&opening->snapshot, &ZODAN_SOURCE(job)->conn, impatient, note_wait))
+		if (zodan_slots_exported(&all->opening->export, &ZODAN_SOURCE(job)->conn, impatient, note_wait, all))
 			adopt(job);
 	}
-	else if (wanted && (!current || used_ms > max_ms - max_ms / 4))
+	else if (wanted && (!all->current || used_ms > max_ms - max_ms / 4))
 		begin(job);
-	if (current && (zodan_wait_clock() - current->adopted) / 1000 > max_ms)
-		retire_current();
+	if (all->current && (zodan_wait_clock() - all->current->adopted) / 1000 > max_ms)
+		retire_current(all);
 }
 
 /*
  * The snapshot for a table that is begun now; NULL: there is none yet.
  */
-ZodanView *
-zodan_snapshots_current(void)
+ZodanSnapshot *
+zodan_snapshots_current(ZodanJob *job)
 {
-	return current;
+	return of(job)->current;
 }
 
 /*
  * Is there one for tables that are yet to be begun, or is it being opened?
  */
 bool
-zodan_snapshots_coming(void)
+zodan_snapshots_coming(ZodanJob *job)
 {
-	return current || opening;
+	return of(job)->current || of(job)->opening;
 }
 
 /*
@@ -206,7 +228,7 @@ zodan_snapshots_coming(void)
 void
 zodan_snapshots_retire(ZodanJob *job)
 {
-	retire_current();
+	retire_current(of(job));
 	drop_opening(job);
 }
 
@@ -214,10 +236,10 @@ zodan_snapshots_retire(ZodanJob *job)
  * A group of tables has been copied under it.
  */
 void
-zodan_snapshots_release(ZodanView *view)
+zodan_snapshots_release(ZodanJob *job, ZodanSnapshot *snapshot)
 {
-	if (--view->users == 0 && view != current)
-		close_view(view);
+	if (--snapshot->users == 0 && snapshot != of(job)->current)
+		close_snapshot(of(job), snapshot);
 }
 
 /*
@@ -225,11 +247,13 @@ zodan_snapshots_release(ZodanView *view)
  * many those are, 0 or 1.
  */
 int
-zodan_snapshots_socket(ZodanSocket *socket)
+zodan_snapshots_socket(ZodanJob *job, ZodanSocket *socket)
 {
+	ZodanSnapshot *opening = of(job)->opening;
+
 	if (!opening)
 		return 0;
-	socket->fd = PQsocket(opening->snapshot.conn.pg);
+	socket->fd = PQsocket(opening->export.conn.pg);
 	socket->events = WL_SOCKET_READABLE;
 	return 1;
 }
@@ -239,12 +263,13 @@ zodan_snapshots_socket(ZodanSocket *socket)
  * isn't.
  */
 int64
-zodan_snapshots_age(void)
+zodan_snapshots_age(ZodanJob *job)
 {
-	int64		oldest = opening ? age_of(opening) : 0;
+	ZodanSnapshots *all = of(job);
+	int64		oldest = all->opening ? age_of(all->opening) : 0;
 	ListCell   *cell;
 
-	foreach(cell, views)
+	foreach(cell, all->open)
 		oldest = Max(oldest, age_of(lfirst(cell)));
 	return oldest;
 }
@@ -253,9 +278,9 @@ zodan_snapshots_age(void)
  * What the opening of a snapshot waits for; NULL: nothing.
  */
 const char *
-zodan_snapshots_waits_for(void)
+zodan_snapshots_waits_for(ZodanJob *job)
 {
-	return waits_for[0] ? waits_for : NULL;
+	return of(job)->waits_for[0] ? of(job)->waits_for : NULL;
 }
 
 /*
@@ -263,14 +288,14 @@ zodan_snapshots_waits_for(void)
  * it gets errors of any kind. None can be used any more afterwards.
  */
 bool
-zodan_snapshots_is_lost(void)
+zodan_snapshots_is_lost(ZodanJob *job)
 {
 	bool		lost = false;
 	ListCell   *cell;
 
-	foreach(cell, views)
+	foreach(cell, of(job)->open)
 	{
-		ZodanCall	call = {.conn = &((ZodanView *) lfirst(cell))->snapshot.conn,.sql = "SELECT 1"};
+		ZodanCall	call = {.conn = &((ZodanSnapshot *) lfirst(cell))->export.conn,.sql = "SELECT 1"};
 
 		zodan_remote_run(&call, 1, ANSWER_MS);
 		lost |= call.error != NULL;
@@ -285,6 +310,6 @@ void
 zodan_snapshots_close(ZodanJob *job)
 {
 	drop_opening(job);
-	while (views != NIL)
-		close_view(linitial(views));
+	while (of(job)->open != NIL)
+		close_snapshot(of(job), linitial(of(job)->open));
 }

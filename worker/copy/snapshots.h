@@ -10,24 +10,24 @@
 #include "engine/slots.h"
 
 /* A snapshot that tables are copied under */
-typedef struct ZodanView
+typedef struct ZodanSnapshot
 {
-	ZodanSnapshot snapshot;
+	ZodanExport export;
 	int			number;			/* zodan.bookmarks.snapshot */
 	int64		adopted;		/* from when on it is used */
 	int			users;			/* who has begun under it and has not released it */
-} ZodanView;
+} ZodanSnapshot;
 
-extern ZodanView *zodan_snapshots_open(ZodanJob *job);
+extern ZodanSnapshot *zodan_snapshots_open(ZodanJob *job);
 extern void zodan_snapshots_prepare(ZodanJob *job, bool wanted, bool impatient);
-extern ZodanView *zodan_snapshots_current(void);
-extern bool zodan_snapshots_coming(void);
+extern ZodanSnapshot *zodan_snapshots_current(ZodanJob *job);
+extern bool zodan_snapshots_coming(ZodanJob *job);
 extern void zodan_snapshots_retire(ZodanJob *job);
-extern void zodan_snapshots_release(ZodanView *view);
-extern int	zodan_snapshots_socket(ZodanSocket *socket);
-extern int64 zodan_snapshots_age(void);
-extern const char *zodan_snapshots_waits_for(void);
-extern bool zodan_snapshots_is_lost(void);
+extern void zodan_snapshots_release(ZodanJob *job, ZodanSnapshot *snapshot);
+extern int	zodan_snapshots_socket(ZodanJob *job, ZodanSocket *socket);
+extern int64 zodan_snapshots_age(ZodanJob *job);
+extern const char *zodan_snapshots_waits_for(ZodanJob *job);
+extern bool zodan_snapshots_is_lost(ZodanJob *job);
 extern void zodan_snapshots_close(ZodanJob *job);
 
 #endif							/* ZODAN_SNAPSHOTS_H */

@@ -49,7 +49,7 @@ zodan_stream_prepare(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	char	   *slot = zodan_names_start_slot(job);
-	ZodanSnapshot opening = {.conn = source->conn};
+	ZodanExport opening = {.conn = source->conn};
 
 	if (zodan_names_has_start_slot(job))
 		return;
@@ -60,15 +60,15 @@ zodan_stream_prepare(ZodanJob *job)
 	/* what that waits for, the status has to tell */
 	opening.conn.pg = NULL;
 	zodan_slots_export(&opening, slot, false, job->engine->plugin);
-	while (!zodan_slots_exported(&opening, &source->conn, true, zodan_job_report))
+	while (!zodan_slots_exported(&opening, &source->conn, true, zodan_job_report, job))
 	{
 		ZodanSocket socket = {PQsocket(opening.conn.pg), WL_SOCKET_READABLE};
 
-		zodan_wait_sockets(&socket, 1, opening.next_report);
+		zodan_wait_sockets(&job->session.waiter, &socket, 1, opening.next_report);
 	}
 	zodan_connection_close(&opening.conn);
 	zodan_markers_write_named(&source->conn, slot);
-	zodan_effects_set(source->name, EFFECT_SLOT, slot, "done", zodan_lsn_format(opening.consistent));
+	zodan_effects_set(job->req, source->name, EFFECT_SLOT, slot, "done", zodan_lsn_format(opening.consistent));
 }
 
 /*
@@ -80,8 +80,8 @@ forget_start(ZodanJob *job)
 	ZodanMember *source = ZODAN_SOURCE(job);
 
 	zodan_slots_drop(&source->conn, zodan_names_start_slot(job));
-	zodan_failpoint("gate", "gone");
-	zodan_effects_undone(source->name, EFFECT_SLOT, zodan_names_start_slot(job));
+	zodan_failpoint(job->req->phase, "gate", "gone");
+	zodan_effects_undone(job->req, source->name, EFFECT_SLOT, zodan_names_start_slot(job));
 }
 
 static bool
@@ -101,7 +101,7 @@ void
 zodan_stream_stop(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
+	ZodanDeadline deadline = zodan_session_deadline(&job->session);
 	char	   *names = psprintf("{%s}", source->sub_first);
 	int			running;
 
@@ -114,7 +114,7 @@ zodan_stream_stop(ZodanJob *job)
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": the worker of subscription \"%s\" does not end",
 							job->req->new_node_name, source->sub_first)));
-		zodan_wait_sleep(10);
+		zodan_wait_sleep(&job->session.waiter, 10);
 	}
 }
 
@@ -147,13 +147,13 @@ static XLogRecPtr
 reached(ZodanJob *job)
 {
 	ZodanConn  *new_conn = &job->new_conn;
-	XLogRecPtr	first = zodan_lsn_parse(zodan_journal_position(0, ZODAN_SOURCE(job)->name)->consistent_lsn);
-	ZodanBookmark *mark = zodan_journal_position(0, new_conn->node);
+	XLogRecPtr	first = zodan_lsn_parse(zodan_journal_position(job->req, 0, ZODAN_SOURCE(job)->name)->consistent_lsn);
+	ZodanBookmark *mark = zodan_journal_position(job->req, 0, new_conn->node);
 
 	if (mark->window_lsn)
 		return zodan_stream_position(job, zodan_lsn_parse(mark->window_lsn), first);
 	zodan_positions_hold_wal(job, new_conn);
-	zodan_journal_set_position(0, new_conn->node, "window_lsn",
+	zodan_journal_set_position(job->req, 0, new_conn->node, "window_lsn",
 					   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 	return first;
 }
@@ -167,7 +167,7 @@ move_start(ZodanJob *job, XLogRecPtr position)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanSlot	slot = {.conn = &source->conn,.name = zodan_names_start_slot(job),
-		.lsn = zodan_journal_position(0, source->name)->marker_lsn
+		.lsn = zodan_journal_position(job->req, 0, source->name)->marker_lsn
 	};
 	char	   *kept = zodan_query_value(&source->conn, "SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
 								   1, slot.name);
@@ -181,7 +181,7 @@ move_start(ZodanJob *job, XLogRecPtr position)
 				 errmsg("node \"%s\": its WAL has no marker of this request before %X/%X", source->name, LSN_FORMAT_ARGS(position)),
 				 errhint("Cancel the request, and report this as an error of zodan_bgw's.")));
 	/* once it's there, that marker isn't found any more */
-	zodan_journal_set_position(0, source->name, "marker_lsn", slot.lsn);
+	zodan_journal_set_position(job->req, 0, source->name, "marker_lsn", slot.lsn);
 	zodan_slots_advance(&slot, 1);
 	return slot.lsn;
 }
@@ -193,7 +193,7 @@ static void
 wait_at_gate(ZodanJob *job, const ZodanConn *gate)
 {
 	const char *sub = ZODAN_SOURCE(job)->sub_first;
-	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
+	ZodanDeadline deadline = zodan_session_deadline(&job->session);
 
 	while (!zodan_engine_sub_at_gate(job->engine, &job->new_conn, sub, gate))
 	{
@@ -201,9 +201,9 @@ wait_at_gate(ZodanJob *job, const ZodanConn *gate)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("node \"%s\": no worker of subscription \"%s\" was started within " INT64_FORMAT " ms",
-							gate->node, sub, zodan_session_timeout()),
+							gate->node, sub, job->session.timeout_ms),
 					 errhint("Look for messages of the engine in the server log of that node.")));
-		zodan_wait_sleep(POLL_MS);
+		zodan_wait_sleep(&job->session.waiter, POLL_MS);
 	}
 }
 
@@ -231,7 +231,7 @@ start_at_marker(ZodanJob *job)
 	origin.lsn = move_start(job, done);
 	zodan_slots_drop(&source->conn, source->slot_first);
 	zodan_engine_sub_unseal(job->engine, new_conn, source->sub_first, source->slot_first);
-	zodan_engine_sub_skip_until(job->engine, new_conn, source->sub_first, zodan_plan_positions(source->name, done));
+	zodan_engine_sub_skip_until(job->engine, new_conn, source->sub_first, zodan_plan_positions(job->req, source->name, done));
 	zodan_origins_set(&origin, 1);
 
 	gate.pg = NULL;
@@ -239,17 +239,17 @@ start_at_marker(ZodanJob *job)
 	zodan_engine_sub_gate(job->engine, &gate);
 	zodan_subscriptions_enable(job, &source->sub_first, 1);
 	wait_at_gate(job, &gate);
-	zodan_failpoint("gate", "waiting");
+	zodan_failpoint(job->req->phase, "gate", "waiting");
 	zodan_engine_sub_seal(job->engine, new_conn, source->sub_first);
-	zodan_failpoint("gate", "sealed");
+	zodan_failpoint(job->req->phase, "gate", "sealed");
 	zodan_slots_copy(&source->conn, zodan_names_start_slot(job), source->slot_first);
-	zodan_failpoint("gate", "slot");
+	zodan_failpoint(job->req->phase, "gate", "slot");
 	PQclear(zodan_query(&gate, "COMMIT", 0));
 	zodan_connection_close(&gate);
 }
 
 static int64
-catch_up(ZodanJob *job, XLogRecPtr *marker, void (*report) (const char *))
+catch_up(ZodanJob *job, XLogRecPtr *marker, void (*report) (void *arg, const char *detail))
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *conn = &source->conn;
@@ -260,7 +260,7 @@ catch_up(ZodanJob *job, XLogRecPtr *marker, void (*report) (const char *))
 	if (zodan_engine_sub_sealed(job->engine, &job->new_conn, source->sub_first))
 		wait.absent_ms = WORKER_MS;
 	zodan_markers_write(&conn, 1, &wait.lsn);
-	zodan_markers_wait_confirmed(&wait, 1, zodan_session_timeout(), report);
+	zodan_markers_wait_confirmed(&wait, 1, report, job);
 	if (marker)
 		*marker = wait.lsn;
 	return (zodan_wait_clock() - started) / 1000;
@@ -277,14 +277,13 @@ zodan_stream_catch_up(ZodanJob *job, XLogRecPtr *marker)
 	return catch_up(job, marker, zodan_job_report);
 }
 
-/* for a function that is told nothing but what there is to report */
-static ZodanJob *following;
-
 static void
-forget_and_report(const char *detail)
+forget_and_report(void *arg, const char *detail)
 {
-	zodan_engine_sub_forget_passed(following->engine, &following->new_conn, ZODAN_SOURCE(following)->sub_first);
-	zodan_job_report(detail);
+	ZodanJob   *job = arg;
+
+	zodan_engine_sub_forget_passed(job->engine, &job->new_conn, ZODAN_SOURCE(job)->sub_first);
+	zodan_job_report(job, detail);
 }
 
 /*
@@ -297,7 +296,7 @@ are_together(ZodanJob *job)
 	ZodanConn  *new_conn = &job->new_conn;
 	const char *sub = ZODAN_SOURCE(job)->sub_first;
 
-	return zodan_journal_position(0, new_conn->node)->window_lsn &&
+	return zodan_journal_position(job->req, 0, new_conn->node)->window_lsn &&
 		zodan_engine_sub_enabled(job->engine, new_conn, sub) &&
 		!zodan_engine_sub_sealed(job->engine, new_conn, sub) &&
 		!zodan_engine_sub_skips(job->engine, new_conn, sub);
@@ -314,7 +313,6 @@ bring_together(ZodanJob *job)
 	ZodanConn  *new_conn = &job->new_conn;
 	ZodanDeadline deadline;
 
-	following = job;
 	catch_up(job, NULL, forget_and_report);
 	deadline = zodan_wait_deadline(WORKER_MS);
 	while (zodan_engine_sub_skips(job->engine, new_conn, source->sub_first))
@@ -324,7 +322,7 @@ bring_together(ZodanJob *job)
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("node \"%s\": subscription \"%s\" still skips changes of tables",
 							new_conn->node, source->sub_first)));
-		zodan_wait_sleep(POLL_MS);
+		zodan_wait_sleep(&job->session.waiter, POLL_MS);
 	}
 	zodan_engine_sub_forget_passed(job->engine, new_conn, source->sub_first);
 	zodan_engine_sub_unseal(job->engine, new_conn, source->sub_first, source->slot_first);
@@ -339,7 +337,7 @@ zodan_stream_start(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 
-	if (zodan_names_has_start_slot(job) && zodan_plan_has_later())
+	if (zodan_names_has_start_slot(job) && zodan_plan_has_later(job->req))
 	{
 		if (!are_together(job))
 		{
@@ -352,7 +350,7 @@ zodan_stream_start(ZodanJob *job)
 	}
 	if (zodan_names_has_start_slot(job))
 	{
-		ZodanSlot	origin = {&job->new_conn, source->slot_first, zodan_journal_position(0, source->name)->consistent_lsn};
+		ZodanSlot	origin = {&job->new_conn, source->slot_first, zodan_journal_position(job->req, 0, source->name)->consistent_lsn};
 
 		zodan_origins_set(&origin, 1);
 		forget_start(job);

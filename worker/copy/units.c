@@ -159,7 +159,7 @@ zodan_units_waiting(List *groups)
 	{
 		ZodanGroup *group = lfirst(cell);
 
-		if (!group->view && group->parts_begun == 0)
+		if (!group->snapshot && group->parts_begun == 0)
 			return true;
 	}
 	return false;
@@ -181,7 +181,7 @@ zodan_units_before_waiting(List *groups)
 	{
 		ZodanGroup *group = lfirst(cell);
 
-		if (group->parts_begun > 0 || group->view)
+		if (group->parts_begun > 0 || group->snapshot)
 		{
 			parts += group->nparts - group->parts_begun;
 			builds += Max(group->nlong - group->builds_begun, 0);
@@ -278,8 +278,8 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 static bool
 goes_before(const ZodanGroup *group, const ZodanGroup *other)
 {
-	if ((group->view != NULL) != (other->view != NULL))
-		return group->view != NULL;
+	if ((group->snapshot != NULL) != (other->snapshot != NULL))
+		return group->snapshot != NULL;
 	if (group->early != other->early)
 		return group->early;
 	return group->bytes > other->bytes;
@@ -296,7 +296,7 @@ next_index_work(const ZodanGroup *group)
  * copied: each is a user of its own.
  */
 static void
-give_view(List *groups, ZodanGroup *first, ZodanView *view)
+give_snapshot(List *groups, ZodanGroup *first, ZodanSnapshot *snapshot)
 {
 	ListCell   *cell;
 
@@ -306,9 +306,9 @@ give_view(List *groups, ZodanGroup *first, ZodanView *view)
 
 		if (group == first || (first->family && group->family == first->family))
 		{
-			Assert(!group->view && group->parts_begun == 0);
-			group->view = view;
-			view->users++;
+			Assert(!group->snapshot && group->parts_begun == 0);
+			group->snapshot = snapshot;
+			snapshot->users++;
 		}
 	}
 }
@@ -318,17 +318,17 @@ give_view(List *groups, ZodanGroup *first, ZodanView *view)
  * anything else is begun?
  */
 static bool
-is_urgent(const ZodanGroup *group, const ZodanView *view)
+is_urgent(const ZodanGroup *group, const ZodanSnapshot *snapshot)
 {
 	/* a snapshot under which no others are begun is to end */
-	return group->shared || group->view != view;
+	return group->shared || group->snapshot != snapshot;
 }
 
 static bool
-helped_before(const ZodanGroup *group, const ZodanGroup *other, const ZodanView *view)
+helped_before(const ZodanGroup *group, const ZodanGroup *other, const ZodanSnapshot *snapshot)
 {
-	if (is_urgent(group, view) != is_urgent(other, view))
-		return is_urgent(group, view);
+	if (is_urgent(group, snapshot) != is_urgent(other, snapshot))
+		return is_urgent(group, snapshot);
 	return group->nparts - group->parts_begun > other->nparts - other->parts_begun;
 }
 
@@ -337,7 +337,7 @@ helped_before(const ZodanGroup *group, const ZodanGroup *other, const ZodanView 
  * given snapshot; NULL: none is begun.
  */
 ZodanUnit *
-zodan_units_next(List *groups, ZodanView *view)
+zodan_units_next(List *groups, ZodanSnapshot *snapshot)
 {
 	ZodanGroup *begin = NULL;
 	ZodanGroup *build = NULL;
@@ -363,20 +363,20 @@ zodan_units_next(List *groups, ZodanView *view)
 			/* nobody works at it */
 			if (group->parts_begun == group->parts_done)
 				return make_unit(UNIT_ROWS, group);
-			if (!help || helped_before(group, help, view))
+			if (!help || helped_before(group, help, snapshot))
 				help = group;
 		}
-		else if (group->parts_begun == 0 && (group->view || view) && (!begin || goes_before(group, begin)))
+		else if (group->parts_begun == 0 && (group->snapshot || snapshot) && (!begin || goes_before(group, begin)))
 			begin = group;
 	}
-	if (help && is_urgent(help, view))
+	if (help && is_urgent(help, snapshot))
 		return make_unit(UNIT_ROWS, help);
-	if (build && !(begin && (begin->view || begin->early)))
+	if (build && !(begin && (begin->snapshot || begin->early)))
 		return make_unit(UNIT_INDEX, build);
 	if (!begin)
 		return help ? make_unit(UNIT_ROWS, help) : NULL;
-	if (!begin->view)
-		give_view(groups, begin, view);
+	if (!begin->snapshot)
+		give_snapshot(groups, begin, snapshot);
 	return make_unit(UNIT_ROWS, begin);
 }
 

@@ -26,7 +26,7 @@ typedef struct ZodanGroup
 	int			builds_begun;
 	int			builds_done;
 	bool		finish_begun;
-	ZodanView  *view;			/* under which the rows are copied; NULL: not known yet */
+	ZodanSnapshot *snapshot;			/* under which the rows are copied; NULL: not known yet */
 	ZodanPipeCount *counts;		/* what was copied, by table */
 } ZodanGroup;
 
@@ -52,7 +52,7 @@ extern int	zodan_units_before_waiting(List *groups);
 extern bool zodan_units_waiting(List *groups);
 extern int	zodan_units_left(List *groups);
 extern int64 zodan_units_largest_index(List *groups, bool collated);
-extern ZodanUnit *zodan_units_next(List *groups, ZodanView *view);
+extern ZodanUnit *zodan_units_next(List *groups, ZodanSnapshot *snapshot);
 extern bool zodan_units_end(ZodanUnit *unit);
 
 #endif							/* ZODAN_UNITS_H */

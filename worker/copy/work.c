@@ -82,7 +82,7 @@ zodan_work_make(ZodanJob *job)
 void
 zodan_work_store(ZodanJob *job)
 {
-	zodan_journal_store_dump(directory(job));
+	zodan_journal_store_dump(job->req, directory(job));
 	job->fetched = true;
 }
 
@@ -97,13 +97,13 @@ zodan_work_fetch(ZodanJob *job)
 
 	if (job->fetched)
 		return true;
-	chunks = zodan_journal_dump();
+	chunks = zodan_journal_dump(job->req);
 	if (chunks->nrows == 0)
 		return false;
 	zodan_work_make(job);
 	for (int i = 0; i < chunks->nrows; i++)
 	{
-		char	   *hex = zodan_journal_dump_chunk(chunks->value[i][0], chunks->value[i][1]);
+		char	   *hex = zodan_journal_dump_chunk(job->req, chunks->value[i][0], chunks->value[i][1]);
 		size_t		length = strlen(hex) / 2;
 
 		hex_decode(hex, strlen(hex), hex);
@@ -121,7 +121,7 @@ zodan_work_fetch(ZodanJob *job)
 void
 zodan_work_forget(ZodanJob *job)
 {
-	zodan_journal_forget_dump();
+	zodan_journal_forget_dump(job->req);
 	remove_directory(directory(job));
 }
 

@@ -131,7 +131,7 @@ zodan_engine_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *n
 			call.sqlstate = ERRCODE_OBJECT_IN_USE;
 			zodan_remote_raise(&call);
 		}
-		zodan_wait_sleep(poll_ms);
+		zodan_wait_sleep(&conn->session->waiter, poll_ms);
 		poll_ms = Min(poll_ms * 2, READER_POLL_MS);
 	}
 }
@@ -200,8 +200,7 @@ zodan_engine_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *s
 		calls[i].params[0] = subs[i].name;
 		calls[i].params[1] = subs[i].slot;
 	}
-	zodan_remote_run(calls, nsubs, zodan_session_timeout());
-	zodan_remote_raise_any(calls, nsubs);
+	zodan_query_all(calls, nsubs);
 	for (int i = 0; i < nsubs; i++)
 	{
 		if (PQntuples(calls[i].result) == 0)

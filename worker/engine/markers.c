@@ -22,8 +22,7 @@ zodan_markers_write(ZodanConn **conns, int nconns, XLogRecPtr *lsns)
 		calls[i].conn = conns[i];
 		calls[i].sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'marker')";
 	}
-	zodan_remote_run(calls, nconns, zodan_session_timeout());
-	zodan_remote_raise_any(calls, nconns);
+	zodan_query_all(calls, nconns);
 	for (int i = 0; i < nconns; i++)
 	{
 		lsns[i] = zodan_lsn_parse(PQgetvalue(calls[i].result, 0, 0));
@@ -58,8 +57,7 @@ look_at_slots(ZodanConfirm *waits, int nwaits)
 		calls[n].params[0] = waits[i].slot;
 		whose[n++] = &waits[i];
 	}
-	zodan_remote_run(calls, n, zodan_session_timeout());
-	zodan_remote_raise_any(calls, n);
+	zodan_query_all(calls, n);
 	for (int i = 0; i < n; i++)
 	{
 		ZodanConfirm *w = whose[i];
@@ -86,19 +84,23 @@ look_at_slots(ZodanConfirm *waits, int nwaits)
  * Waits until each slot's reader has confirmed its position: then all that
  * was committed before it is applied and durable on the subscriber, since the
  * stream would start there after a crash. That may take long; what is bounded
- * by timeout_ms is the time in which nobody gets anywhere. It's a transient
- * error if a reader that doesn't come back by itself is missing. report (may be
- * NULL) is told about every second who is behind.
+ * is the time in which nobody gets anywhere. It's a transient error if a reader
+ * that doesn't come back by itself is missing. report (may be NULL) is told about
+ * every second who is behind.
  */
 void
-zodan_markers_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
-					 void (*report) (const char *))
+zodan_markers_wait_confirmed(ZodanConfirm *waits, int nwaits, void (*report) (void *arg, const char *detail), void *arg)
 {
-	ZodanDeadline deadline = zodan_wait_deadline(timeout_ms);
+	ZodanSession *session;
+	ZodanDeadline deadline;
 	ZodanDeadline next_report = zodan_wait_deadline(1000);
 	XLogRecPtr	moved = 0;
 	int64		started = zodan_wait_clock();
 
+	if (nwaits == 0)
+		return;
+	session = waits[0].provider->session;
+	deadline = zodan_session_deadline(session);
 	for (int i = 0; i < nwaits; i++)
 	{
 		waits[i].reached = false;
@@ -114,7 +116,7 @@ zodan_markers_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 		for (int i = 0; i < nwaits; i++)
 			sum += waits[i].confirmed;
 		if (sum > moved)
-			deadline = zodan_wait_deadline(timeout_ms);
+			deadline = zodan_session_deadline(session);
 		moved = sum;
 		for (int i = 0; i < nwaits && !behind; i++)
 			if (!waits[i].reached)
@@ -136,16 +138,16 @@ zodan_markers_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
 		if (zodan_wait_passed(deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("no progress within " INT64_FORMAT " ms: %s", timeout_ms, where),
+					 errmsg("no progress within " INT64_FORMAT " ms: %s", session->timeout_ms, where),
 					 errhint("Look for the errors of the apply worker in the server log of node \"%s\"; the request goes on by itself.",
 							 behind->subscriber)));
 		if (report && zodan_wait_passed(next_report))
 		{
-			report(where);
+			report(arg, where);
 			next_report = zodan_wait_deadline(1000);
 		}
 		pfree(where);
 		/* so that what was short isn't made long */
-		zodan_wait_sleep(Min(Max((zodan_wait_clock() - started) / 1000 / 8, ZODAN_POLL_FIRST_MS), ZODAN_POLL_LAST_MS));
+		zodan_wait_sleep(&session->waiter, Min(Max((zodan_wait_clock() - started) / 1000 / 8, ZODAN_POLL_FIRST_MS), ZODAN_POLL_LAST_MS));
 	}
 }

@@ -24,7 +24,6 @@ typedef struct ZodanConfirm
 
 extern void zodan_markers_write(ZodanConn **conns, int nconns, XLogRecPtr *lsns);
 extern void zodan_markers_write_named(ZodanConn *conn, const char *name);
-extern void zodan_markers_wait_confirmed(ZodanConfirm *waits, int nwaits, int64 timeout_ms,
-								 void (*report) (const char *));
+extern void zodan_markers_wait_confirmed(ZodanConfirm *waits, int nwaits, void (*report) (void *arg, const char *detail), void *arg);
 
 #endif							/* ZODAN_MARKERS_H */

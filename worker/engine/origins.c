@@ -47,7 +47,7 @@ zodan_origins_in_use(ZodanConn *conn, const char *origin)
 
 	call.sql = "SELECT pg_catalog.pg_replication_origin_session_setup($1)";
 	call.params[0] = origin;
-	zodan_remote_run(&call, 1, zodan_session_timeout());
+	zodan_remote_run(&call, 1, ZODAN_USUAL_TIMEOUT);
 	if (call.error && call.sqlstate == ERRCODE_OBJECT_IN_USE)
 		return true;
 	zodan_remote_raise_any(&call, 1);
@@ -76,9 +76,6 @@ zodan_origins_set(ZodanSlot *origins, int norigins)
 		calls[i].params[0] = origins[i].name;
 		calls[i].params[1] = origins[i].lsn;
 	}
-	zodan_remote_run(calls, norigins, zodan_session_timeout());
-	zodan_remote_raise_any(calls, norigins);
-	for (int i = 0; i < norigins; i++)
-		PQclear(calls[i].result);
+	zodan_query_all_clear(calls, norigins);
 	pfree(calls);
 }

@@ -29,8 +29,7 @@ zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin)
 		calls[i].params[0] = slots[i].name;
 		calls[i].params[1] = plugin;
 	}
-	zodan_remote_run(calls, nslots, zodan_session_timeout());
-	zodan_remote_raise_any(calls, nslots);
+	zodan_query_all(calls, nslots);
 	for (int i = 0; i < nslots; i++)
 	{
 		slots[i].lsn = zodan_query_field(calls[i].result, 0, 0);
@@ -45,7 +44,7 @@ zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin)
 void
 zodan_slots_drop(ZodanConn *conn, const char *slot)
 {
-	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
+	ZodanDeadline deadline = zodan_session_deadline(conn->session);
 	int			poll_ms = ZODAN_POLL_FIRST_MS;
 
 	for (;;)
@@ -64,7 +63,7 @@ zodan_slots_drop(ZodanConn *conn, const char *slot)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": slot \"%s\" can't be dropped, being in use", conn->node, slot)));
-		zodan_wait_sleep(poll_ms);
+		zodan_wait_sleep(&conn->session->waiter, poll_ms);
 		poll_ms = Min(poll_ms * 2, ZODAN_POLL_LAST_MS);
 	}
 }
@@ -147,21 +146,21 @@ describe_blockers(ZodanConn *control, int walsender)
  * Begins to make a slot over a connection of its own, which then holds the
  * snapshot that divides the node's history at the slot's consistent point:
  * what was committed before is in the snapshot, what comes later the slot
- * streams. snapshot->conn.dsn and .node are set by the caller.
+ * streams. export->conn.dsn and .node are set by the caller.
  */
 void
-zodan_slots_export(ZodanSnapshot *snapshot, const char *slot, bool temporary, const char *plugin)
+zodan_slots_export(ZodanExport *export, const char *slot, bool temporary, const char *plugin)
 {
-	snapshot->conn.replication = true;
-	zodan_remote_connect(&snapshot->conn);
-	snapshot->since = zodan_wait_clock();
-	snapshot->deadline = zodan_wait_deadline(zodan_session_timeout());
-	snapshot->next_report = zodan_wait_deadline(1000);
-	snapshot->call.conn = &snapshot->conn;
-	snapshot->call.sql = psprintf("CREATE_REPLICATION_SLOT %s %sLOGICAL %s (SNAPSHOT 'export'%s)",
+	export->conn.replication = true;
+	zodan_remote_connect(&export->conn);
+	export->since = zodan_wait_clock();
+	export->deadline = zodan_session_deadline(export->conn.session);
+	export->next_report = zodan_wait_deadline(1000);
+	export->call.conn = &export->conn;
+	export->call.sql = psprintf("CREATE_REPLICATION_SLOT %s %sLOGICAL %s (SNAPSHOT 'export'%s)",
 								  zodan_query_quote(slot), temporary ? "TEMPORARY " : "", zodan_query_quote(plugin),
-								  !temporary && snapshot->conn.version >= 170000 ? ", FAILOVER" : "");
-	zodan_remote_start(&snapshot->call);
+								  !temporary && export->conn.version >= 170000 ? ", FAILOVER" : "");
+	zodan_remote_start(&export->call);
 }
 
 /*
@@ -171,31 +170,32 @@ zodan_slots_export(ZodanSnapshot *snapshot, const char *slot, bool temporary, co
  * another connection to the same node.
  */
 bool
-zodan_slots_exported(ZodanSnapshot *snapshot, ZodanConn *control, bool impatient, void (*report) (const char *))
+zodan_slots_exported(ZodanExport *export, ZodanConn *control, bool impatient,
+					 void (*report) (void *arg, const char *detail), void *arg)
 {
-	ZodanCall  *call = &snapshot->call;
+	ZodanCall  *call = &export->call;
 
 	if (!zodan_remote_poll(call))
 	{
 		char	   *who;
 
-		if (!zodan_wait_passed(snapshot->next_report))
+		if (!zodan_wait_passed(export->next_report))
 			return false;
-		snapshot->next_report = zodan_wait_deadline(1000);
-		who = describe_blockers(control, PQbackendPID(snapshot->conn.pg));
+		export->next_report = zodan_wait_deadline(1000);
+		who = describe_blockers(control, PQbackendPID(export->conn.pg));
 		if (who)
-			report(psprintf("the snapshot on node \"%s\" waits for %s", control->node, who));
-		if (impatient && zodan_wait_passed(snapshot->deadline))
+			report(arg, psprintf("the snapshot on node \"%s\" waits for %s", control->node, who));
+		if (impatient && zodan_wait_passed(export->deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("no snapshot on node \"%s\" within " INT64_FORMAT " ms: it waits for %s",
-							control->node, zodan_session_timeout(), who ? who : "transactions that write"),
+							control->node, control->session->timeout_ms, who ? who : "transactions that write"),
 					 errhint("End that transaction; the request goes on by itself.")));
 		return false;
 	}
 	zodan_remote_raise_any(call, 1);
-	snapshot->consistent = zodan_lsn_parse(PQgetvalue(call->result, 0, 1));
-	snapshot->name = zodan_query_field(call->result, 0, 2);
+	export->consistent = zodan_lsn_parse(PQgetvalue(call->result, 0, 1));
+	export->name = zodan_query_field(call->result, 0, 2);
 	PQclear(call->result);
 	return true;
 }

@@ -16,7 +16,7 @@ typedef struct ZodanSlot
 	const char *lsn;			/* out: where it begins; in: where to move it */
 } ZodanSlot;
 
-typedef struct ZodanSnapshot
+typedef struct ZodanExport
 {
 	ZodanConn	conn;			/* holds the snapshot while it's open */
 	int64		since;			/* from when on vacuum is held back on the node */
@@ -25,15 +25,15 @@ typedef struct ZodanSnapshot
 	ZodanCall	call;			/* private */
 	ZodanDeadline deadline;
 	ZodanDeadline next_report;
-} ZodanSnapshot;
+} ZodanExport;
 
 extern void zodan_slots_create(ZodanSlot *slots, int nslots, const char *plugin);
 extern void zodan_slots_drop(ZodanConn *conn, const char *slot);
 extern void zodan_slots_advance(ZodanSlot *slots, int nslots);
 extern void zodan_slots_copy(ZodanConn *conn, const char *from, const char *to);
 extern void zodan_slots_create_for_wal(ZodanConn *conn, const char *slot);
-extern void zodan_slots_export(ZodanSnapshot *snapshot, const char *slot, bool temporary, const char *plugin);
-extern bool zodan_slots_exported(ZodanSnapshot *snapshot, ZodanConn *control, bool impatient,
-								 void (*report) (const char *));
+extern void zodan_slots_export(ZodanExport *export, const char *slot, bool temporary, const char *plugin);
+extern bool zodan_slots_exported(ZodanExport *export, ZodanConn *control, bool impatient,
+								 void (*report) (void *arg, const char *detail), void *arg);
 
 #endif							/* ZODAN_SLOTS_H */

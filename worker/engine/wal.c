@@ -85,7 +85,7 @@ note_commit(ZodanResume *peers, int npeers, const char *label, XLogRecPtr lsn)
 static void
 with_function(ZodanCall *call)
 {
-	const char *schema = psprintf("zodan_wal_%s", zodan_session_process());
+	const char *schema = psprintf("zodan_wal_%s", call->conn->session->process);
 	ZodanCall	calls[] = {
 		{.sql = psprintf("BEGIN; CREATE SCHEMA %s; SET LOCAL search_path = %s", schema, schema)},
 		{.sql = wal_function},
@@ -97,7 +97,7 @@ with_function(ZodanCall *call)
 		calls[2].sql = "SELECT";
 	for (int i = 0; i < lengthof(calls); i++)
 		calls[i].conn = call->conn;
-	zodan_remote_run(calls, lengthof(calls), zodan_session_timeout());
+	zodan_remote_run(calls, lengthof(calls), ZODAN_USUAL_TIMEOUT);
 	*call = calls[2];
 	for (int i = 0; i < lengthof(calls); i++)
 		if (i != 2)

@@ -439,7 +439,7 @@ run_checks(ZodanJob *job, const Check *checks, int nchecks)
 			whose[n++] = check;
 		}
 	}
-	zodan_remote_run(calls, n, zodan_session_timeout());
+	zodan_remote_run(calls, n, ZODAN_USUAL_TIMEOUT);
 	for (int i = 0; i < n; i++)
 	{
 		PGresult   *result = calls[i].result;
@@ -447,12 +447,12 @@ run_checks(ZodanJob *job, const Check *checks, int nchecks)
 		/* no such table: the engine isn't there, which has been listed */
 		if (calls[i].error && calls[i].sqlstate != ERRCODE_UNDEFINED_TABLE &&
 			calls[i].sqlstate != ERRCODE_INVALID_SCHEMA_NAME)
-			zodan_journal_check_failure(job->phase, whose[i]->name, calls[i].conn->node, calls[i].error,
+			zodan_journal_check_failure(job->req, job->req->phase, whose[i]->name, calls[i].conn->node, calls[i].error,
 								"an answer", "Correct what the message says.", zodan_retry_is_transient(calls[i].sqlstate));
 		for (int row = 0; result && row < PQntuples(result); row++)
-			zodan_journal_check_failure(job->phase, whose[i]->name, calls[i].conn->node,
-								zodan_dsn_redact_text(PQgetvalue(result, row, 0)),
-								zodan_dsn_redact_text(PQgetvalue(result, row, 1)), PQgetvalue(result, row, 2),
+			zodan_journal_check_failure(job->req, job->req->phase, whose[i]->name, calls[i].conn->node,
+								zodan_dsn_redact_text(&job->session.secrets, PQgetvalue(result, row, 0)),
+								zodan_dsn_redact_text(&job->session.secrets, PQgetvalue(result, row, 1)), PQgetvalue(result, row, 2),
 								PQnfields(result) > 3 && PQgetvalue(result, row, 3)[0] == 't');
 		PQclear(result);
 	}
@@ -468,11 +468,11 @@ static void
 check_connection(ZodanJob *job, ZodanConn *conn, const char *field)
 {
 	if (!conn->pg)
-		zodan_journal_check_failure(job->phase, "connection", conn->node, conn->error, "a connection",
+		zodan_journal_check_failure(job->req, job->req->phase, "connection", conn->node, conn->error, "a connection",
 							psprintf("Start the server or correct %s; its database must exist.", field),
 							zodan_retry_is_transient(conn->sqlstate));
 	else if (atoi(zodan_query_value(conn, "SELECT pg_catalog.pg_backend_pid()", 0)) != PQbackendPID(conn->pg))
-		zodan_journal_check_failure(job->phase, "connection", conn->node, "a connection pooler", "a connection to the server itself",
+		zodan_journal_check_failure(job->req, job->req->phase, "connection", conn->node, "a connection pooler", "a connection to the server itself",
 							psprintf("Correct %s: it must lead to the server.", field), false);
 }
 
@@ -498,9 +498,9 @@ raise_failures(ZodanJob *job, bool last)
 {
 	int			count;
 	int			passing;
-	char	   *summary = zodan_journal_check_summary(&count, &passing);
+	char	   *summary = zodan_journal_check_summary(job->req, &count, &passing);
 	bool		again = count > 0 && count == passing && strcmp(job->req->operation, "check") != 0 &&
-		(!zodan_cluster_complete(job) || zodan_journal_phase_transient(job->phase) <= CHECKED_AGAIN);
+		(!zodan_cluster_complete(job) || zodan_journal_phase_transient(job->req, job->req->phase) <= CHECKED_AGAIN);
 
 	if (again || (last && count > 0))
 		ereport(ERROR,
@@ -522,7 +522,7 @@ check_claim(ZodanJob *job)
 	if (!mark)
 		return;
 	rival = zodan_queue_request_of(pnstrdup(mark, strcspn(mark, "/")));
-	zodan_journal_check_failure(job->phase, "claimed", job->new_conn.node,
+	zodan_journal_check_failure(job->req, job->req->phase, "claimed", job->new_conn.node,
 						rival ? psprintf("the mark of %s", rival) : psprintf("the mark of another coordinator's request (%s)", mark),
 						"a database that no other request adds to a cluster",
 						rival ? "Wait for that request, or cancel it." :
@@ -545,7 +545,7 @@ check_objects(ZodanJob *job)
 	own = zodan_schema_own_schemas(job);
 	result = zodan_kept_conflicts(source, zodan_kept_objects(&job->new_conn), own ? own : "{}", job->engine->foreign_schemas);
 	for (int i = 0; i < PQntuples(result); i++)
-		zodan_journal_check_failure(job->phase, "new_node_objects", job->new_conn.node, PQgetvalue(result, i, 0),
+		zodan_journal_check_failure(job->req, job->req->phase, "new_node_objects", job->new_conn.node, PQgetvalue(result, i, 0),
 							"nothing of that name but on the source", "Drop it on the new node: the join makes it, as it is on the source.", false);
 	PQclear(result);
 }
@@ -565,14 +565,14 @@ look_at_prerequisites(ZodanJob *job)
 	for (int i = 0; i < job->nmembers; i++)
 		if (job->engine->alone_on_server && job->new_conn.pg && job->members[i].conn.pg &&
 			zodan_query_same_server(&job->new_conn, &job->members[i].conn, false))
-			zodan_journal_check_failure(job->phase, "same_server", job->new_conn.node, psprintf("the server of node %s", job->members[i].name),
+			zodan_journal_check_failure(job->req, job->req->phase, "same_server", job->new_conn.node, psprintf("the server of node %s", job->members[i].name),
 								"a server of its own", "Use another server: the nodes' replication origins would be in each other's way.", false);
 	for (int i = 0; i < lengthof(conns); i++)
 	{
 		ZodanCall	call = {.conn = conns[i]};
 
 		if (call.conn->pg && !zodan_wal_readable(&call))
-			zodan_journal_check_failure(job->phase, "pg_walinspect", call.conn->node, call.error,
+			zodan_journal_check_failure(job->req, job->req->phase, "pg_walinspect", call.conn->node, call.error,
 								"the library of pg_walinspect", "Install the server's contrib modules on this node.",
 								zodan_retry_is_transient(call.sqlstate));
 	}
@@ -586,12 +586,12 @@ zodan_check_versions(ZodanJob *job)
 {
 	char	   *tools;
 
-	zodan_journal_forget_check_failures(job->phase);
+	zodan_journal_forget_check_failures(job->req, job->req->phase);
 	check_connections(job);
 	if (!job->engine)
 	{
 		if (ZODAN_SOURCE(job)->conn.pg)
-			zodan_journal_check_failure(job->phase, "engine_version", ZODAN_SOURCE(job)->name, "neither",
+			zodan_journal_check_failure(job->req, job->req->phase, "engine_version", ZODAN_SOURCE(job)->name, "neither",
 								"the extension spock or pglogical", "Name a node of the cluster as the source.", false);
 		raise_failures(job, true);
 	}
@@ -600,7 +600,7 @@ zodan_check_versions(ZodanJob *job)
 	{
 		tools = zodan_schema_check_tools(job, job->new_conn.version);
 		if (tools)
-			zodan_journal_check_failure(job->phase, "programs", "the coordinator", tools,
+			zodan_journal_check_failure(job->req, job->req->phase, "programs", "the coordinator", tools,
 								psprintf("pg_dump and pg_restore of PostgreSQL %d, as the new node is", job->new_conn.version / 10000),
 								"Install them and set zodan.bindir to their directory.", false);
 	}
@@ -617,7 +617,7 @@ zodan_check_versions(ZodanJob *job)
 void
 zodan_check_prerequisites(ZodanJob *job)
 {
-	zodan_journal_forget_check_failures(job->phase);
+	zodan_journal_forget_check_failures(job->req, job->req->phase);
 	/* one that was there for check_versions may not be now */
 	check_connections(job);
 	look_at_prerequisites(job);

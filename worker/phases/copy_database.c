@@ -32,31 +32,31 @@ zodan_copy_database_schema(ZodanJob *job)
 		char	   *own = zodan_schema_own_schemas(job);
 
 		skipped = own ? own : "{}";
-		zodan_journal_set_kept(zodan_kept_objects(&job->new_conn), zodan_kept_rights(&job->new_conn));
+		zodan_journal_set_kept(job->req, zodan_kept_objects(&job->new_conn), zodan_kept_rights(&job->new_conn));
 		if (own)
-			zodan_journal_event("warning", job->req->new_node_name,
+			zodan_journal_event(job->req, "warning", job->req->new_node_name,
 						psprintf("schemas that the new node already had are left out: %s", own));
 	}
 	if (!zodan_schema_dumped(job))
 	{
-		ZodanView  *view;
+		ZodanSnapshot *snapshot;
 		ZodanCall  *plan;
 
 		zodan_stream_prepare(job);
-		view = zodan_snapshots_open(job);
-		zodan_failpoint("dump", "snapshot");
+		snapshot = zodan_snapshots_open(job);
+		zodan_failpoint(job->req->phase, "dump", "snapshot");
 
 		zodan_job_detail(job, 0.3, "dumping the source's structure");
-		plan = zodan_plan_ask(job, view->snapshot.name, skipped);
-		zodan_schema_dump(job, view->snapshot.name, skipped);
-		zodan_plan_store(plan);
-		zodan_failpoint("dump", "planned");
+		plan = zodan_plan_ask(job, snapshot->export.name, skipped);
+		zodan_schema_dump(job, snapshot->export.name, skipped);
+		zodan_plan_store(job->req, plan);
+		zodan_failpoint(job->req->phase, "dump", "planned");
 		zodan_schema_keep(job);
 	}
-	zodan_effects_set(schema->node, schema->kind, schema->name, "intent", skipped);
+	zodan_effects_set(job->req, schema->node, schema->kind, schema->name, "intent", skipped);
 	zodan_job_detail(job, 0.6, "restoring it on the new node");
 	zodan_schema_restore_tables(job, zodan_copy_lanes(job), again);
-	zodan_effects_set(schema->node, schema->kind, schema->name, "done", skipped);
+	zodan_effects_set(job->req, schema->node, schema->kind, schema->name, "done", skipped);
 }
 
 /*
@@ -69,7 +69,7 @@ zodan_copy_database_rows(ZodanJob *job)
 	List	   *effects;
 	ListCell   *cell;
 
-	tables = zodan_plan_tables();
+	tables = zodan_plan_tables(job->req);
 	zodan_marks_create(job);
 	if (tables != NIL)
 	{
@@ -79,14 +79,14 @@ zodan_copy_database_rows(ZodanJob *job)
 
 			zodan_claim_effect(job, job->req->new_node_name, EFFECT_ORIGIN, origin);
 			zodan_origins_create(&job->new_conn, origin);
-			zodan_effects_set(job->req->new_node_name, EFFECT_ORIGIN, origin, "done", NULL);
+			zodan_effects_set(job->req, job->req->new_node_name, EFFECT_ORIGIN, origin, "done", NULL);
 		}
 		zodan_copy_run(job, tables);
 	}
 
 	/* a snapshot holds back vacuum on the source, the origins take places on the new node */
 	zodan_snapshots_close(job);
-	effects = zodan_effects_live();
+	effects = zodan_effects_live(job->req);
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
@@ -94,7 +94,7 @@ zodan_copy_database_rows(ZodanJob *job)
 		if (strcmp(effect->kind, EFFECT_ORIGIN) != 0)
 			continue;
 		zodan_origins_drop(&job->new_conn, effect->name);
-		zodan_effects_undone(effect->node, effect->kind, effect->name);
+		zodan_effects_undone(job->req, effect->node, effect->kind, effect->name);
 	}
 }
 
@@ -105,7 +105,7 @@ zodan_copy_database_rows(ZodanJob *job)
 void
 zodan_copy_database_indexes(ZodanJob *job)
 {
-	bool		again = zodan_journal_phase_attempts(job->phase) > 1;
+	bool		again = zodan_journal_phase_attempts(job->req, job->req->phase) > 1;
 	int			n;
 
 	zodan_job_detail(job, 0, "restoring what comes after the rows");

@@ -23,7 +23,7 @@ void
 zodan_finish_monitor_lag(ZodanJob *job)
 {
 	int			n = job->nmembers;
-	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
+	ZodanDeadline deadline = zodan_session_deadline(&job->session);
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * n);
 	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * n);
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * n);
@@ -43,11 +43,16 @@ zodan_finish_monitor_lag(ZodanJob *job)
 		zodan_markers_write(conns, n, lsns);
 		for (int i = 0; i < n; i++)
 			waits[i].lsn = lsns[i];
-		zodan_markers_wait_confirmed(waits, n, zodan_wait_left(deadline), zodan_job_report);
+		zodan_markers_wait_confirmed(waits, n, zodan_job_report, job);
 		lag = (zodan_wait_clock() - started) / 1000;
 		zodan_job_detail(job, 1, psprintf("the new node lags " INT64_FORMAT " ms", lag));
 		if (lag < zodan_max_lag)
 			return;
+		if (zodan_wait_passed(deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("node \"%s\" lags " INT64_FORMAT " ms, which is more than zodan.max_lag", job->req->new_node_name, lag),
+					 errhint("The request tries again by itself. Look what keeps its apply workers busy, or set zodan.max_lag higher.")));
 	}
 }
 
@@ -58,7 +63,7 @@ zodan_finish_monitor_lag(ZodanJob *job)
 static void
 check_exceptions(ZodanJob *job)
 {
-	ZodanEffect *node = zodan_effects_find(job->req->new_node_name, EFFECT_NODE, job->req->new_node_name);
+	ZodanEffect *node = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_NODE, job->req->new_node_name);
 	char	   *now;
 
 	if (!job->engine->exceptions)
@@ -93,8 +98,7 @@ list_subscriptions(ZodanJob *job)
 		calls[i].conn = i < job->nmembers ? &job->members[i].conn : &job->new_conn;
 		calls[i].sql = query;
 	}
-	zodan_remote_run(calls, job->nmembers + 1, zodan_session_timeout());
-	zodan_remote_raise_any(calls, job->nmembers + 1);
+	zodan_query_all(calls, job->nmembers + 1);
 	for (int i = 0; i <= job->nmembers; i++)
 	{
 		StringInfoData line;
@@ -109,7 +113,7 @@ list_subscriptions(ZodanJob *job)
 							 PQgetvalue(calls[i].result, row, 1), status);
 			replicating += strcmp(status, "replicating") == 0;
 		}
-		zodan_journal_event("info", calls[i].conn->node, line.data);
+		zodan_journal_event(job->req, "info", calls[i].conn->node, line.data);
 	}
 	return replicating;
 }
@@ -123,15 +127,15 @@ zodan_finish(ZodanJob *job)
 {
 	int			n = job->nmembers + 1;
 	int			replicating;
-	ZodanEffect *fence = zodan_effects_find(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
-	ZodanEffect *open = zodan_effects_find(job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
+	ZodanEffect *fence = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+	ZodanEffect *open = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
 
 	/* once others may write there, its sequences and its structure are theirs */
 	if (!open->state)
 	{
 		/* the event triggers that come next would fire for it */
 		zodan_marks_drop(job, zodan_names_marks_schema(job));
-		zodan_schema_restore_last(job, zodan_journal_phase_attempts(job->phase) > 1);
+		zodan_schema_restore_last(job, zodan_journal_phase_attempts(job->req, job->req->phase) > 1);
 		check_exceptions(job);
 	}
 	replicating = list_subscriptions(job);
@@ -150,11 +154,11 @@ zodan_finish(ZodanJob *job)
 	{
 		zodan_schema_copy_sequences(job, zodan_schema_skipped(job));
 		/* what was asked instead is seen while this waits */
-		while (!zodan_effects_intend_open(job->req->new_node_name, job->new_dbname))
-			zodan_wait_sleep(20);
+		while (!zodan_effects_intend_open(job->req, job->req->new_node_name, job->new_dbname))
+			zodan_wait_sleep(&job->session.waiter, 20);
 	}
 	/* rows of users may be lost by a rollback from here on */
-	zodan_wait_hook = NULL;
+	job->direction = ZODAN_OPENED;
 	zodan_claim_open(job, fence->result);
 	zodan_work_forget(job);
 	zodan_job_detail(job, 1, psprintf("node %s has joined: %d subscriptions are replicating",

@@ -31,8 +31,8 @@ zodan_peers_bookmark(ZodanJob *job)
 	{
 		ZodanMember *m = &ZODAN_PEERS(job)[i];
 
-		zodan_journal_set_position(0, m->name, "slot_lsn", slots[i].lsn);
-		zodan_effects_set(m->name, EFFECT_SLOT, m->slot_in, "done", slots[i].lsn);
+		zodan_journal_set_position(job->req, 0, m->name, "slot_lsn", slots[i].lsn);
+		zodan_effects_set(job->req, m->name, EFFECT_SLOT, m->slot_in, "done", slots[i].lsn);
 	}
 	zodan_job_detail(job, 1, n == 0 ? "the source has no peers" :
 					 "the peers keep what the new node may need");

@@ -22,7 +22,7 @@ create_node(ZodanJob *job)
 		zodan_engine_node_create(job->engine, &job->new_conn, req->new_node_name, req->new_node_dsn,
 						  req->location, req->country, req->info);
 	/* rows that are discarded from now on are the join's */
-	zodan_effects_set(node->node, node->kind, node->name, "done",
+	zodan_effects_set(job->req, node->node, node->kind, node->name, "done",
 						job->engine->exceptions ? zodan_query_value(&job->new_conn, job->engine->exceptions, 0) : NULL);
 }
 

@@ -68,7 +68,7 @@ add_streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits, int *n)
 		};
 	}
 	if (*n == before)
-		zodan_journal_event("warning", m->name, psprintf("node %s has no enabled subscription to node %s, so nothing more is sent to it",
+		zodan_journal_event(job->req, "warning", m->name, psprintf("node %s has no enabled subscription to node %s, so nothing more is sent to it",
 												 m->name, job->req->new_node_name));
 	PQclear(result);
 	return waits;
@@ -88,13 +88,13 @@ typedef enum Leads
 static Leads
 leads_to(ZodanJob *job, const char *dsn, const ZodanConn *there)
 {
-	ZodanConn	conn = {.node = there->node,.dsn = dsn,.need_password = !job->req->by_superuser};
+	ZodanConn	conn = {.node = there->node,.dsn = dsn,.session = &job->session,.need_password = !job->req->by_superuser};
 	ZodanConn  *conns = &conn;
 	Leads		result;
 
 	if (!dsn)
 		return LEADS_NOWHERE;
-	zodan_dsn_remember(dsn);
+	zodan_dsn_remember(&job->session.secrets, dsn);
 	zodan_remote_connect_all(&conns, 1);
 	if (!conn.pg)
 		return LEADS_NOWHERE;
@@ -148,7 +148,7 @@ writes_arrive(ZodanJob *job)
 		seen = seen ? seen : now.data;
 		if (zodan_wait_passed(deadline))
 			return false;
-		zodan_wait_sleep(100);
+		zodan_wait_sleep(&job->session.waiter, 100);
 	}
 }
 
@@ -217,14 +217,14 @@ zodan_remove_check(ZodanJob *job)
 						job->req->src_node_name, zodan_cluster_names(job))));
 	if (job->new_conn.pg && job->req->force && zodan_query_value(&job->new_conn, "SELECT 1 WHERE pg_catalog.pg_is_in_recovery()", 0))
 	{
-		zodan_journal_event("warning", name, psprintf("node %s is a standby: nothing is done there", name));
+		zodan_journal_event(job->req, "warning", name, psprintf("node %s is a standby: nothing is done there", name));
 		zodan_connection_close(&job->new_conn);
 		job->new_conn.error = "it is a standby";
 	}
 	foreign = job->new_conn.pg ? describe_foreign(job, there != NULL) : NULL;
 	if (foreign && !there && job->req->force)
 	{
-		zodan_journal_event("warning", name, psprintf("the connection string of node %s leads to a database that is not a node, and that nobody knows as that one: nothing is done there", name));
+		zodan_journal_event(job->req, "warning", name, psprintf("the connection string of node %s leads to a database that is not a node, and that nobody knows as that one: nothing is done there", name));
 		zodan_connection_close(&job->new_conn);
 		job->new_conn.error = "its connection string leads to a database that is not a node";
 	}
@@ -236,9 +236,9 @@ zodan_remove_check(ZodanJob *job)
 	/* who they are is compared before anything is done on one of them */
 	zodan_servers_store(job, zodan_servers_ask(job));
 	if (job->new_conn.dsn)
-		zodan_request_set_node_dsn(job->new_conn.dsn);
+		zodan_request_set_node_dsn(job->req, job->new_conn.dsn);
 	if (job->req->force)
-		zodan_journal_event("warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
+		zodan_journal_event(job->req, "warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
 											  name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
 	zodan_job_detail(job, 1, psprintf("node %s can be removed; these stay: %s", name, zodan_cluster_names(job)));
 }
@@ -277,7 +277,7 @@ zodan_remove_drain(ZodanJob *job)
 	zodan_markers_write(&conn, 1, &marker);
 	for (int i = 0; i < n; i++)
 		waits[i].lsn = marker;
-	zodan_markers_wait_confirmed(waits, n, zodan_session_timeout(), zodan_job_report);
+	zodan_markers_wait_confirmed(waits, n, zodan_job_report, job);
 	zodan_job_detail(job, 1, psprintf("%s have all that was written on node %s", zodan_cluster_names(job), conn->node));
 }
 
@@ -288,7 +288,7 @@ static void
 list_object(ZodanJob *job, const char *node, const char *kind, const char *name, const char *result)
 {
 	zodan_claim_effect(job, node, kind, name);
-	zodan_effects_set(node, kind, name, "done", result);
+	zodan_effects_set(job->req, node, kind, name, "done", result);
 }
 
 /*
@@ -341,8 +341,8 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 
 		if (PQgetvalue(result, i, 1)[0] == 't')
 			list_object(job, m->name, EFFECT_SLOT, slot, NULL);
-		else if (!zodan_effects_find(m->name, EFFECT_SLOT, slot)->state)
-			zodan_journal_event("warning", m->name, psprintf("slot %s is read by no node that could be asked; if it was node %s's, drop it: SELECT pg_drop_replication_slot('%s')",
+		else if (!zodan_effects_find(job->req, m->name, EFFECT_SLOT, slot)->state)
+			zodan_journal_event(job->req, "warning", m->name, psprintf("slot %s is read by no node that could be asked; if it was node %s's, drop it: SELECT pg_drop_replication_slot('%s')",
 													 slot, job->req->new_node_name, slot));
 	}
 	PQclear(result);
@@ -470,14 +470,14 @@ list_objects(ZodanJob *job)
 void
 zodan_remove_drop(ZodanJob *job)
 {
-	ZodanEffect *fence = zodan_effects_find(job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+	ZodanEffect *fence = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
 
 	list_objects(job);
 	zodan_undo_objects(job);
 	if (job->new_conn.pg)
 		zodan_claim_drop(job);
 	if (fence->result)
-		zodan_journal_event("warning", fence->node,
+		zodan_journal_event(job->req, "warning", fence->node,
 					psprintf("database %s of node %s, which is alone now, stays closed to all but superusers; its connection limit was %s: ALTER DATABASE %s CONNECTION LIMIT %s opens it",
 							 fence->name, fence->node, fence->result, zodan_query_quote(fence->name), fence->result));
 	zodan_job_detail(job, 1, psprintf("node %s has been removed; these stay: %s", job->req->new_node_name, zodan_cluster_names(job)));

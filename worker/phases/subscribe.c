@@ -58,11 +58,11 @@ void
 zodan_subscribe_sync_source_to_new(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanEffect *running = zodan_effects_find(job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
+	ZodanEffect *running = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
 	int			n;
 
 	/* later an apply worker could be in the way; but see foreign_keys.c */
-	if (!running->state && !zodan_plan_has_later())
+	if (!running->state && !zodan_plan_has_later(job->req))
 	{
 		zodan_job_detail(job, 0, "adding foreign keys");
 		zodan_foreign_keys_add(job, zodan_schema_skipped(job));
@@ -91,8 +91,7 @@ check_positions(ZodanSlot *slots, int nslots)
 		.conn = slots[i].conn,.nparams = 1,.params = {slots[i].lsn},
 			.sql = "SELECT pg_catalog.pg_current_wal_flush_lsn() OPERATOR(pg_catalog.<) $1::pg_catalog.pg_lsn"
 	};
-	zodan_remote_run(calls, nslots, zodan_session_timeout());
-	zodan_remote_raise_any(calls, nslots);
+	zodan_query_all(calls, nslots);
 	for (int i = 0; i < nslots; i++)
 		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't')
 			ereport(ERROR,
@@ -113,7 +112,7 @@ cut(ZodanJob *job)
 	ZodanConn  *new_conn = &job->new_conn;
 	ZodanSlot	slot = {.conn = &source->conn,.name = source->slot_in};
 	const char *new_node = new_conn->node;
-	ZodanBookmark *mark = zodan_journal_position(ZODAN_CUT, new_node);
+	ZodanBookmark *mark = zodan_journal_position(job->req, ZODAN_CUT, new_node);
 	int64		last = PG_INT64_MAX;
 	XLogRecPtr	marker;
 	XLogRecPtr	x;
@@ -136,26 +135,26 @@ cut(ZodanJob *job)
 		/* the slot of the stream that follows begins before X, wherever that will be */
 		zodan_claim_effect(job, source->name, EFFECT_SLOT, source->slot_in);
 		zodan_slots_create(&slot, 1, job->engine->plugin);
-		zodan_effects_set(source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
+		zodan_effects_set(job->req, source->name, EFFECT_SLOT, source->slot_in, "done", slot.lsn);
 
 		zodan_positions_hold_wal(job, &source->conn);
 		zodan_positions_hold_wal(job, new_conn);
-		zodan_failpoint("cut", "held");
+		zodan_failpoint(job->req->phase, "cut", "held");
 		zodan_positions_set_markers(job, ZODAN_CUT);
-		zodan_journal_set_position(ZODAN_CUT, new_node, "window_lsn",
+		zodan_journal_set_position(job->req, ZODAN_CUT, new_node, "window_lsn",
 						   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 		zodan_stream_catch_up(job, &marker);
-		zodan_journal_set_position(ZODAN_CUT, new_node, "marker_lsn", zodan_lsn_format(marker));
-		mark = zodan_journal_position(ZODAN_CUT, new_node);
+		zodan_journal_set_position(job->req, ZODAN_CUT, new_node, "marker_lsn", zodan_lsn_format(marker));
+		mark = zodan_journal_position(job->req, ZODAN_CUT, new_node);
 		/* what comes can't be taken back: a journal without that marker is from the past */
 		zodan_claim_require(job);
 	}
 	zodan_stream_stop(job);
-	zodan_failpoint("cut", "stopped");
+	zodan_failpoint(job->req->phase, "cut", "stopped");
 	x = zodan_stream_position(job, zodan_lsn_parse(mark->window_lsn), zodan_lsn_parse(mark->marker_lsn));
 	zodan_positions_find_resume(job, ZODAN_CUT, x);
-	zodan_journal_set_position(ZODAN_CUT, source->name, "consistent_lsn", zodan_lsn_format(x));
-	zodan_journal_event("info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
+	zodan_journal_set_position(job->req, ZODAN_CUT, source->name, "consistent_lsn", zodan_lsn_format(x));
+	zodan_journal_event(job->req, "info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
 }
 
 /*
@@ -179,7 +178,7 @@ zodan_subscribe_advance_slots(ZodanJob *job)
 		zodan_job_detail(job, 1, "the source has no peers");
 		return;
 	}
-	if (!zodan_journal_position(ZODAN_CUT, source->name)->consistent_lsn)
+	if (!zodan_journal_position(job->req, ZODAN_CUT, source->name)->consistent_lsn)
 		cut(job);
 	zodan_positions_release_wal(job, &source->conn);
 	zodan_positions_release_wal(job, new_conn);
@@ -187,14 +186,14 @@ zodan_subscribe_advance_slots(ZodanJob *job)
 	zodan_engine_sub_drop(job->engine, new_conn, source->sub_first);
 	zodan_slots_drop(&source->conn, source->slot_first);
 	zodan_origins_drop(new_conn, source->slot_first);
-	zodan_effects_undone(new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
-	zodan_effects_undone(source->name, EFFECT_SLOT, source->slot_first);
+	zodan_effects_undone(job->req, new_conn->node, EFFECT_SUBSCRIPTION, source->sub_first);
+	zodan_effects_undone(job->req, source->name, EFFECT_SLOT, source->slot_first);
 	zodan_subscriptions_follow_source(job);
 
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *m = &job->members[i];
-		ZodanBookmark *mark = zodan_journal_position(ZODAN_CUT, m->name);
+		ZodanBookmark *mark = zodan_journal_position(job->req, ZODAN_CUT, m->name);
 
 		slots[i].conn = &m->conn;
 		slots[i].name = m->slot_in;
@@ -216,7 +215,7 @@ zodan_subscribe_advance_slots(ZodanJob *job)
 static void
 wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 {
-	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
+	ZodanDeadline deadline = zodan_session_deadline(&job->session);
 	ZodanDeadline next_look = zodan_wait_deadline(FIRST_LOOK_MS);
 	char	   *query = psprintf("SELECT x.status FROM (%s) AS x(name, status) WHERE x.name = $1", job->engine->sub_status);
 	char	  **status = palloc(sizeof(char *) * ncalls);
@@ -230,8 +229,7 @@ wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 		{
 			.conn = calls[i].conn,.sql = query,.nparams = 1,.params = {calls[i].params[0]}
 		};
-		zodan_remote_run(calls, ncalls, zodan_session_timeout());
-		zodan_remote_raise_any(calls, ncalls);
+		zodan_query_all(calls, ncalls);
 		for (int i = 0; i < ncalls; i++)
 		{
 			status[i] = PQntuples(calls[i].result) > 0 ? zodan_query_field(calls[i].result, 0, 0) : "gone";
@@ -251,14 +249,14 @@ wait_replicating(ZodanJob *job, ZodanCall *calls, int ncalls)
 					 errhint("Look for the errors of its worker in the server log of that node.")));
 		if (zodan_wait_passed(next_look))
 		{
-			zodan_job_report(psprintf("node \"%s\": subscription \"%s\" is %s", calls[behind].conn->node,
+			zodan_job_report(job, psprintf("node \"%s\": subscription \"%s\" is %s", calls[behind].conn->node,
 								  calls[behind].params[0], status[behind]));
 			for (int i = behind; i < ncalls; i++)
 				if (status[i])
 					zodan_subscriptions_mend_lost(job, calls[i].conn);
 			next_look = zodan_wait_deadline(LOOK_MS);
 		}
-		zodan_wait_sleep(20);
+		zodan_wait_sleep(&job->session.waiter, 20);
 	}
 }
 
@@ -290,7 +288,7 @@ enable_on_new_node(ZodanJob *job)
 			next_wake = zodan_wait_deadline(WAKE_AGAIN_MS);
 			seen = running;
 		}
-		zodan_wait_sleep(WORKER_POLL_MS);
+		zodan_wait_sleep(&job->session.waiter, WORKER_POLL_MS);
 	}
 	zodan_subscriptions_enable(job, &subs[last], 1);
 }
@@ -317,7 +315,7 @@ zodan_subscribe_enable(ZodanJob *job)
 		.provider = &job->members[i].conn,.subscriber = job->req->new_node_name,
 			.slot = job->members[i].slot_in,.lsn = lsns[i]
 	};
-	zodan_markers_wait_confirmed(waits, n, zodan_session_timeout(), zodan_job_report);
+	zodan_markers_wait_confirmed(waits, n, zodan_job_report, job);
 	for (int i = 0; i < n; i++)
 		calls[i] = (ZodanCall)
 	{
@@ -356,7 +354,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 		ZodanMember *m = &job->members[i];
 		ZodanEffect *running = zodan_claim_effect(job, m->name, EFFECT_RUNNING, m->sub_out);
 
-		zodan_effects_set(new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
+		zodan_effects_set(job->req, new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
 		calls[i].conn = &m->conn;
 		calls[i].params[0] = psprintf("{%s}", m->sub_out);
 
@@ -369,7 +367,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	}
 	zodan_origins_set(origins, norigins);
 	for (int i = 0; i < norigins; i++)
-		zodan_effects_set(whose[i]->name, EFFECT_RUNNING, whose[i]->sub_out, "done", origins[i].lsn);
+		zodan_effects_set(job->req, whose[i]->name, EFFECT_RUNNING, whose[i]->sub_out, "done", origins[i].lsn);
 	/* nor can this */
 	zodan_claim_require(job);
 	zodan_engine_sub_enable(job->engine, calls, n);
@@ -381,7 +379,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 		.provider = new_conn,.subscriber = job->members[i].name,
 			.slot = job->members[i].slot_out,.lsn = marker
 	};
-	zodan_markers_wait_confirmed(waits, n, zodan_session_timeout(), zodan_job_report);
+	zodan_markers_wait_confirmed(waits, n, zodan_job_report, job);
 	for (int i = 0; i < n; i++)
 		calls[i].params[0] = job->members[i].sub_out;
 	wait_replicating(job, calls, n);

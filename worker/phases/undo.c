@@ -99,7 +99,7 @@ EFFECT_MARKS, EFFECT_SCHEMA, EFFECT_FENCE, EFFECT_CLAIM};
 static char *
 undo_kind(ZodanJob *job, const char *kind, StringInfo waiting, bool *fence)
 {
-	List	   *effects = zodan_effects_live();
+	List	   *effects = zodan_effects_live(job->req);
 	ListCell   *cell;
 
 	foreach(cell, effects)
@@ -125,8 +125,8 @@ undo_kind(ZodanJob *job, const char *kind, StringInfo waiting, bool *fence)
 		}
 		else
 			undo_effect(job, conn, effect);
-		zodan_effects_undone(effect->node, effect->kind, effect->name);
-		zodan_journal_event("info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
+		zodan_effects_undone(job->req, effect->node, effect->kind, effect->name);
+		zodan_journal_event(job->req, "info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
 	}
 	return NULL;
 }

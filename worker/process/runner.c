@@ -56,17 +56,22 @@
 /* how long a look may wait for a node */
 #define LOOK_MS		2000
 
-static MemoryContext runner_context;
-static MemoryContext tick_context;
-static ZodanJob *running_job;
+/* The request that is run */
+typedef struct Runner
+{
+	ZodanJob   *job;
+	MemoryContext context;		/* what outlives an error */
+	MemoryContext tick_context;
+	bool		looking;		/* look_around() is under way */
+} Runner;
 
 /*
  * Has anybody asked for something else?
  */
 static void
-check_asked(void)
+check_asked(const ZodanJob *job)
 {
-	char	   *asked = zodan_request_asked();
+	char	   *asked = zodan_request_asked(job->req);
 
 	if (!asked)
 		return;
@@ -78,33 +83,34 @@ check_asked(void)
 
 /*
  * What is to be looked at about once a second while the process waits, and
- * between the phases.
+ * between the phases, as long as the request goes forward.
  */
 static void
-look_around(void)
+look_around(void *arg)
 {
-	static bool busy = false;
+	Runner	   *runner = arg;
+	ZodanJob   *job = runner->job;
 	MemoryContext context;
 
 	/* to look is to wait, too */
-	if (busy)
+	if (runner->looking || job->direction != ZODAN_FORWARD)
 		return;
-	busy = true;
-	context = MemoryContextSwitchTo(tick_context);
+	runner->looking = true;
+	context = MemoryContextSwitchTo(runner->tick_context);
 	zodan_settings_reload();
-	if (running_job->locked)
-		zodan_watch_slots(running_job);
-	check_asked();
-	zodan_cluster_watch(running_job);
+	if (job->locked)
+		zodan_watch_slots(job);
+	check_asked(job);
+	zodan_cluster_watch(job);
 	MemoryContextSwitchTo(context);
-	MemoryContextReset(tick_context);
-	busy = false;
+	MemoryContextReset(runner->tick_context);
+	runner->looking = false;
 }
 
 static void
-log_remote_statement(const char *node, const char *statement)
+log_remote_statement(void *job, const char *node, const char *statement)
 {
-	zodan_journal_event("debug", node, statement);
+	zodan_journal_event(((ZodanJob *) job)->req, "debug", node, statement);
 }
 
 /*
@@ -124,7 +130,7 @@ enter_phase(ZodanJob *job, int phase, int bit)
 		if (i < phase)
 			before += zodan_phases_table[i].share;
 	}
-	job->phase = zodan_phases_table[phase].name;
+	job->req->phase = zodan_phases_table[phase].name;
 	job->phase_start = 100.0 * before / all;
 	job->phase_share = 100.0 * zodan_phases_table[phase].share / all;
 }
@@ -152,25 +158,24 @@ note_membership(ZodanJob *job)
 	ZodanRequest *req = job->req;
 
 	if (strcmp(req->operation, "add_node") == 0)
-		zodan_nodes_joined(req->new_node_name, job->engine->name, req->new_node_dsn, req->by_superuser);
+		zodan_nodes_joined(job->req, req->new_node_name, job->engine->name, req->new_node_dsn, req->by_superuser);
 	else if (strcmp(req->operation, "remove_node") == 0)
 	{
-		ZodanRows  *older = zodan_queue_older();
+		ZodanRows  *older = zodan_queue_older(job->req);
 
 		zodan_nodes_left(req->new_node_name, job->new_conn.dsn);
 		for (int i = 0; i < older->nrows; i++)
 			if (!job->new_conn.dsn || zodan_dsn_same_target(job->new_conn.dsn, older->value[i][1]))
-				zodan_queue_settle(older->value[i][0]);
+				zodan_queue_settle(job->req, older->value[i][0]);
 	}
 }
 
 static void
-run_phases(ZodanJob *job)
+run_phases(Runner *runner)
 {
+	ZodanJob   *job = runner->job;
 	int			bit = zodan_phases_operation_bit(job->req->operation);
 
-	running_job = job;
-	zodan_wait_hook = look_around;
 	zodan_cluster_open(job);
 	/* what the checks would find in the middle of another request is none of its failures */
 	if (bit != zodan_phases_operation_bit("check") && zodan_cluster_complete(job))
@@ -181,14 +186,13 @@ run_phases(ZodanJob *job)
 
 		if (!(phase->operations & bit))
 			continue;
-		look_around();
-		if (!zodan_journal_phase_begin(phase->name))
+		look_around(runner);
+		if (!zodan_journal_phase_begin(job->req, phase->name))
 			continue;
 		enter_phase(job, i, bit);
-		zodan_failpoint_phase(phase->name);
-		zodan_failpoint("begin", NULL);
+		zodan_failpoint(job->req->phase, "begin", NULL);
 		zodan_job_detail(job, 0, phase->comment);
-		zodan_journal_event("info", NULL, phase->comment);
+		zodan_journal_event(job->req, "info", NULL, phase->comment);
 
 		/* the checks list what can't be reached; what changes anything needs all */
 		if (!job->locked && !(phase->operations & ZODAN_PHASE_LOOKS))
@@ -199,13 +203,13 @@ run_phases(ZodanJob *job)
 		if (job->new_conn.pg && !(phase->operations & ZODAN_PHASE_LOOKS))
 			zodan_engine_keep_ddl(job->engine, &job->new_conn);
 		phase->run(job);
-		zodan_failpoint("end", NULL);
-		zodan_journal_phase_done(phase->name);
-		zodan_failpoint("checkpoint", NULL);
+		zodan_failpoint(job->req->phase, "end", NULL);
+		zodan_journal_phase_done(job->req, phase->name);
+		zodan_failpoint(job->req->phase, "checkpoint", NULL);
 	}
 	note_membership(job);
-	zodan_journal_event("info", NULL, "done");
-	zodan_request_end("running", "done", true);
+	zodan_journal_event(job->req, "info", NULL, "done");
+	zodan_request_end(job->req, "running", "done", true);
 }
 
 /*
@@ -214,20 +218,20 @@ run_phases(ZodanJob *job)
 static void
 leave_effects(ZodanJob *job)
 {
-	List	   *effects = zodan_effects_live();
+	List	   *effects = zodan_effects_live(job->req);
 	ListCell   *cell;
 
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
 
-		zodan_journal_event("warning", effect->node, psprintf("%s %s is left", effect->kind, effect->name));
+		zodan_journal_event(job->req, "warning", effect->node, psprintf("%s %s is left", effect->kind, effect->name));
 	}
-	zodan_request_set_error(psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
+	zodan_request_set_error(job->req, psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
 					psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
 							 " AND state IN ('intent', 'done') lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
 							 job->req->id, job->req->id));
-	zodan_request_end("rolling_back", "cancelled", false);
+	zodan_request_end(job->req, "rolling_back", "cancelled", false);
 }
 
 /*
@@ -239,23 +243,23 @@ end_undone(ZodanJob *job)
 {
 	ZodanRequest *req = job->req;
 
-	zodan_journal_event("info", NULL, "what the request made is undone");
+	zodan_journal_event(job->req, "info", NULL, "what the request made is undone");
 	if (strcmp(req->asked, "restart") != 0)
 	{
-		zodan_request_set_error(req->reason, req->reason_hint);
-		zodan_request_end("rolling_back", strcmp(req->asked, "abandon") == 0 ? "failed" : "cancelled", true);
+		zodan_request_set_error(job->req, req->reason, req->reason_hint);
+		zodan_request_end(job->req, "rolling_back", strcmp(req->asked, "abandon") == 0 ? "failed" : "cancelled", true);
 	}
 	else if (req->max_attempts > 0 && req->attempt >= req->max_attempts)
 	{
-		zodan_request_set_error(req->reason, req->reason_hint ? psprintf("%s Then file the request again.", req->reason_hint) : "File the request again.");
-		zodan_request_end("rolling_back", "failed", true);
+		zodan_request_set_error(job->req, req->reason, req->reason_hint ? psprintf("%s Then file the request again.", req->reason_hint) : "File the request again.");
+		zodan_request_end(job->req, "rolling_back", "failed", true);
 	}
-	else if (zodan_request_restart(zodan_retry_backoff_ms(req->attempt)))
-		zodan_journal_event("warning", NULL, "the request begins anew");
+	else if (zodan_request_restart(job->req, zodan_retry_backoff_ms(req->attempt)))
+		zodan_journal_event(job->req, "warning", NULL, "the request begins anew");
 	else
 	{
-		zodan_request_set_error(NULL, NULL);
-		zodan_request_end("rolling_back", "cancelled", true);
+		zodan_request_set_error(job->req, NULL, NULL);
+		zodan_request_end(job->req, "rolling_back", "cancelled", true);
 	}
 }
 
@@ -268,18 +272,18 @@ abandon(ZodanJob *job, const char *why)
 	char	   *left = zodan_own_abandon(job);
 
 	zodan_work_forget(job);
-	zodan_journal_event("error", job->req->new_node_name, why);
-	zodan_request_set_error(why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
+	zodan_journal_event(job->req, "error", job->req->new_node_name, why);
+	zodan_request_set_error(job->req, why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
 					"It was left alone, and nothing of the request is left on the other nodes.");
-	zodan_request_end("rolling_back", "failed", true);
+	zodan_request_end(job->req, "rolling_back", "failed", true);
 }
 
 static void
 refuse_opened(ZodanJob *job)
 {
-	zodan_request_set_error(psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
+	zodan_request_set_error(job->req, psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
 							psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end.", job->req->id));
-	zodan_request_end("rolling_back", "failed", false);
+	zodan_request_end(job->req, "rolling_back", "failed", false);
 }
 
 /*
@@ -288,7 +292,7 @@ refuse_opened(ZodanJob *job)
 static void
 roll_back(ZodanJob *job, const char *state)
 {
-	List	   *effects = zodan_effects_live();
+	List	   *effects = zodan_effects_live(job->req);
 	ListCell   *cell;
 	char	   *lost;
 	char	   *stays;
@@ -296,9 +300,9 @@ roll_back(ZodanJob *job, const char *state)
 	bool		opened = false;
 
 	if (strcmp(state, "rolling_back") != 0)
-		zodan_request_set_state(state, "rolling_back");
-	job->phase = NULL;
-	zodan_wait_hook = NULL;
+		zodan_request_set_state(job->req, state, "rolling_back");
+	job->req->phase = NULL;
+	job->direction = ZODAN_BACK;
 	foreach(cell, effects)
 		opened |= strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) == 0;
 	/* one that isn't the request's any more is left alone anyway */
@@ -333,16 +337,16 @@ roll_back(ZodanJob *job, const char *state)
 		stays = zodan_undo(job, &fence);
 		if (stays)
 		{
-			zodan_request_set_error(stays, psprintf(fence ? "All else is undone. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
+			zodan_request_set_error(job->req, stays, psprintf(fence ? "All else is undone. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
 											"All else is undone, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
 											job->req->id));
 			/* it can only be undone from here on */
-			zodan_journal_forget_phases();
-			zodan_request_end("rolling_back", "failed", false);
+			zodan_journal_forget_phases(job->req);
+			zodan_request_end(job->req, "rolling_back", "failed", false);
 			return;
 		}
 	}
-	zodan_failpoint("rolled_back", NULL);
+	zodan_failpoint(job->req->phase, "rolled_back", NULL);
 	/* also where an earlier attempt came as far as this: the next dump is another one */
 	zodan_work_forget(job);
 	end_undone(job);
@@ -360,8 +364,8 @@ restart_if_lost(ZodanJob *job)
 
 	if (!lost)
 		return false;
-	zodan_journal_event("error", NULL, lost);
-	zodan_request_roll_back_for("restart", lost, ZODAN_LOST_HINT);
+	zodan_journal_event(job->req, "error", NULL, lost);
+	zodan_request_roll_back_for(job->req, "restart", lost, ZODAN_LOST_HINT);
 	return true;
 }
 
@@ -369,9 +373,9 @@ restart_if_lost(ZodanJob *job)
  * The request has failed, for good unless somebody steps in.
  */
 static void
-record_failure(ZodanRequest *req, const char *message, const char *hint)
+record_failure(const ZodanRequest *req, const char *message, const char *hint)
 {
-	bool		clean = zodan_effects_live() == NIL;
+	bool		clean = zodan_effects_live(req) == NIL;
 
 	if (!clean)
 		hint = psprintf("%s%sWhat the request has made is still there: correct the cause and SELECT zodan.retry(" INT64_FORMAT
@@ -379,18 +383,19 @@ record_failure(ZodanRequest *req, const char *message, const char *hint)
 						hint ? hint : "", hint ? " " : "", req->id, req->id);
 	else if (!hint)
 		hint = "Correct the cause and file the request again.";
-	zodan_request_set_error(message, hint);
-	zodan_request_end("running", "failed", clean);
+	zodan_request_set_error(req, message, hint);
+	zodan_request_end(req, "running", "failed", clean);
 }
 
 /*
  * Writes down what an error means for the request. Errors of all kinds come of
  * a node that is gone, on others as well; so while one is, any may pass.
- * forward: its phases were run, and can still be undone.
+ * What can't be rolled back, or is rolled back, is tried again in any case.
  */
 static void
-record_error(ZodanJob *job, ErrorData *error, bool forward)
+record_error(ZodanJob *job, ErrorData *error)
 {
+	bool		forward = job->direction == ZODAN_FORWARD;
 	char	   *message = error->detail ? psprintf("%s: %s", error->message, error->detail) : error->message;
 	const char *hint = error->hint;
 	const char *lost;
@@ -404,27 +409,27 @@ record_error(ZodanJob *job, ErrorData *error, bool forward)
 		zodan_watch_slots(job);
 	if (error->sqlerrcode == ERRCODE_ZODAN_BUSY)
 	{
-		zodan_request_wait_turn(zodan_retry_backoff_ms(1), message);
+		zodan_request_wait_turn(job->req, zodan_retry_backoff_ms(1), message);
 		return;
 	}
-	if (job->phase)
-		zodan_journal_phase_error(job->phase, message);
+	if (job->req->phase)
+		zodan_journal_phase_error(job->req, job->req->phase, message);
 	if (error->sqlerrcode == ERRCODE_ZODAN_PAUSE)
 	{
-		zodan_request_set_state("running", "paused");
-		zodan_journal_event("warning", NULL, "paused: the slots that the request has made go on holding WAL on the existing nodes");
+		zodan_request_set_state(job->req, "running", "paused");
+		zodan_journal_event(job->req, "warning", NULL, "paused: the slots that the request has made go on holding WAL on the existing nodes");
 		return;
 	}
-	zodan_journal_event("error", NULL, message);
+	zodan_journal_event(job->req, "error", NULL, message);
 	absent = zodan_cluster_absent(job, &lost, &dsns);
 	if (lost && !hint)
 		hint = psprintf("Node \"%s\" does not answer; the request goes on when it does.", lost);
-	transient = lost || zodan_retry_is_transient(error->sqlerrcode) || zodan_snapshots_is_lost();
+	transient = lost || zodan_retry_is_transient(error->sqlerrcode) || zodan_snapshots_is_lost(job);
 	if (!forward || (transient && (req->max_attempts == 0 || req->attempt < req->max_attempts)))
 	{
-		int			attempts = job->phase ? zodan_journal_phase_attempts(job->phase) : req->attempt;
+		int			attempts = job->req->phase ? zodan_journal_phase_attempts(job->req, job->req->phase) : req->attempt;
 
-		zodan_request_retry_after(zodan_retry_backoff_ms(attempts), message, hint, absent, dsns);
+		zodan_request_retry_after(job->req, zodan_retry_backoff_ms(attempts), message, hint, absent, dsns);
 	}
 	else if (!restart_if_lost(job))
 		record_failure(req, message, error->hint);
@@ -434,42 +439,42 @@ record_error(ZodanJob *job, ErrorData *error, bool forward)
  * Runs the request that the launcher has claimed.
  */
 static void
-run_request(ZodanJob *job)
+run_request(Runner *runner)
 {
+	ZodanJob   *job = runner->job;
 	ZodanRequest *req = job->req;
 
 	PG_TRY();
 	{
 		if (strcmp(req->state, "running") == 0)
-			run_phases(job);
+			run_phases(runner);
 		else
 			roll_back(job, req->state);
 	}
 	PG_CATCH();
 	{
-		bool		forward = zodan_wait_hook != NULL;
 		ErrorData  *error;
 
-		MemoryContextSwitchTo(runner_context);
+		MemoryContextSwitchTo(runner->context);
 		error = CopyErrorData();
 		FlushErrorState();
 		AbortOutOfAnyTransaction();
-		MemoryContextSwitchTo(runner_context);
-		zodan_wait_hook = NULL;
+		MemoryContextSwitchTo(runner->context);
+		job->session.waiter.suspended = true;
 
 		/* our own sessions may be in the middle of anything: another process undoes it */
 		if (error->sqlerrcode == ERRCODE_ZODAN_CANCEL || error->sqlerrcode == ERRCODE_ZODAN_RESTART)
 		{
-			zodan_request_roll_back_for(error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart", NULL, NULL);
+			zodan_request_roll_back_for(job->req, error->sqlerrcode == ERRCODE_ZODAN_CANCEL ? "cancel" : "restart", NULL, NULL);
 			proc_exit(0);
 		}
-		if (forward && (error->sqlerrcode == ERRCODE_ZODAN_PAST || error->sqlerrcode == ERRCODE_ZODAN_OVERTAKEN))
+		if (job->direction == ZODAN_FORWARD && (error->sqlerrcode == ERRCODE_ZODAN_PAST || error->sqlerrcode == ERRCODE_ZODAN_OVERTAKEN))
 		{
-			zodan_journal_event("error", job->req->new_node_name, error->message);
-			zodan_request_roll_back_for(error->sqlerrcode == ERRCODE_ZODAN_PAST ? "restart" : "abandon", error->message, error->hint);
+			zodan_journal_event(job->req, "error", job->req->new_node_name, error->message);
+			zodan_request_roll_back_for(job->req, error->sqlerrcode == ERRCODE_ZODAN_PAST ? "restart" : "abandon", error->message, error->hint);
 			proc_exit(0);
 		}
-		record_error(job, error, forward);
+		record_error(job, error);
 		ereport(LOG,
 				(errmsg("zodan_bgw: request " INT64_FORMAT ": %s", req->id, error->message),
 				 error->detail ? errdetail("%s", error->detail) : 0));
@@ -488,8 +493,8 @@ load_job(int64 request_id, int64 timeout_ms)
 	ZodanJob   *job = palloc0(sizeof(ZodanJob));
 
 	job->req = zodan_request_load(request_id);
-	zodan_session_init(psprintf("request " INT64_FORMAT, request_id), job->req->session_token,
-					  timeout_ms ? timeout_ms : job->req->sync_timeout);
+	zodan_session_init(&job->session, psprintf("request " INT64_FORMAT, request_id), job->req->session_token,
+					   timeout_ms ? timeout_ms : job->req->sync_timeout);
 	return job;
 }
 
@@ -500,7 +505,7 @@ load_job(int64 request_id, int64 timeout_ms)
 static char *
 find_missing(ZodanJob *job)
 {
-	ZodanRows  *missing = zodan_request_unreachable();
+	ZodanRows  *missing = zodan_request_unreachable(job->req);
 	ZodanConn  *sessions = palloc0(sizeof(ZodanConn) * Max(missing->nrows, 1));
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * Max(missing->nrows, 1));
 	char	   *found = NULL;
@@ -512,6 +517,7 @@ find_missing(ZodanJob *job)
 			continue;
 		sessions[n].node = missing->value[i][0];
 		sessions[n].dsn = missing->value[i][1];
+		sessions[n].session = &job->session;
 		sessions[n].need_password = !job->req->by_superuser;
 		conns[n] = &sessions[n];
 		n++;
@@ -527,15 +533,14 @@ find_missing(ZodanJob *job)
 }
 
 /*
- * Looks at a request that has no attempt now: at its slots, if nobody works on
- * it, or else for the nodes that it waits for. Returns the name of one that
- * can be reached; NULL: it isn't to be run.
+ * Probes a request that has no attempt now: its slots, if nobody works on it, or
+ * else the nodes that it waits for. Returns the name of one that can be reached;
+ * NULL: it isn't to be run.
  */
 static char *
-look(int64 request_id)
+probe(ZodanJob *job)
 {
-	ZodanJob   *job = load_job(request_id, LOOK_MS);
-	char	   *found = NULL;
+	char	   *volatile found = NULL;
 
 	PG_TRY();
 	{
@@ -549,7 +554,15 @@ look(int64 request_id)
 	}
 	PG_CATCH();
 	{
-		/* it broke meanwhile: the next look will tell */
+		ErrorData  *error;
+
+		/* something broke meanwhile: the next probe will tell, or the next attempt */
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		FlushErrorState();
+		ereport(LOG,
+				(errmsg("zodan_bgw: could not probe request " INT64_FORMAT ": %s", job->req->id, error->message),
+				 error->detail ? errdetail("%s", error->detail) : 0));
 		proc_exit(0);
 	}
 	PG_END_TRY();
@@ -563,7 +576,7 @@ void
 zodan_runner_main(Datum arg)
 {
 	ZodanRunnerArgs args;
-	ZodanJob   *job;
+	Runner		runner = {0};
 	char	   *found = NULL;
 
 	(void) arg;
@@ -574,23 +587,26 @@ zodan_runner_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
 	zodan_spi_pin_settings();
 
-	runner_context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
-	tick_context = AllocSetContextCreate(TopMemoryContext, "zodan tick", ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(runner_context);
-	if (args.look && !(found = look(args.request_id)))
+	runner.context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
+	runner.tick_context = AllocSetContextCreate(TopMemoryContext, "zodan tick", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(runner.context);
+	if (args.look && !(found = probe(load_job(args.request_id, LOOK_MS))))
 		proc_exit(0);
 	if (!zodan_request_lock(args.request_id))
 		proc_exit(0);
-	if (found)
-	{
-		if (!zodan_queue_take_reached())
-			proc_exit(0);
-		zodan_journal_event("info", found, psprintf("node %s can be reached again", found));
-	}
+	if (found && !zodan_queue_take_reached(args.request_id))
+		proc_exit(0);
 
-	job = load_job(args.request_id, 0);
-	if (job->req->verb)
-		zodan_statement_hook = log_remote_statement;
-	run_request(job);
+	runner.job = load_job(args.request_id, 0);
+	if (found)
+		zodan_journal_event(runner.job->req, "info", found, psprintf("node %s can be reached again", found));
+	runner.job->session.waiter.tick = look_around;
+	runner.job->session.waiter.arg = &runner;
+	if (runner.job->req->verb)
+	{
+		runner.job->session.log = log_remote_statement;
+		runner.job->session.log_arg = runner.job;
+	}
+	run_request(&runner);
 	proc_exit(0);
 }

@@ -52,15 +52,13 @@ typedef struct Watched
 	const char *id;
 	const ZodanEngine *engine;
 	ZodanConn	conn;
+	const char *unfinished;		/* names that requests under way have to do with: an array literal */
 	List	   *markers;
 	const char *state;			/* as it was found last; NULL: wasn't looked at */
 	StringInfoData problem;
 	bool		settled;		/* needn't be looked at again */
 	bool		waiting;		/* for a marker whose time hasn't run out */
 } Watched;
-
-/* names that requests under way have to do with: an array literal */
-static const char *unfinished;
 
 /* ---------- what is found ---------- */
 
@@ -98,7 +96,7 @@ ask(Watched *node, ZodanConn *conn, const char *sql, int nparams,...)
 	for (int i = 0; i < nparams; i++)
 		call.params[i] = va_arg(args, const char *);
 	va_end(args);
-	zodan_remote_run(&call, 1, zodan_session_timeout());
+	zodan_remote_run(&call, 1, ZODAN_USUAL_TIMEOUT);
 	if (call.error)
 		found(node, psprintf("node \"%s\": %s", conn->node, call.error));
 	return call.result;
@@ -152,7 +150,7 @@ look_at_own_slots(Watched *node)
 	PGresult   *slots = ask(node, &node->conn,
 							SLOTS_WHERE "plugin = $3 AND database = pg_catalog.current_database()"
 							"   AND slot_name <> ALL ($4::text[]) ORDER BY 1", 4,
-							retained_bound(), no_marker, node->engine->plugin, unfinished);
+							retained_bound(), no_marker, node->engine->plugin, node->unfinished);
 
 	for (int row = 0; slots && row < PQntuples(slots); row++)
 		judge_slot(node, &node->conn, slots, row, true);
@@ -225,7 +223,7 @@ look_at_slot_of(Watched *node, ZodanConn *provider, const char *sub, const char 
 static void
 look_at_subscription(Watched *node, const PGresult *subs, int row)
 {
-	ZodanConn	provider = {.node = PQgetvalue(subs, row, 0)};
+	ZodanConn	provider = {.node = PQgetvalue(subs, row, 0),.session = node->conn.session};
 	ZodanConn  *conns = &provider;
 	const char *sub = PQgetvalue(subs, row, 1);
 	const char *status = PQgetvalue(subs, row, 3);
@@ -262,7 +260,7 @@ look_at_subscriptions(Watched *node)
 						   " WHERE NOT EXISTS (SELECT FROM {e}.local_node l WHERE l.node_id = p.node_id)"
 						   "   AND p.node_name <> ALL ($1::text[])"
 						   "   AND (s.sub_name IS NULL OR s.sub_name <> ALL ($1::text[]))"
-						   " ORDER BY 1, 2", node->engine->sub_status)), 1, unfinished);
+						   " ORDER BY 1, 2", node->engine->sub_status)), 1, node->unfinished);
 
 	for (int row = 0; subs && row < PQntuples(subs); row++)
 		look_at_subscription(node, subs, row);
@@ -331,9 +329,9 @@ look_at_all(List *nodes, bool last)
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * list_length(nodes));
 	ListCell   *cell;
 	int			n = 0;
+	const char *unfinished = zodan_nodes_unfinished();
 	bool		settled = true;
 
-	unfinished = zodan_nodes_unfinished();
 	foreach(cell, nodes)
 	{
 		Watched    *node = lfirst(cell);
@@ -348,6 +346,7 @@ look_at_all(List *nodes, bool last)
 
 		if (node->settled)
 			continue;
+		node->unfinished = unfinished;
 		look_at(node);
 		if (!node->waiting && (last || node->problem.len == 0))
 			node->settled = true;
@@ -361,7 +360,7 @@ look_at_all(List *nodes, bool last)
  * The nodes, none of them looked at yet.
  */
 static List *
-list_nodes(void)
+list_nodes(ZodanSession *session)
 {
 	ZodanRows  *rows = zodan_nodes_list();
 	List	   *nodes = NIL;
@@ -371,6 +370,7 @@ list_nodes(void)
 		Watched    *node = palloc0(sizeof(Watched));
 
 		node->id = rows->value[i][0];
+		node->conn.session = session;
 		node->conn.node = rows->value[i][1];
 		node->engine = zodan_engine_named(rows->value[i][2]);
 		node->conn.dsn = rows->value[i][3];
@@ -390,6 +390,7 @@ void
 zodan_upkeep_main(Datum arg)
 {
 	ZodanDeadline deadline;
+	ZodanSession session;
 	int64		pause = FIRST_PAUSE_MS;
 	List	   *nodes;
 	ListCell   *cell;
@@ -403,12 +404,12 @@ zodan_upkeep_main(Datum arg)
 	if (!zodan_queue_lock_process(ZODAN_LOCK_UPKEEP))
 		proc_exit(0);
 
-	zodan_session_init("upkeep", 0, ANSWER_MS);
-	nodes = list_nodes();
+	zodan_session_init(&session, "upkeep", 0, ANSWER_MS);
+	nodes = list_nodes(&session);
 	deadline = zodan_wait_deadline(zodan_max_lag);
 	while (!look_at_all(nodes, zodan_wait_passed(deadline)))
 	{
-		zodan_wait_sleep(pause);
+		zodan_wait_sleep(&session.waiter, pause);
 		pause = Min(pause * 2, LAST_PAUSE_MS);
 	}
 	foreach(cell, nodes)

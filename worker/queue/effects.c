@@ -11,12 +11,12 @@
  * An effect as it stands; its state is NULL if there is none.
  */
 ZodanEffect *
-zodan_effects_find(const char *node, const char *kind, const char *name)
+zodan_effects_find(const ZodanRequest *req, const char *node, const char *kind, const char *name)
 {
 	ZodanEffect *effect = palloc0(sizeof(ZodanEffect));
 	ZodanRows  *rows = zodan_spi_execute("SELECT state, result, identity FROM zodan.effects"
 								 " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4", 4,
-								 zodan_spi_request_id, node, kind, name);
+								 req->id_text, node, kind, name);
 
 	effect->node = pstrdup(node);
 	effect->kind = pstrdup(kind);
@@ -37,18 +37,18 @@ zodan_effects_find(const char *node, const char *kind, const char *name)
  * zodan_claim_effect(), which tells the new node that there is one more.
  */
 ZodanEffect *
-zodan_effects_intend(const char *node, const char *kind, const char *name)
+zodan_effects_intend(const ZodanRequest *req, const char *node, const char *kind, const char *name)
 {
 	ZodanEffect *before;
 
-	zodan_failpoint("before_intent", kind);
-	before = zodan_effects_find(node, kind, name);
+	zodan_failpoint(req->phase, "before_intent", kind);
+	before = zodan_effects_find(req, node, kind, name);
 	zodan_spi_execute("WITH c AS (UPDATE zodan.request_state SET claim = claim + 1 WHERE request_id = $1::bigint)"
 			  "INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
 			  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
 			  "    SET state = 'intent', result = NULL, identity = NULL, changed_at = clock_timestamp()"
-			  "  WHERE e.state = 'undone'", 4, zodan_spi_request_id, node, kind, name);
-	zodan_failpoint("after_intent", kind);
+			  "  WHERE e.state = 'undone'", 4, req->id_text, node, kind, name);
+	zodan_failpoint(req->phase, "after_intent", kind);
 	return before;
 }
 
@@ -58,28 +58,28 @@ zodan_effects_intend(const char *node, const char *kind, const char *name)
  * attempt isn't held back for those before it.
  */
 void
-zodan_effects_set(const char *node, const char *kind, const char *name,
+zodan_effects_set(const ZodanRequest *req, const char *node, const char *kind, const char *name,
 					const char *state, const char *result)
 {
-	zodan_failpoint("after_effect", kind);
+	zodan_failpoint(req->phase, "after_effect", kind);
 	zodan_spi_one("WITH progress AS ("
 			  " UPDATE zodan.request_state s SET attempt_of_progress = s.attempt FROM zodan.effects e"
 			  "  WHERE s.request_id = $1::bigint AND e.request_id = s.request_id AND e.node = $2 AND e.kind = $3 AND e.name = $4"
 			  "    AND e.state = 'intent' AND $5 = 'done')"
 			  "UPDATE zodan.effects SET state = $5, result = $6, changed_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4"
-			  "   AND state IN ('intent', 'done')", 6, zodan_spi_request_id, node, kind, name, state, result);
+			  "   AND state IN ('intent', 'done')", 6, req->id_text, node, kind, name, state, result);
 }
 
 /*
  * Stores what tells something that was made from a later object of its name.
  */
 void
-zodan_effects_set_identity(const char *node, const char *kind, const char *name, const char *identity)
+zodan_effects_set_identity(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *identity)
 {
 	zodan_spi_one("UPDATE zodan.effects SET identity = $5"
 			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4", 5,
-			  zodan_spi_request_id, node, kind, name, identity);
+			  req->id_text, node, kind, name, identity);
 }
 
 /*
@@ -87,13 +87,13 @@ zodan_effects_set_identity(const char *node, const char *kind, const char *name,
  * does; result: NULL if it isn't known. That doesn't count as an intent.
  */
 void
-zodan_effects_assume(const char *node, const char *kind, const char *name, const char *result)
+zodan_effects_assume(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *result)
 {
 	zodan_spi_execute("INSERT INTO zodan.effects AS e (request_id, node, kind, name, result) VALUES ($1::bigint, $2, $3, $4, $5)"
 			  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
 			  "    SET state = CASE WHEN e.state = 'done' THEN 'done' ELSE 'intent' END, result = coalesce(e.result, excluded.result),"
 			  "        changed_at = clock_timestamp()"
-			  "  WHERE e.state = 'undone' OR e.result IS NULL", 5, zodan_spi_request_id, node, kind, name, result);
+			  "  WHERE e.state = 'undone' OR e.result IS NULL", 5, req->id_text, node, kind, name, result);
 }
 
 /*
@@ -102,16 +102,16 @@ zodan_effects_assume(const char *node, const char *kind, const char *name, const
  * row, so one of both is first.
  */
 bool
-zodan_effects_intend_open(const char *node, const char *database)
+zodan_effects_intend_open(const ZodanRequest *req, const char *node, const char *database)
 {
 	bool		stored;
 
-	zodan_failpoint("before_intent", EFFECT_OPEN);
+	zodan_failpoint(req->phase, "before_intent", EFFECT_OPEN);
 	stored = zodan_spi_execute("WITH s AS (SELECT request_id FROM zodan.request_state"
 					 "            WHERE request_id = $1::bigint AND state = 'running' AND asked IS NULL FOR UPDATE)"
 					 "INSERT INTO zodan.effects (request_id, node, kind, name) SELECT request_id, $2, '" EFFECT_OPEN "', $3 FROM s", 3,
-					 zodan_spi_request_id, node, database)->nrows == 1;
-	zodan_failpoint("after_intent", EFFECT_OPEN);
+					 req->id_text, node, database)->nrows == 1;
+	zodan_failpoint(req->phase, "after_intent", EFFECT_OPEN);
 	return stored;
 }
 
@@ -120,23 +120,23 @@ zodan_effects_intend_open(const char *node, const char *database)
  * noted already.
  */
 void
-zodan_effects_undone(const char *node, const char *kind, const char *name)
+zodan_effects_undone(const ZodanRequest *req, const char *node, const char *kind, const char *name)
 {
-	zodan_failpoint("after_undo", kind);
+	zodan_failpoint(req->phase, "after_undo", kind);
 	zodan_spi_execute("UPDATE zodan.effects SET state = 'undone', changed_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
-			  4, zodan_spi_request_id, node, kind, name);
+			  4, req->id_text, node, kind, name);
 }
 
 /*
  * Notes that something isn't the request's to drop any more.
  */
 void
-zodan_effects_leave(const char *node, const char *kind, const char *name)
+zodan_effects_leave(const ZodanRequest *req, const char *node, const char *kind, const char *name)
 {
 	zodan_spi_one("UPDATE zodan.effects SET state = 'left', changed_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
-			  4, zodan_spi_request_id, node, kind, name);
+			  4, req->id_text, node, kind, name);
 }
 
 /*
@@ -153,11 +153,11 @@ zodan_effects_is_live(const ZodanEffect *effect)
  * latest first.
  */
 List *
-zodan_effects_live(void)
+zodan_effects_live(const ZodanRequest *req)
 {
 	ZodanRows  *rows = zodan_spi_execute("SELECT node, kind, name, state, result, identity FROM zodan.effects"
 								 " WHERE request_id = $1::bigint AND state IN ('intent', 'done')"
-								 " ORDER BY id DESC", 1, zodan_spi_request_id);
+								 " ORDER BY id DESC", 1, req->id_text);
 	List	   *effects = NIL;
 
 	for (int i = 0; i < rows->nrows; i++)
@@ -179,10 +179,10 @@ zodan_effects_live(void)
  * How often the request has intended something; with count once more.
  */
 char *
-zodan_effects_intents(bool count)
+zodan_effects_intents(const ZodanRequest *req, bool count)
 {
 	return zodan_spi_one("UPDATE zodan.request_state SET claim = claim + $2::int WHERE request_id = $1::bigint RETURNING claim", 2,
-					 zodan_spi_request_id, count ? "1" : "0")->value[0][0];
+					 req->id_text, count ? "1" : "0")->value[0][0];
 }
 
 /*
@@ -190,26 +190,26 @@ zodan_effects_intents(bool count)
  * know.
  */
 void
-zodan_effects_set_intents(const char *intents)
+zodan_effects_set_intents(const ZodanRequest *req, const char *intents)
 {
 	zodan_spi_one("UPDATE zodan.request_state SET claim = greatest(claim, $2::bigint) WHERE request_id = $1::bigint", 2,
-			  zodan_spi_request_id, intents);
+			  req->id_text, intents);
 }
 
 /*
  * The new node was told that it has intended something so often.
  */
 void
-zodan_effects_set_told(const char *intents)
+zodan_effects_set_told(const ZodanRequest *req, const char *intents)
 {
-	zodan_spi_one_async("UPDATE zodan.request_state SET claim_told = $2::bigint WHERE request_id = $1::bigint", 2, zodan_spi_request_id, intents);
+	zodan_spi_one_async("UPDATE zodan.request_state SET claim_told = $2::bigint WHERE request_id = $1::bigint", 2, req->id_text, intents);
 }
 
 /*
  * What it was told last; it may have been told more since.
  */
 int64
-zodan_effects_told(void)
+zodan_effects_told(const ZodanRequest *req)
 {
-	return zodan_spi_int64(zodan_spi_one("SELECT claim_told FROM zodan.request_state WHERE request_id = $1::bigint", 1, zodan_spi_request_id)->value[0][0]);
+	return zodan_spi_int64(zodan_spi_one("SELECT claim_told FROM zodan.request_state WHERE request_id = $1::bigint", 1, req->id_text)->value[0][0]);
 }

@@ -6,9 +6,7 @@
 #ifndef ZODAN_EFFECTS_H
 #define ZODAN_EFFECTS_H
 
-#include "base/compat.h"
-
-#include "nodes/pg_list.h"
+#include "queue/request.h"
 
 /* kinds of effects, for whoever makes them and whoever undoes them */
 #define EFFECT_CLAIM		"claim"
@@ -32,20 +30,20 @@ typedef struct ZodanEffect
 	char	   *identity;
 } ZodanEffect;
 
-extern ZodanEffect *zodan_effects_find(const char *node, const char *kind, const char *name);
-extern ZodanEffect *zodan_effects_intend(const char *node, const char *kind, const char *name);
-extern void zodan_effects_set(const char *node, const char *kind, const char *name,
+extern ZodanEffect *zodan_effects_find(const ZodanRequest *req, const char *node, const char *kind, const char *name);
+extern ZodanEffect *zodan_effects_intend(const ZodanRequest *req, const char *node, const char *kind, const char *name);
+extern void zodan_effects_set(const ZodanRequest *req, const char *node, const char *kind, const char *name,
 								const char *state, const char *result);
-extern void zodan_effects_set_identity(const char *node, const char *kind, const char *name, const char *identity);
-extern void zodan_effects_assume(const char *node, const char *kind, const char *name, const char *result);
-extern bool zodan_effects_intend_open(const char *node, const char *database);
-extern void zodan_effects_undone(const char *node, const char *kind, const char *name);
-extern void zodan_effects_leave(const char *node, const char *kind, const char *name);
+extern void zodan_effects_set_identity(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *identity);
+extern void zodan_effects_assume(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *result);
+extern bool zodan_effects_intend_open(const ZodanRequest *req, const char *node, const char *database);
+extern void zodan_effects_undone(const ZodanRequest *req, const char *node, const char *kind, const char *name);
+extern void zodan_effects_leave(const ZodanRequest *req, const char *node, const char *kind, const char *name);
 extern bool zodan_effects_is_live(const ZodanEffect *effect);
-extern List *zodan_effects_live(void);
-extern char *zodan_effects_intents(bool count);
-extern void zodan_effects_set_intents(const char *intents);
-extern void zodan_effects_set_told(const char *intents);
-extern int64 zodan_effects_told(void);
+extern List *zodan_effects_live(const ZodanRequest *req);
+extern char *zodan_effects_intents(const ZodanRequest *req, bool count);
+extern void zodan_effects_set_intents(const ZodanRequest *req, const char *intents);
+extern void zodan_effects_set_told(const ZodanRequest *req, const char *intents);
+extern int64 zodan_effects_told(const ZodanRequest *req);
 
 #endif							/* ZODAN_EFFECTS_H */

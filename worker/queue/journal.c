@@ -19,46 +19,46 @@
  * Adds to the log. level: debug, info, warning or error; node may be NULL.
  */
 void
-zodan_journal_event(const char *level, const char *node, const char *message)
+zodan_journal_event(const ZodanRequest *req, const char *level, const char *node, const char *message)
 {
 	zodan_spi_one("INSERT INTO zodan.events (request_id, level, phase, node, message)"
 			  " SELECT s.request_id, $2, s.phase, $3, $4 FROM zodan.request_state s"
-			  "  WHERE s.request_id = $1::bigint", 4, zodan_spi_request_id, level, node, message);
+			  "  WHERE s.request_id = $1::bigint", 4, req->id_text, level, node, message);
 }
 
 /*
  * Notes that a phase starts, or starts again; false if it is done already.
  */
 bool
-zodan_journal_phase_begin(const char *phase)
+zodan_journal_phase_begin(const ZodanRequest *req, const char *phase)
 {
 	return zodan_spi_execute("INSERT INTO zodan.checkpoints AS c (request_id, phase, state)"
 					 " VALUES ($1::bigint, $2, 'running')"
 					 " ON CONFLICT (request_id, phase) DO UPDATE"
 					 "    SET attempts = c.attempts + 1, started_at = clock_timestamp()"
-					 "  WHERE c.state = 'running'", 2, zodan_spi_request_id, phase)->nrows == 1;
+					 "  WHERE c.state = 'running'", 2, req->id_text, phase)->nrows == 1;
 }
 
 /*
  * Stores that the phase, which is running, is done.
  */
 void
-zodan_journal_phase_done(const char *phase)
+zodan_journal_phase_done(const ZodanRequest *req, const char *phase)
 {
 	zodan_spi_one("UPDATE zodan.checkpoints SET state = 'done', finished_at = clock_timestamp(), error = NULL"
-			  " WHERE request_id = $1::bigint AND phase = $2 AND state = 'running'", 2, zodan_spi_request_id, phase);
-	zodan_spi_one("UPDATE zodan.request_state SET attempt_of_progress = attempt, missing_since = NULL WHERE request_id = $1::bigint", 1, zodan_spi_request_id);
+			  " WHERE request_id = $1::bigint AND phase = $2 AND state = 'running'", 2, req->id_text, phase);
+	zodan_spi_one("UPDATE zodan.request_state SET attempt_of_progress = attempt, missing_since = NULL WHERE request_id = $1::bigint", 1, req->id_text);
 }
 
 /*
  * How often a phase was started.
  */
 int
-zodan_journal_phase_attempts(const char *phase)
+zodan_journal_phase_attempts(const ZodanRequest *req, const char *phase)
 {
 	return (int) zodan_spi_int64(zodan_spi_execute("SELECT max(attempts) FROM zodan.checkpoints"
 							  " WHERE request_id = $1::bigint AND phase = $2", 2,
-							  zodan_spi_request_id, phase)->value[0][0]);
+							  req->id_text, phase)->value[0][0]);
 }
 
 /*
@@ -66,21 +66,21 @@ zodan_journal_phase_attempts(const char *phase)
  * though no node was missing; returns how many there have been.
  */
 int
-zodan_journal_phase_transient(const char *phase)
+zodan_journal_phase_transient(const ZodanRequest *req, const char *phase)
 {
 	return (int) zodan_spi_int64(zodan_spi_execute("UPDATE zodan.checkpoints SET passing = passing + 1"
 							  " WHERE request_id = $1::bigint AND phase = $2 RETURNING passing", 2,
-							  zodan_spi_request_id, phase)->value[0][0]);
+							  req->id_text, phase)->value[0][0]);
 }
 
 /*
  * Stores the error by which the phase has ended.
  */
 void
-zodan_journal_phase_error(const char *phase, const char *error)
+zodan_journal_phase_error(const ZodanRequest *req, const char *phase, const char *error)
 {
 	zodan_spi_execute("UPDATE zodan.checkpoints SET error = $3 WHERE request_id = $1::bigint AND phase = $2", 3,
-			  zodan_spi_request_id, phase, error);
+			  req->id_text, phase, error);
 }
 
 /*
@@ -88,19 +88,19 @@ zodan_journal_phase_error(const char *phase, const char *error)
  * unless that was stored before: see kept.c.
  */
 void
-zodan_journal_set_kept(const char *objects, const char *rights)
+zodan_journal_set_kept(const ZodanRequest *req, const char *objects, const char *rights)
 {
 	zodan_spi_execute("INSERT INTO zodan.kept (request_id, objects, rights) VALUES ($1::bigint, $2::text[], $3::json)"
-			  " ON CONFLICT (request_id) DO NOTHING", 3, zodan_spi_request_id, objects, rights);
+			  " ON CONFLICT (request_id) DO NOTHING", 3, req->id_text, objects, rights);
 }
 
 /*
  * A column of that, as text; NULL if nothing is stored.
  */
 char *
-zodan_journal_kept(const char *column)
+zodan_journal_kept(const ZodanRequest *req, const char *column)
 {
-	ZodanRows  *rows = zodan_spi_execute(psprintf("SELECT %s FROM zodan.kept WHERE request_id = $1::bigint", column), 1, zodan_spi_request_id);
+	ZodanRows  *rows = zodan_spi_execute(psprintf("SELECT %s FROM zodan.kept WHERE request_id = $1::bigint", column), 1, req->id_text);
 
 	return rows->nrows ? rows->value[0][0] : NULL;
 }
@@ -110,12 +110,12 @@ zodan_journal_kept(const char *column)
  * dump consists of.
  */
 void
-zodan_journal_store_dump(const char *directory)
+zodan_journal_store_dump(const ZodanRequest *req, const char *directory)
 {
 	zodan_spi_execute("INSERT INTO zodan.dump_files (request_id, name, chunk, content)"
 			  " SELECT $1::bigint, f, n, pg_read_binary_file($2 || '/' || f, n * $3::bigint, $3::bigint)"
 			  "   FROM pg_ls_dir($2) AS f, pg_stat_file($2 || '/' || f) AS s, generate_series(0, s.size / $3::bigint) AS n", 3,
-			  zodan_spi_request_id, directory, DUMP_CHUNK);
+			  req->id_text, directory, DUMP_CHUNK);
 }
 
 /*
@@ -123,19 +123,19 @@ zodan_journal_store_dump(const char *directory)
  * file in ascending order.
  */
 ZodanRows *
-zodan_journal_dump(void)
+zodan_journal_dump(const ZodanRequest *req)
 {
-	return zodan_spi_execute("SELECT name, chunk FROM zodan.dump_files WHERE request_id = $1::bigint ORDER BY name, chunk", 1, zodan_spi_request_id);
+	return zodan_spi_execute("SELECT name, chunk FROM zodan.dump_files WHERE request_id = $1::bigint ORDER BY name, chunk", 1, req->id_text);
 }
 
 /*
  * The content of a chunk, as hexadecimal digits.
  */
 char *
-zodan_journal_dump_chunk(const char *name, const char *chunk)
+zodan_journal_dump_chunk(const ZodanRequest *req, const char *name, const char *chunk)
 {
 	return zodan_spi_one("SELECT encode(content, 'hex') FROM zodan.dump_files WHERE request_id = $1::bigint AND name = $2 AND chunk = $3::bigint", 3,
-					 zodan_spi_request_id, name, chunk)->value[0][0];
+					 req->id_text, name, chunk)->value[0][0];
 }
 
 /*
@@ -155,9 +155,9 @@ zodan_journal_dumps_done(List *names)
 }
 
 void
-zodan_journal_forget_dump(void)
+zodan_journal_forget_dump(const ZodanRequest *req)
 {
-	zodan_spi_execute("DELETE FROM zodan.dump_files WHERE request_id = $1::bigint", 1, zodan_spi_request_id);
+	zodan_spi_execute("DELETE FROM zodan.dump_files WHERE request_id = $1::bigint", 1, req->id_text);
 }
 
 /*
@@ -165,13 +165,13 @@ zodan_journal_forget_dump(void)
  * least as far as the positions that were found on it.
  */
 ZodanServer *
-zodan_journal_server(const char *node)
+zodan_journal_server(const ZodanRequest *req, const char *node)
 {
 	ZodanServer *server = palloc(sizeof(ZodanServer));
 	ZodanRows  *rows = zodan_spi_execute("SELECT system_identifier, database_oid, timeline, greatest(lsn,"
 								 "       (SELECT greatest(max(b.slot_lsn), max(b.consistent_lsn)) FROM zodan.bookmarks b"
 								 "         WHERE b.request_id = $1::bigint AND b.node = $2))"
-								 "  FROM zodan.servers WHERE request_id = $1::bigint AND node = $2", 2, zodan_spi_request_id, node);
+								 "  FROM zodan.servers WHERE request_id = $1::bigint AND node = $2", 2, req->id_text, node);
 
 	if (rows->nrows == 0)
 		return NULL;
@@ -186,58 +186,58 @@ zodan_journal_server(const char *node)
  * Stores what a node is now.
  */
 void
-zodan_journal_set_server(const char *node, const ZodanServer *server)
+zodan_journal_set_server(const ZodanRequest *req, const char *node, const ZodanServer *server)
 {
 	zodan_spi_one("INSERT INTO zodan.servers (request_id, node, system_identifier, database_oid, timeline, lsn)"
 			  " VALUES ($1::bigint, $2, $3::bigint, $4::oid, $5::int, $6::pg_lsn)"
 			  " ON CONFLICT (request_id, node) DO UPDATE SET system_identifier = excluded.system_identifier,"
 			  "    database_oid = excluded.database_oid, timeline = excluded.timeline, lsn = excluded.lsn", 6,
-			  zodan_spi_request_id, node, server->system_identifier, server->database_oid, server->timeline, server->lsn);
+			  req->id_text, node, server->system_identifier, server->database_oid, server->timeline, server->lsn);
 }
 
 /*
  * Notes how far the WAL of a node has got, which can't be less later.
  */
 void
-zodan_journal_note_lsn(const char *node, const char *lsn)
+zodan_journal_note_lsn(const ZodanRequest *req, const char *node, const char *lsn)
 {
 	zodan_spi_execute("UPDATE zodan.servers SET lsn = greatest(lsn, $3::pg_lsn) WHERE request_id = $1::bigint AND node = $2", 3,
-			  zodan_spi_request_id, node, lsn);
+			  req->id_text, node, lsn);
 }
 
 /*
  * Forgets which phases were done: none can be gone on with.
  */
 void
-zodan_journal_forget_phases(void)
+zodan_journal_forget_phases(const ZodanRequest *req)
 {
-	zodan_spi_execute("DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint", 1, zodan_spi_request_id);
+	zodan_spi_execute("DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint", 1, req->id_text);
 }
 
 /*
  * Stores a position. column: one of the columns of zodan.bookmarks.
  */
 void
-zodan_journal_set_position(int snapshot, const char *node, const char *column, const char *lsn)
+zodan_journal_set_position(const ZodanRequest *req, int snapshot, const char *node, const char *column, const char *lsn)
 {
 	zodan_spi_one(psprintf("INSERT INTO zodan.bookmarks (request_id, snapshot, node, %s)"
 					   " VALUES ($1::bigint, $2::int, $3, $4::pg_lsn)"
 					   " ON CONFLICT (request_id, snapshot, node) DO UPDATE SET %s = excluded.%s",
 					   column, column, column), 4,
-			  zodan_spi_request_id, psprintf("%d", snapshot), node, lsn);
+			  req->id_text, psprintf("%d", snapshot), node, lsn);
 }
 
 /*
  * The positions of a node; all are NULL if none is stored.
  */
 ZodanBookmark *
-zodan_journal_position(int snapshot, const char *node)
+zodan_journal_position(const ZodanRequest *req, int snapshot, const char *node)
 {
 	ZodanBookmark *mark = palloc0(sizeof(ZodanBookmark));
 	ZodanRows  *rows = zodan_spi_execute("SELECT slot_lsn, marker_lsn, window_lsn, consistent_lsn, resume_lsn"
 								 "  FROM zodan.bookmarks"
 								 " WHERE request_id = $1::bigint AND snapshot = $2::int AND node = $3", 3,
-								 zodan_spi_request_id, psprintf("%d", snapshot), node);
+								 req->id_text, psprintf("%d", snapshot), node);
 
 	mark->node = pstrdup(node);
 	if (rows->nrows)
@@ -255,32 +255,32 @@ zodan_journal_position(int snapshot, const char *node)
  * Forgets what was noted for a snapshot, but not where the slots began.
  */
 void
-zodan_journal_forget_positions(int snapshot)
+zodan_journal_forget_positions(const ZodanRequest *req, int snapshot)
 {
 	zodan_spi_execute("UPDATE zodan.bookmarks"
 			  "   SET marker_lsn = NULL, window_lsn = NULL, consistent_lsn = NULL, resume_lsn = NULL"
 			  " WHERE request_id = $1::bigint AND snapshot = $2::int", 2,
-			  zodan_spi_request_id, psprintf("%d", snapshot));
+			  req->id_text, psprintf("%d", snapshot));
 }
 
 /*
  * The number for the next snapshot of the source.
  */
 int
-zodan_journal_next_snapshot(void)
+zodan_journal_next_snapshot(const ZodanRequest *req)
 {
 	return (int) zodan_spi_int64(zodan_spi_one("SELECT coalesce(max(snapshot), 0) + 1 FROM zodan.bookmarks"
-							  " WHERE request_id = $1::bigint", 1, zodan_spi_request_id)->value[0][0]);
+							  " WHERE request_id = $1::bigint", 1, req->id_text)->value[0][0]);
 }
 
 /*
  * Forgets what an earlier attempt of the phase has found.
  */
 void
-zodan_journal_forget_check_failures(const char *phase)
+zodan_journal_forget_check_failures(const ZodanRequest *req, const char *phase)
 {
 	zodan_spi_execute("DELETE FROM zodan.check_failures WHERE request_id = $1::bigint AND phase = $2", 2,
-			  zodan_spi_request_id, phase);
+			  req->id_text, phase);
 }
 
 /*
@@ -288,14 +288,14 @@ zodan_journal_forget_check_failures(const char *phase)
  * itself.
  */
 void
-zodan_journal_check_failure(const char *phase, const char *check, const char *node,
+zodan_journal_check_failure(const ZodanRequest *req, const char *phase, const char *check, const char *node,
 					const char *found, const char *expected, const char *todo, bool passing)
 {
 	zodan_spi_one("INSERT INTO zodan.check_failures"
 			  "       (request_id, phase, check_name, node, found, expected, what_to_do, passing)"
 			  " VALUES ($1::bigint, $2, $3, $4, $5, $6, $7, $8::boolean)", 8,
-			  zodan_spi_request_id, phase, check, node, found, expected, todo, passing ? "t" : "f");
-	zodan_journal_event("error", node,
+			  req->id_text, phase, check, node, found, expected, todo, passing ? "t" : "f");
+	zodan_journal_event(req, "error", node,
 				psprintf("%s: found %s, expected %s; %s", check, found, expected, todo));
 }
 
@@ -304,13 +304,13 @@ zodan_journal_check_failure(const char *phase, const char *check, const char *no
  * many of them may pass by themselves.
  */
 char *
-zodan_journal_check_summary(int *count, int *passing)
+zodan_journal_check_summary(const ZodanRequest *req, int *count, int *passing)
 {
 	char	  **v = zodan_spi_one("SELECT count(*), string_agg(format('%s: %s: found %s, expected %s', node,"
 							  "                                   check_name, found, expected), E'\\n' ORDER BY id),"
 							  "       count(*) FILTER (WHERE passing)"
 							  "  FROM zodan.check_failures WHERE request_id = $1::bigint", 1,
-							  zodan_spi_request_id)->value[0];
+							  req->id_text)->value[0];
 
 	*count = (int) zodan_spi_int64(v[0]);
 	*passing = (int) zodan_spi_int64(v[2]);

@@ -6,7 +6,7 @@
 #ifndef ZODAN_JOURNAL_H
 #define ZODAN_JOURNAL_H
 
-#include "queue/spi.h"
+#include "queue/request.h"
 
 /* What a node is; all is text */
 typedef struct ZodanServer
@@ -27,38 +27,38 @@ typedef struct ZodanBookmark
 	char	   *resume_lsn;
 } ZodanBookmark;
 
-extern void zodan_journal_event(const char *level, const char *node, const char *message);
+extern void zodan_journal_event(const ZodanRequest *req, const char *level, const char *node, const char *message);
 
-extern bool zodan_journal_phase_begin(const char *phase);
-extern void zodan_journal_phase_done(const char *phase);
-extern int	zodan_journal_phase_attempts(const char *phase);
-extern int	zodan_journal_phase_transient(const char *phase);
-extern void zodan_journal_forget_phases(void);
-extern void zodan_journal_phase_error(const char *phase, const char *error);
+extern bool zodan_journal_phase_begin(const ZodanRequest *req, const char *phase);
+extern void zodan_journal_phase_done(const ZodanRequest *req, const char *phase);
+extern int	zodan_journal_phase_attempts(const ZodanRequest *req, const char *phase);
+extern int	zodan_journal_phase_transient(const ZodanRequest *req, const char *phase);
+extern void zodan_journal_forget_phases(const ZodanRequest *req);
+extern void zodan_journal_phase_error(const ZodanRequest *req, const char *phase, const char *error);
 
 
-extern void zodan_journal_set_kept(const char *objects, const char *rights);
-extern char *zodan_journal_kept(const char *column);
+extern void zodan_journal_set_kept(const ZodanRequest *req, const char *objects, const char *rights);
+extern char *zodan_journal_kept(const ZodanRequest *req, const char *column);
 
-extern void zodan_journal_store_dump(const char *directory);
-extern ZodanRows *zodan_journal_dump(void);
-extern char *zodan_journal_dump_chunk(const char *name, const char *chunk);
+extern void zodan_journal_store_dump(const ZodanRequest *req, const char *directory);
+extern ZodanRows *zodan_journal_dump(const ZodanRequest *req);
+extern char *zodan_journal_dump_chunk(const ZodanRequest *req, const char *name, const char *chunk);
 extern ZodanRows *zodan_journal_dumps_done(List *names);
-extern void zodan_journal_forget_dump(void);
+extern void zodan_journal_forget_dump(const ZodanRequest *req);
 
-extern ZodanServer *zodan_journal_server(const char *node);
-extern void zodan_journal_set_server(const char *node, const ZodanServer *server);
-extern void zodan_journal_note_lsn(const char *node, const char *lsn);
+extern ZodanServer *zodan_journal_server(const ZodanRequest *req, const char *node);
+extern void zodan_journal_set_server(const ZodanRequest *req, const char *node, const ZodanServer *server);
+extern void zodan_journal_note_lsn(const ZodanRequest *req, const char *node, const char *lsn);
 
-extern void zodan_journal_set_position(int snapshot, const char *node, const char *column, const char *lsn);
-extern ZodanBookmark *zodan_journal_position(int snapshot, const char *node);
-extern void zodan_journal_forget_positions(int snapshot);
+extern void zodan_journal_set_position(const ZodanRequest *req, int snapshot, const char *node, const char *column, const char *lsn);
+extern ZodanBookmark *zodan_journal_position(const ZodanRequest *req, int snapshot, const char *node);
+extern void zodan_journal_forget_positions(const ZodanRequest *req, int snapshot);
 
-extern int	zodan_journal_next_snapshot(void);
+extern int	zodan_journal_next_snapshot(const ZodanRequest *req);
 
-extern void zodan_journal_forget_check_failures(const char *phase);
-extern void zodan_journal_check_failure(const char *phase, const char *check, const char *node,
+extern void zodan_journal_forget_check_failures(const ZodanRequest *req, const char *phase);
+extern void zodan_journal_check_failure(const ZodanRequest *req, const char *phase, const char *check, const char *node,
 								const char *found, const char *expected, const char *todo, bool passing);
-extern char *zodan_journal_check_summary(int *count, int *passing);
+extern char *zodan_journal_check_summary(const ZodanRequest *req, int *count, int *passing);
 
 #endif							/* ZODAN_JOURNAL_H */

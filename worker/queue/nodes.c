@@ -20,13 +20,13 @@
  * may have a password file.
  */
 void
-zodan_nodes_joined(const char *node, const char *engine, const char *dsn, bool by_superuser)
+zodan_nodes_joined(const ZodanRequest *req, const char *node, const char *engine, const char *dsn, bool by_superuser)
 {
 	zodan_nodes_left(node, dsn);
 	zodan_spi_one("INSERT INTO zodan.nodes (node, engine, dsn, peer_dsns)"
 			  " SELECT $2, $3, $4, coalesce(options -> 'peer_dsns', '{}') FROM zodan.requests"
 			  "  WHERE id = $1::bigint", 4,
-			  zodan_spi_request_id, node, engine, by_superuser ? zodan_dsn_bare(dsn) : zodan_dsn_redact(dsn));
+			  req->id_text, node, engine, by_superuser ? zodan_dsn_bare(dsn) : zodan_dsn_redact(dsn));
 }
 
 /*

@@ -5,14 +5,14 @@
 #ifndef ZODAN_NODES_H
 #define ZODAN_NODES_H
 
-#include "queue/spi.h"
+#include "queue/request.h"
 
 /* States of a node. One that can't be looked at, for want of a password, is unknown. */
 #define ZODAN_NODE_OK		"ok"
 #define ZODAN_NODE_BAD		"bad"
 #define ZODAN_NODE_UNKNOWN	"unknown"
 
-extern void zodan_nodes_joined(const char *node, const char *engine, const char *dsn, bool by_superuser);
+extern void zodan_nodes_joined(const ZodanRequest *req, const char *node, const char *engine, const char *dsn, bool by_superuser);
 extern void zodan_nodes_left(const char *node, const char *dsn);
 
 extern int	zodan_nodes_count(void);

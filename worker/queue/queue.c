@@ -117,16 +117,15 @@ zodan_queue_take_probes(int limit, const char *busy)
 }
 
 /*
- * One of the nodes that the request which this process has loaded waits for has been
- * found, so an attempt begins now; false if the request
- * doesn't wait any more.
+ * One of the nodes that a request waits for has been reached, so an attempt begins
+ * now; false if the request doesn't wait any more.
  */
 bool
-zodan_queue_take_reached(void)
+zodan_queue_take_reached(int64 id)
 {
 	return zodan_spi_execute("UPDATE zodan.request_state s SET" ATTEMPT_BEGINS
 					 " WHERE s.request_id = $1::bigint AND s.state IN " ZODAN_WAITING
-					 "   AND s.look_at IS NOT NULL", 1, zodan_spi_request_id)->nrows == 1;
+					 "   AND s.look_at IS NOT NULL", 1, psprintf(INT64_FORMAT, id))->nrows == 1;
 }
 
 /*
@@ -231,13 +230,13 @@ zodan_queue_request_of(const char *token)
  * one that this process is about: id, new_node_dsn.
  */
 ZodanRows *
-zodan_queue_older(void)
+zodan_queue_older(const ZodanRequest *req)
 {
 	return zodan_spi_execute("SELECT r.id, r.new_node_dsn FROM zodan.requests mine JOIN zodan.requests r USING (new_node_name)"
 					 "  JOIN zodan.request_state s ON s.request_id = r.id"
 					 " WHERE mine.id = $1::bigint AND r.id < mine.id AND s.state IN ('failed', 'cancelled')"
 					 "   AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done'))", 1,
-					 zodan_spi_request_id);
+					 req->id_text);
 }
 
 /*
@@ -245,7 +244,7 @@ zodan_queue_older(void)
  * removed it.
  */
 void
-zodan_queue_settle(const char *id)
+zodan_queue_settle(const ZodanRequest *req, const char *id)
 {
 	zodan_spi_execute("WITH d AS (DELETE FROM zodan.dump_files WHERE request_id = $2::bigint),"
 			  " e AS (UPDATE zodan.effects SET state = 'left', changed_at = clock_timestamp()"
@@ -254,7 +253,7 @@ zodan_queue_settle(const char *id)
 			  "        WHERE id = $2::bigint)"
 			  "INSERT INTO zodan.events (request_id, level, message)"
 			  " SELECT $2::bigint, 'info', format('what this request has left was removed by request %s', $1)", 2,
-			  zodan_spi_request_id, id);
+			  req->id_text, id);
 }
 
 /*

@@ -15,10 +15,10 @@
  * The nodes that the request waits for, one a row: name, connection string.
  */
 ZodanRows *
-zodan_request_unreachable(void)
+zodan_request_unreachable(const ZodanRequest *req)
 {
 	return zodan_spi_execute("SELECT unnest(missing), unnest(missing_dsns) FROM zodan.request_state WHERE request_id = $1::bigint", 1,
-					 zodan_spi_request_id);
+					 req->id_text);
 }
 
 /*
@@ -42,7 +42,7 @@ zodan_request_load(int64 id)
 	ZodanRequest *req = palloc0(sizeof(ZodanRequest));
 	char	  **v;
 
-	snprintf(zodan_spi_request_id, sizeof(zodan_spi_request_id), INT64_FORMAT, id);
+	req->id_text = psprintf(INT64_FORMAT, id);
 	v = zodan_spi_one("SELECT r.operation, r.src_node_name, r.src_dsn, r.new_node_name, r.new_node_dsn,"
 				  "       r.new_node_location, r.new_node_country, r.new_node_info, r.verb,"
 				  "       (extract(epoch FROM r.sync_timeout) * 1000)::bigint, r.max_attempts, r.fence,"
@@ -51,7 +51,7 @@ zodan_request_load(int64 id)
 				  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint"
 				  "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
 				  "  LEFT JOIN pg_catalog.pg_roles u ON u.rolname = r.requested_by"
-				  " WHERE r.id = $1::bigint", 1, zodan_spi_request_id)->value[0];
+				  " WHERE r.id = $1::bigint", 1, req->id_text)->value[0];
 	req->id = id;
 	req->operation = v[0];
 	req->src_node_name = v[1];
@@ -83,10 +83,10 @@ zodan_request_load(int64 id)
  * options->key->member of the request, as text, or NULL.
  */
 char *
-zodan_request_option(const char *key, const char *member)
+zodan_request_option(const ZodanRequest *req, const char *key, const char *member)
 {
 	return zodan_spi_one("SELECT options -> $2 ->> $3 FROM zodan.requests WHERE id = $1::bigint", 3,
-					 zodan_spi_request_id, key, member)->value[0][0];
+					 req->id_text, key, member)->value[0][0];
 }
 
 /*
@@ -94,11 +94,11 @@ zodan_request_option(const char *key, const char *member)
  * PostgreSQL array, or NULL.
  */
 char *
-zodan_request_option_array(const char *key)
+zodan_request_option_array(const ZodanRequest *req, const char *key)
 {
 	return zodan_spi_one("SELECT CASE WHEN options ? $2"
 					 "            THEN ARRAY(SELECT jsonb_array_elements_text(options -> $2))::text END"
-					 "  FROM zodan.requests WHERE id = $1::bigint", 2, zodan_spi_request_id, key)->value[0][0];
+					 "  FROM zodan.requests WHERE id = $1::bigint", 2, req->id_text, key)->value[0][0];
 }
 
 /*
@@ -106,35 +106,35 @@ zodan_request_option_array(const char *key)
  * NULL.
  */
 char *
-zodan_request_asked(void)
+zodan_request_asked(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT asked FROM zodan.request_state WHERE request_id = $1::bigint", 1,
-					 zodan_spi_request_id)->value[0][0];
+					 req->id_text)->value[0][0];
 }
 
 static void
-notify_progress(void)
+notify_progress(const ZodanRequest *req)
 {
 	zodan_spi_one("SELECT pg_notify('zodan_progress', json_build_object("
 			  "         'v', 1, 'request', request_id, 'operation', operation, 'node', node, 'state', state,"
 			  "         'phase', phase, 'phase_no', phase_no, 'phases', phases, 'percent', percent,"
 			  "         'detail', left(coalesce(detail, ''), 1500), 'at', updated_at)::text)"
-			  "  FROM zodan.status WHERE request_id = $1::bigint", 1, zodan_spi_request_id);
+			  "  FROM zodan.status WHERE request_id = $1::bigint", 1, req->id_text);
 }
 
 /*
  * Cancels the request unless somebody works on it again.
  */
 void
-zodan_request_cancel_idle(const char *reason, const char *hint)
+zodan_request_cancel_idle(const ZodanRequest *req, const char *reason, const char *hint)
 {
 	ZodanRows  *rows = zodan_spi_execute("UPDATE zodan.request_state"
 								 "   SET state = 'cancelling', asked = 'cancel', keep = false, reason = $2, reason_hint = $3, look_at = NULL, next_attempt_at = NULL,"
 								 "       finished_at = NULL, updated_at = clock_timestamp()"
-								 " WHERE request_id = $1::bigint AND state IN " ZODAN_IDLE, 3, zodan_spi_request_id, reason, hint);
+								 " WHERE request_id = $1::bigint AND state IN " ZODAN_IDLE, 3, req->id_text, reason, hint);
 
 	if (rows->nrows > 0)
-		notify_progress();
+		notify_progress(req);
 }
 
 /*
@@ -142,11 +142,11 @@ zodan_request_cancel_idle(const char *reason, const char *hint)
  * returns whether that's new.
  */
 bool
-zodan_request_note_broken(const char *message, const char *hint)
+zodan_request_note_broken(const ZodanRequest *req, const char *message, const char *hint)
 {
 	return zodan_spi_execute("UPDATE zodan.request_state SET last_error = $2, hint = $3, updated_at = clock_timestamp()"
 					 " WHERE request_id = $1::bigint AND state IN " ZODAN_IDLE " AND last_error IS DISTINCT FROM $2", 3,
-					 zodan_spi_request_id, message, hint)->nrows > 0;
+					 req->id_text, message, hint)->nrows > 0;
 }
 
 /*
@@ -154,11 +154,11 @@ zodan_request_note_broken(const char *message, const char *hint)
  * returns whether that's new.
  */
 bool
-zodan_request_ask(const char *what, const char *reason, const char *hint)
+zodan_request_ask(const ZodanRequest *req, const char *what, const char *reason, const char *hint)
 {
 	return zodan_spi_execute("UPDATE zodan.request_state SET asked = $2, reason = $3, reason_hint = $4"
 					 " WHERE request_id = $1::bigint AND asked IS NULL", 4,
-					 zodan_spi_request_id, what, reason, hint)->nrows > 0;
+					 req->id_text, what, reason, hint)->nrows > 0;
 }
 
 /*
@@ -166,22 +166,22 @@ zodan_request_ask(const char *what, const char *reason, const char *hint)
  * raises an error if it is not in the first any more.
  */
 void
-zodan_request_set_state(const char *from, const char *to)
+zodan_request_set_state(const ZodanRequest *req, const char *from, const char *to)
 {
 	zodan_spi_one("UPDATE zodan.request_state"
 			  "   SET state = $3, asked = NULL, updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state = $2", 3, zodan_spi_request_id, from, to);
-	notify_progress();
+			  " WHERE request_id = $1::bigint AND state = $2", 3, req->id_text, from, to);
+	notify_progress(req);
 }
 
 /*
  * Stores the name of the engine that the request has found.
  */
 void
-zodan_request_set_engine(const char *engine)
+zodan_request_set_engine(const ZodanRequest *req, const char *engine)
 {
 	zodan_spi_one("UPDATE zodan.request_state SET engine = $2 WHERE request_id = $1::bigint", 2,
-			  zodan_spi_request_id, engine);
+			  req->id_text, engine);
 }
 
 /*
@@ -189,20 +189,20 @@ zodan_request_set_engine(const char *engine)
  * other nodes forget it.
  */
 void
-zodan_request_set_node_dsn(const char *dsn)
+zodan_request_set_node_dsn(const ZodanRequest *req, const char *dsn)
 {
 	zodan_spi_execute("UPDATE zodan.requests SET new_node_dsn = $2 WHERE id = $1::bigint AND new_node_dsn IS NULL", 2,
-					  zodan_spi_request_id, dsn);
+					  req->id_text, dsn);
 }
 
 /*
  * Stores what is shown as the last error, and the hint to it; NULL: none.
  */
 void
-zodan_request_set_error(const char *message, const char *hint)
+zodan_request_set_error(const ZodanRequest *req, const char *message, const char *hint)
 {
 	zodan_spi_one("UPDATE zodan.request_state SET last_error = $2, hint = $3 WHERE request_id = $1::bigint", 3,
-			  zodan_spi_request_id, message, hint);
+			  req->id_text, message, hint);
 }
 
 /*
@@ -212,7 +212,7 @@ zodan_request_set_error(const char *message, const char *hint)
  * waits. What a user has asked in the meantime doesn't wait.
  */
 void
-zodan_request_retry_after(int64 ms, const char *message, const char *hint, List *missing, List *dsns)
+zodan_request_retry_after(const ZodanRequest *req, int64 ms, const char *message, const char *hint, List *missing, List *dsns)
 {
 	zodan_spi_one("UPDATE zodan.request_state"
 			  "   SET state = CASE WHEN state = 'running' THEN 'retrying' ELSE state END,"
@@ -222,8 +222,8 @@ zodan_request_retry_after(int64 ms, const char *message, const char *hint, List 
 			  "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" ZODAN_LOOK_EVERY ", interval '2 s') END,"
 			  "       updated_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 6,
-			  zodan_spi_request_id, psprintf(INT64_FORMAT, ms), message, hint, zodan_spi_array(missing), zodan_spi_array(dsns));
-	notify_progress();
+			  req->id_text, psprintf(INT64_FORMAT, ms), message, hint, zodan_spi_array(missing), zodan_spi_array(dsns));
+	notify_progress(req);
 }
 
 /*
@@ -232,20 +232,20 @@ zodan_request_retry_after(int64 ms, const char *message, const char *hint, List 
  * what was checked is checked again then, the other one having changed it.
  */
 void
-zodan_request_wait_turn(int64 ms, const char *message)
+zodan_request_wait_turn(const ZodanRequest *req, int64 ms, const char *message)
 {
 	zodan_spi_execute("INSERT INTO zodan.events (request_id, level, message) SELECT $1::bigint, 'info', $2"
 			  "  FROM zodan.request_state WHERE request_id = $1::bigint AND detail IS DISTINCT FROM $2", 2,
-			  zodan_spi_request_id, message);
+			  req->id_text, message);
 	zodan_spi_execute("DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint"
-			  "   AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint)", 1, zodan_spi_request_id);
+			  "   AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint)", 1, req->id_text);
 	zodan_spi_one("UPDATE zodan.request_state"
 			  "   SET state = CASE WHEN state = 'running' THEN 'queued' ELSE state END, detail = $3,"
 			  "       attempt = attempt - 1, attempt_of_progress = least(attempt_of_progress, attempt - 1),"
 			  "       next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms', updated_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 3,
-			  zodan_spi_request_id, psprintf(INT64_FORMAT, ms), message);
-	notify_progress();
+			  req->id_text, psprintf(INT64_FORMAT, ms), message);
+	notify_progress(req);
 }
 
 /*
@@ -255,14 +255,14 @@ zodan_request_wait_turn(int64 ms, const char *message)
  * user has asked. That a user has asked for its end stays.
  */
 void
-zodan_request_roll_back_for(const char *what, const char *reason, const char *hint)
+zodan_request_roll_back_for(const ZodanRequest *req, const char *what, const char *reason, const char *hint)
 {
 	zodan_spi_one("UPDATE zodan.request_state"
 			  "   SET state = CASE WHEN $2 = 'cancel' THEN 'cancelling' ELSE 'rolling_back' END,"
 			  "       asked = CASE WHEN asked = 'cancel' THEN asked ELSE $2 END, reason = coalesce($3, reason),"
 			  "       reason_hint = coalesce($4, reason_hint), updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state = 'running'", 4, zodan_spi_request_id, what, reason, hint);
-	notify_progress();
+			  " WHERE request_id = $1::bigint AND state = 'running'", 4, req->id_text, what, reason, hint);
+	notify_progress(req);
 }
 
 /*
@@ -270,7 +270,7 @@ zodan_request_roll_back_for(const char *what, const char *reason, const char *hi
  * to be seen. False: it was cancelled meanwhile.
  */
 bool
-zodan_request_restart(int64 ms)
+zodan_request_restart(const ZodanRequest *req, int64 ms)
 {
 	ZodanRows  *rows = zodan_spi_execute("WITH u AS ("
 								 " UPDATE zodan.request_state"
@@ -287,10 +287,10 @@ zodan_request_restart(int64 ms)
 								 " k AS (DELETE FROM zodan.kept x USING u WHERE x.request_id = u.request_id),"
 								 " n AS (DELETE FROM zodan.servers x USING u WHERE x.request_id = u.request_id)"
 								 " SELECT FROM u", 2,
-								 zodan_spi_request_id, psprintf(INT64_FORMAT, ms));
+								 req->id_text, psprintf(INT64_FORMAT, ms));
 
 	if (rows->nrows == 1)
-		notify_progress();
+		notify_progress(req);
 	return rows->nrows == 1;
 }
 
@@ -299,59 +299,69 @@ zodan_request_restart(int64 ms)
  * left that could need them.
  */
 void
-zodan_request_end(const char *from, const char *to, bool blank)
+zodan_request_end(const ZodanRequest *req, const char *from, const char *to, bool blank)
 {
 	if (blank)
 		zodan_spi_one("UPDATE zodan.requests"
 				  "   SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn),"
 				  "       options = CASE WHEN options ? 'peer_dsns' THEN"
 				  "         jsonb_set(options, '{peer_dsns}', zodan.redact_dsns(options -> 'peer_dsns')) ELSE options END"
-				  " WHERE id = $1::bigint", 1, zodan_spi_request_id);
+				  " WHERE id = $1::bigint", 1, req->id_text);
 	zodan_spi_one("UPDATE zodan.request_state"
 			  "   SET state = $3, asked = NULL, next_attempt_at = NULL, eta = NULL, missing = NULL, missing_dsns = NULL, missing_since = NULL,"
 			  "       percent = CASE WHEN $3 = 'done' THEN 100 ELSE percent END,"
 			  "       last_error = CASE WHEN $3 = 'done' THEN NULL ELSE last_error END,"
 			  "       hint = CASE WHEN $3 = 'done' THEN NULL ELSE hint END,"
 			  "       finished_at = clock_timestamp(), updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state = $2", 3, zodan_spi_request_id, from, to);
-	notify_progress();
+			  " WHERE request_id = $1::bigint AND state = $2", 3, req->id_text, from, to);
+	notify_progress(req);
 	/* what it had on the nodes holds nothing more */
-	if (blank && zodan_request_note_retained(0, false))
-		zodan_request_alert(NULL, NULL);
+	if (blank && zodan_request_note_retained(req, 0, false))
+		zodan_request_alert(req, NULL, NULL);
 }
 
 /*
  * Shows where the request stands, and tells the listeners.
  */
 void
-zodan_request_progress(const char *phase, double percent, const char *detail)
+zodan_request_progress(const ZodanRequest *req, const char *phase, double percent, const char *detail)
 {
 	zodan_spi_one_async("UPDATE zodan.request_state"
 					"   SET phase = $2, percent = $3::numeric, detail = $4, updated_at = clock_timestamp()"
 					" WHERE request_id = $1::bigint", 4,
-					zodan_spi_request_id, phase, psprintf("%.1f", percent), detail);
-	notify_progress();
+					req->id_text, phase, psprintf("%.1f", percent), detail);
+	notify_progress(req);
 }
 
 /*
- * Shows how far the copy is; returns the rate that it's to be held to, in
- * bytes/s, 0: none.
+ * Shows how far the copy is.
  */
-int64
-zodan_request_copy_status(const ZodanCopyStatus *status)
+void
+zodan_request_copy_status(const ZodanRequest *req, const ZodanCopyStatus *status)
 {
-	return zodan_spi_int64(zodan_spi_one_async("UPDATE zodan.request_state"
+	zodan_spi_one_async("UPDATE zodan.request_state"
 										  "   SET bytes_copied = $2::bigint, bytes_total = $3::bigint, rows_copied = $4::bigint,"
 										  "       tables_copied = $5::int, tables_total = $6::int, bytes_per_second = $7::bigint,"
 										  "       eta = clock_timestamp() + $8::float8 * interval '1 s',"
 										  "       snapshot_since = clock_timestamp() - $9::float8 * interval '1 ms'"
-										  " WHERE request_id = $1::bigint RETURNING coalesce(copy_rate, 0)", 9,
-										  zodan_spi_request_id, psprintf(INT64_FORMAT, status->bytes),
+										  " WHERE request_id = $1::bigint", 9,
+										  req->id_text, psprintf(INT64_FORMAT, status->bytes),
 										  psprintf(INT64_FORMAT, status->bytes_total), psprintf(INT64_FORMAT, status->rows),
 										  psprintf("%d", status->tables), psprintf("%d", status->tables_total),
 										  psprintf(INT64_FORMAT, status->rate),
 										  status->eta < 0 ? NULL : psprintf("%.2f", status->eta),
-										  status->snapshot_age > 0 ? psprintf(INT64_FORMAT, status->snapshot_age) : NULL)->value[0][0]);
+										  status->snapshot_age > 0 ? psprintf(INT64_FORMAT, status->snapshot_age) : NULL);
+}
+
+/*
+ * The rate that the copy is to be held to, in bytes/s, which may be changed at any
+ * time; 0: none.
+ */
+int64
+zodan_request_copy_rate(const ZodanRequest *req)
+{
+	return zodan_spi_int64(zodan_spi_one("SELECT coalesce(copy_rate, 0) FROM zodan.request_state WHERE request_id = $1::bigint", 1,
+										 req->id_text)->value[0][0]);
 }
 
 /*
@@ -359,12 +369,12 @@ zodan_request_copy_status(const ZodanCopyStatus *status)
  * is most, and whether that is too much. Returns whether the latter is news.
  */
 bool
-zodan_request_note_retained(int64 bytes, bool over)
+zodan_request_note_retained(const ZodanRequest *req, int64 bytes, bool over)
 {
 	return zodan_spi_is_true(zodan_spi_one("UPDATE zodan.request_state s SET wal_retained = $2::bigint, wal_over = $3::boolean"
 								   "  FROM (SELECT wal_over FROM zodan.request_state WHERE request_id = $1::bigint FOR UPDATE) AS before"
 								   " WHERE s.request_id = $1::bigint RETURNING before.wal_over <> s.wal_over", 3,
-								   zodan_spi_request_id, psprintf(INT64_FORMAT, bytes), over ? "t" : "f")->value[0][0]);
+								   req->id_text, psprintf(INT64_FORMAT, bytes), over ? "t" : "f")->value[0][0]);
 }
 
 /*
@@ -372,9 +382,9 @@ zodan_request_note_retained(int64 bytes, bool over)
  * has on a node; NULL: that it has none any more.
  */
 void
-zodan_request_alert(const char *node, const char *problem)
+zodan_request_alert(const ZodanRequest *req, const char *node, const char *problem)
 {
 	zodan_spi_one("SELECT pg_notify('zodan_alerts', json_build_object("
 			  "         'v', 1, 'request', $1::bigint, 'node', $2, 'state', CASE WHEN $3 IS NULL THEN 'ok' ELSE 'bad' END,"
-			  "         'problem', $3, 'at', clock_timestamp())::text)", 3, zodan_spi_request_id, node, problem);
+			  "         'problem', $3, 'at', clock_timestamp())::text)", 3, req->id_text, node, problem);
 }

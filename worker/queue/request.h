@@ -23,6 +23,7 @@
 typedef struct ZodanRequest
 {
 	int64		id;
+	const char *id_text;		/* the same */
 	char	   *operation;
 	char	   *src_node_name;
 	char	   *src_dsn;
@@ -39,6 +40,7 @@ typedef struct ZodanRequest
 	bool		by_superuser;
 	char	   *state;
 	int			attempt;
+	const char *phase;			/* the one under way; NULL: none */
 	char	   *token;			/* a UUID, which tells it from other coordinators' requests */
 	uint32		session_token;	/* the same of its sessions */
 	bool		keep;			/* if it's cancelled, what it has made stays */
@@ -59,33 +61,33 @@ typedef struct ZodanCopyStatus
 	int64		rate;			/* bytes/s */
 	double		eta;			/* seconds; negative: unknown */
 	int64		snapshot_age;	/* ms; 0: none is open */
-	int64		copy_rate;		/* what it's held to, bytes/s */
 } ZodanCopyStatus;
 
 
 
 /* a request's; the runner's calls are about the one that it has loaded */
 extern bool zodan_request_lock(int64 id);
-extern ZodanRows *zodan_request_unreachable(void);
+extern ZodanRows *zodan_request_unreachable(const ZodanRequest *req);
 extern ZodanRequest *zodan_request_load(int64 id);
-extern char *zodan_request_option(const char *key, const char *member);
-extern char *zodan_request_option_array(const char *key);
-extern char *zodan_request_asked(void);
-extern void zodan_request_cancel_idle(const char *reason, const char *hint);
-extern bool zodan_request_note_broken(const char *message, const char *hint);
-extern bool zodan_request_ask(const char *what, const char *reason, const char *hint);
-extern void zodan_request_set_state(const char *from, const char *to);
-extern void zodan_request_set_engine(const char *engine);
-extern void zodan_request_set_node_dsn(const char *dsn);
-extern void zodan_request_set_error(const char *message, const char *hint);
-extern void zodan_request_retry_after(int64 ms, const char *message, const char *hint, List *missing, List *dsns);
-extern void zodan_request_wait_turn(int64 ms, const char *message);
-extern void zodan_request_roll_back_for(const char *what, const char *reason, const char *hint);
-extern bool zodan_request_restart(int64 ms);
-extern void zodan_request_end(const char *from, const char *to, bool blank);
-extern void zodan_request_progress(const char *phase, double percent, const char *detail);
-extern int64 zodan_request_copy_status(const ZodanCopyStatus *status);
-extern bool zodan_request_note_retained(int64 bytes, bool over);
-extern void zodan_request_alert(const char *node, const char *problem);
+extern char *zodan_request_option(const ZodanRequest *req, const char *key, const char *member);
+extern char *zodan_request_option_array(const ZodanRequest *req, const char *key);
+extern char *zodan_request_asked(const ZodanRequest *req);
+extern void zodan_request_cancel_idle(const ZodanRequest *req, const char *reason, const char *hint);
+extern bool zodan_request_note_broken(const ZodanRequest *req, const char *message, const char *hint);
+extern bool zodan_request_ask(const ZodanRequest *req, const char *what, const char *reason, const char *hint);
+extern void zodan_request_set_state(const ZodanRequest *req, const char *from, const char *to);
+extern void zodan_request_set_engine(const ZodanRequest *req, const char *engine);
+extern void zodan_request_set_node_dsn(const ZodanRequest *req, const char *dsn);
+extern void zodan_request_set_error(const ZodanRequest *req, const char *message, const char *hint);
+extern void zodan_request_retry_after(const ZodanRequest *req, int64 ms, const char *message, const char *hint, List *missing, List *dsns);
+extern void zodan_request_wait_turn(const ZodanRequest *req, int64 ms, const char *message);
+extern void zodan_request_roll_back_for(const ZodanRequest *req, const char *what, const char *reason, const char *hint);
+extern bool zodan_request_restart(const ZodanRequest *req, int64 ms);
+extern void zodan_request_end(const ZodanRequest *req, const char *from, const char *to, bool blank);
+extern void zodan_request_progress(const ZodanRequest *req, const char *phase, double percent, const char *detail);
+extern void zodan_request_copy_status(const ZodanRequest *req, const ZodanCopyStatus *status);
+extern int64 zodan_request_copy_rate(const ZodanRequest *req);
+extern bool zodan_request_note_retained(const ZodanRequest *req, int64 bytes, bool over);
+extern void zodan_request_alert(const ZodanRequest *req, const char *node, const char *problem);
 
 #endif							/* ZODAN_REQUEST_H */

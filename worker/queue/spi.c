@@ -20,8 +20,6 @@
 
 #define MAX_ARGS	10
 
-char		zodan_spi_request_id[32];
-
 /*
  * The settings of a process of ours, whatever the database's are. What it has
  * stored before it goes on is there after a crash, also where others don't ask
@@ -135,7 +133,7 @@ run_one(const char *statement, bool durable, int nargs, va_list args)
 	if (rows->nrows != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("request %s is not in the state that was expected", zodan_spi_request_id),
+				 errmsg("the request is not in the state that was expected"),
 				 errdetail("A statement changed %d rows, not one: %s", rows->nrows, statement)));
 	return rows;
 }

@@ -17,9 +17,6 @@ typedef struct ZodanRows
 	char	 ***value;			/* [row][column] */
 } ZodanRows;
 
-/* the request that this process runs, as text; set by zodan_request_load() */
-extern char zodan_spi_request_id[32];
-
 extern void zodan_spi_pin_settings(void);
 extern ZodanRows *zodan_spi_execute(const char *statement, int nargs,...);
 extern ZodanRows *zodan_spi_one(const char *statement, int nargs,...);

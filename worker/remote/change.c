@@ -71,6 +71,8 @@ zodan_change_all(ZodanCall *calls, int ncalls)
 	int			nsessions = 0;
 	int			n = 0;
 
+	if (ncalls == 0)
+		return;
 	for (int i = 0; i < ncalls; i++)
 	{
 		const ZodanConn *conn = calls[i].conn;
@@ -79,10 +81,10 @@ zodan_change_all(ZodanCall *calls, int ncalls)
 
 		if (calls[i].sent)
 			continue;			/* with one before */
-		*session = (ZodanConn)
-		{
-			.node = conn->node,.dsn = conn->dsn,.need_password = conn->need_password,.guard = conn->guard,.changes = true,.options = change_options(conn)
-		};
+		*session = zodan_connection_another(conn);
+		session->guard = conn->guard;
+		session->changes = true;
+		session->options = change_options(conn);
 		conns[nsessions++] = session;
 		add_command(run, whose, &n, session, "BEGIN", &calls[i]);
 		for (int k = i; k < ncalls; k++)
@@ -98,7 +100,7 @@ zodan_change_all(ZodanCall *calls, int ncalls)
 		add_command(run, whose, &n, session, "COMMIT", &calls[last]);
 	}
 	zodan_remote_connect_all(conns, nsessions);
-	zodan_remote_run(run, n, zodan_session_timeout());
+	zodan_remote_run(run, n, calls[0].conn->session->timeout_ms);
 	for (int i = 0; i < n; i++)
 	{
 		if (run[i].change.text)

@@ -38,9 +38,9 @@ zodan_connection_close(ZodanConn *conn)
  * A message without what libpq ends it with: a newline; and without passwords.
  */
 char *
-zodan_connection_message(const char *message)
+zodan_connection_message(const ZodanConn *conn, const char *message)
 {
-	char	   *text = zodan_dsn_redact_text(message);
+	char	   *text = zodan_dsn_redact_text(&conn->session->secrets, message);
 
 	while (*text && text[strlen(text) - 1] == '\n')
 		text[strlen(text) - 1] = '\0';
@@ -50,7 +50,7 @@ zodan_connection_message(const char *message)
 void
 zodan_connection_fail(ZodanConn *conn, int sqlstate, const char *message)
 {
-	conn->error = zodan_connection_message(message);
+	conn->error = zodan_connection_message(conn, message);
 	conn->sqlstate = sqlstate;
 	conn->lacks_password = conn->pg && PQconnectionNeedsPassword(conn->pg);
 	zodan_connection_close(conn);
@@ -66,7 +66,7 @@ zodan_connection_fail(ZodanConn *conn, int sqlstate, const char *message)
 void
 zodan_connection_refused(ZodanConn *conn)
 {
-	char	   *lines = zodan_dsn_redact_text(PQerrorMessage(conn->pg)); /* while a password in it is whole */
+	char	   *lines = zodan_dsn_redact_text(&conn->session->secrets, PQerrorMessage(conn->pg)); /* while a password in it is whole */
 	char	   *line;
 	/* without a password libpq itself gives up */
 	int			sqlstate = PQconnectionNeedsPassword(conn->pg) ? ERRCODE_INVALID_PASSWORD : ERRCODE_CONNECTION_FAILURE;
@@ -104,7 +104,7 @@ zodan_connection_start(ZodanConn *conn)
 	conn->error = NULL;
 	conn->sqlstate = 0;
 	conn->lacks_password = false;
-	zodan_dsn_remember(conn->dsn);
+	zodan_dsn_remember(&conn->session->secrets, conn->dsn);
 
 	/* what stands before the DSN is a default, what stands behind it is forced */
 #define ADD(k, v) (keywords[n] = (k), values[n++] = (v))
@@ -112,7 +112,7 @@ zodan_connection_start(ZodanConn *conn)
 		if (!d->quick || !conn->bulk)
 			ADD(d->keyword, d->value);
 	ADD("dbname", conn->dsn);
-	ADD("application_name", zodan_session_name());
+	ADD("application_name", conn->session->name);
 	ADD("client_encoding", GetDatabaseEncodingName());
 	if (conn->replication)
 		ADD("replication", "database");
@@ -174,5 +174,17 @@ zodan_connection_is_lost(ZodanConn *conn)
 char *
 zodan_connection_error(const ZodanConn *conn)
 {
-	return zodan_connection_message(PQerrorMessage(conn->pg));
+	return zodan_connection_message(conn, PQerrorMessage(conn->pg));
+}
+
+/*
+ * Another session on the same node, which isn't connected yet.
+ */
+ZodanConn
+zodan_connection_another(const ZodanConn *conn)
+{
+	return (ZodanConn)
+	{
+		.node = conn->node,.dsn = conn->dsn,.session = conn->session,.need_password = conn->need_password
+	};
 }

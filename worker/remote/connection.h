@@ -5,14 +5,13 @@
 #ifndef ZODAN_CONNECTION_H
 #define ZODAN_CONNECTION_H
 
-#include "base/compat.h"
-
-#include <libpq-fe.h>
+#include "remote/session.h"
 
 typedef struct ZodanConn
 {
 	const char *node;			/* whose name goes into messages */
 	const char *dsn;
+	ZodanSession *session;		/* whose it is */
 	bool		replication;	/* a walsender, for replication commands */
 	bool		bulk;			/* may stand still for long, being a lane of the copy */
 	bool		need_password;	/* refuse it unless a password was asked for */
@@ -30,7 +29,8 @@ extern void zodan_connection_start(ZodanConn *conn);
 extern void zodan_connection_finish(ZodanConn *conn);
 extern void zodan_connection_fail(ZodanConn *conn, int sqlstate, const char *message);
 extern void zodan_connection_refused(ZodanConn *conn);
-extern char *zodan_connection_message(const char *message);
+extern char *zodan_connection_message(const ZodanConn *conn, const char *message);
+extern ZodanConn zodan_connection_another(const ZodanConn *conn);
 extern void zodan_connection_close(ZodanConn *conn);
 extern bool zodan_connection_is_lost(ZodanConn *conn);
 extern char *zodan_connection_error(const ZodanConn *conn);

@@ -36,8 +36,8 @@ raise_result(ZodanConn *conn, PGresult *result)
 	ereport(ERROR,
 			(errcode(zodan_remote_sqlstate(result)),
 			 errmsg("node \"%s\": %s", conn->node,
-					zodan_dsn_redact_text(primary ? primary : PQerrorMessage(conn->pg))),
-			 detail && !context ? errdetail("%s", zodan_dsn_redact_text(detail)) : 0));
+					zodan_dsn_redact_text(&conn->session->secrets, primary ? primary : PQerrorMessage(conn->pg))),
+			 detail && !context ? errdetail("%s", zodan_dsn_redact_text(&conn->session->secrets, detail)) : 0));
 }
 
 static void
@@ -129,11 +129,8 @@ zodan_pipe_start(ZodanPipe *pipe, const char *copy_out, const char *copy_in,
 				 ZodanPipeCount *counts, int ncopies)
 {
 	Assert(pipe->state == PIPE_IDLE);
-	if (zodan_statement_hook)
-	{
-		zodan_statement_hook(pipe->from->node, copy_out);
-		zodan_statement_hook(pipe->to->node, copy_in);
-	}
+	zodan_session_log(pipe->from->session, pipe->from->node, copy_out);
+	zodan_session_log(pipe->to->session, pipe->to->node, copy_in);
 	if (!PQsendQuery(pipe->from->pg, copy_out))
 		raise_connection(pipe->from);
 	if (!PQsendQuery(pipe->to->pg, copy_in))
@@ -146,7 +143,7 @@ zodan_pipe_start(ZodanPipe *pipe, const char *copy_out, const char *copy_in,
 	pipe->bytes = 0;
 	pipe->used = 0;
 	pipe->from_ready = pipe->to_ready = pipe->blocked = pipe->starved = false;
-	pipe->stalled = zodan_wait_deadline(zodan_session_timeout());
+	pipe->stalled = zodan_session_deadline(pipe->from->session);
 	if (!pipe->chunk)
 		pipe->chunk = MemoryContextAlloc(TopMemoryContext, ZODAN_PIPE_CHUNK);
 }
@@ -369,12 +366,12 @@ zodan_pipe_step(ZodanPipe *pipe)
 		}
 
 	if (pipe->bytes != before || pipe->state != state_before || pipe->starved)
-		pipe->stalled = zodan_wait_deadline(zodan_session_timeout());
+		pipe->stalled = zodan_session_deadline(pipe->from->session);
 	else if (zodan_wait_passed(pipe->stalled))
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("the copy from node \"%s\" to node \"%s\" has not moved for " INT64_FORMAT " ms",
-						pipe->from->node, pipe->to->node, zodan_session_timeout()),
+						pipe->from->node, pipe->to->node, pipe->from->session->timeout_ms),
 				 errhint("Look for locks and for a full disk on both nodes; the request tries again by itself.")));
 	return done;
 }

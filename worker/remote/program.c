@@ -19,6 +19,7 @@
 #include "port.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "utils/memutils.h"
 
 /* how long a program may take to end when it's told to */
 #define END_MS		5000
@@ -82,12 +83,13 @@ set_environment(ZodanProgram *command, const char *password)
  * replicate what it changes: ddl_setting (may be NULL) is off there.
  */
 ZodanProgram *
-zodan_program_new(const char *ddl_setting, const char *program, ZodanConn *conn)
+zodan_program_new(ZodanSession *session, const char *ddl_setting, const char *program, ZodanConn *conn)
 {
 	ZodanProgram *command = palloc0(sizeof(ZodanProgram));
 	char	   *password = NULL;
 	StringInfoData options;
 
+	command->session = session;
 	command->conn = conn;
 	zodan_program_arg(command, program_path(program));
 	initStringInfo(&options);
@@ -100,16 +102,12 @@ zodan_program_new(const char *ddl_setting, const char *program, ZodanConn *conn)
 							   " -c idle_in_transaction_session_timeout=0 -c synchronous_commit=local");
 		if (ddl_setting)
 			appendStringInfo(&options, " -c %s=off", ddl_setting);
-		zodan_program_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn->dsn, conn->pg, zodan_session_child(),
+		zodan_program_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn->dsn, conn->pg, session->child,
 																		options.data, &password)));
 	}
 	set_environment(command, password);
 	return command;
 }
-
-/* the programs under way */
-static pid_t children[CHILDREN_MAX];
-static int	nchildren = 0;
 
 /*
  * A program must not outlive us: what it makes, our successor makes again.
@@ -117,16 +115,16 @@ static int	nchildren = 0;
 static void
 end_children(int code, Datum arg)
 {
+	ZodanSession *session = (ZodanSession *) DatumGetPointer(arg);
 	ZodanDeadline deadline = zodan_wait_deadline(END_MS);
 
 	(void) code;
-	(void) arg;
-	for (int i = 0; i < nchildren; i++)
-		kill(children[i], SIGTERM);
+	for (int i = 0; i < session->nchildren; i++)
+		kill(session->children[i], SIGTERM);
 	/* it asks its server to cancel, and waits for ever for one that is silent */
-	while (nchildren > 0)
+	while (session->nchildren > 0)
 	{
-		pid_t		child = children[nchildren - 1];
+		pid_t		child = session->children[session->nchildren - 1];
 
 		if (waitpid(child, NULL, WNOHANG) == 0)
 		{
@@ -138,7 +136,7 @@ end_children(int code, Datum arg)
 			kill(child, SIGKILL);
 			waitpid(child, NULL, 0);
 		}
-		nchildren--;
+		session->nchildren--;
 	}
 }
 
@@ -152,7 +150,7 @@ require_answer(const ZodanProgram *command)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("node \"%s\": no answer within " INT64_FORMAT " ms, while %s waits for it",
-						command->conn->node, zodan_session_timeout(), last_dir_separator(command->argv[0]) + 1)));
+						command->conn->node, command->session->timeout_ms, last_dir_separator(command->argv[0]) + 1)));
 }
 
 /*
@@ -203,12 +201,14 @@ start(ZodanProgram *command)
 	sigset_t	all;
 	int			fds[2];
 	int			rc;
-	static bool registered = false;
+	ZodanSession *session = command->session;
 
-	if (!registered)
-		before_shmem_exit(end_children, (Datum) 0);
-	registered = true;
-	if (nchildren == CHILDREN_MAX)
+	if (!session->children)
+	{
+		session->children = MemoryContextAlloc(TopMemoryContext, sizeof(pid_t) * CHILDREN_MAX);
+		before_shmem_exit(end_children, PointerGetDatum(session));
+	}
+	if (session->nchildren == CHILDREN_MAX)
 		elog(ERROR, "too many programs at a time");
 	if (pipe(fds) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not make a pipe: %m")));
@@ -239,9 +239,9 @@ start(ZodanProgram *command)
 				 errmsg("could not run \"%s\": %m", command->argv[0]),
 				 errhint("Set zodan.bindir to the directory of the new node's PostgreSQL programs.")));
 	}
-	children[nchildren++] = command->pid;
+	session->children[session->nchildren++] = command->pid;
 	command->fd = fds[0];
-	command->deadline = zodan_wait_deadline(zodan_session_timeout());
+	command->deadline = zodan_session_deadline(command->session);
 	initStringInfo(&command->output);
 }
 
@@ -256,7 +256,7 @@ take_output(ZodanProgram *command)
 
 	while ((n = read(command->fd, chunk, sizeof(chunk))) > 0)
 	{
-		command->deadline = zodan_wait_deadline(zodan_session_timeout());
+		command->deadline = zodan_session_deadline(command->session);
 		if (command->output.len + n < OUTPUT_MAX)
 			appendBinaryStringInfo(&command->output, chunk, (int) n);
 	}
@@ -272,6 +272,7 @@ take_output(ZodanProgram *command)
 static void
 finish(ZodanProgram *command)
 {
+	ZodanSession *session = command->session;
 	int			status;
 	int			i;
 
@@ -279,13 +280,13 @@ finish(ZodanProgram *command)
 	command->fd = -1;
 	while (waitpid(command->pid, &status, WNOHANG) == 0)
 		zodan_wait_latch(1);
-	for (i = 0; children[i] != command->pid; i++)
+	for (i = 0; session->children[i] != command->pid; i++)
 		;
-	children[i] = children[--nchildren];
+	session->children[i] = session->children[--session->nchildren];
 
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 	{
-		char	   *text = zodan_dsn_redact_text(command->output.data);
+		char	   *text = zodan_dsn_redact_text(&session->secrets, command->output.data);
 		char	   *statement = strstr(text, "Command was:");
 
 		/* the statement may hold the password of a user mapping, say */
@@ -309,8 +310,12 @@ finish(ZodanProgram *command)
 void
 zodan_program_run_all(const List *commands)
 {
+	ZodanSession *session;
 	ListCell   *cell;
 
+	if (commands == NIL)
+		return;
+	session = ((ZodanProgram *) linitial(commands))->session;
 	foreach(cell, commands)
 		start(lfirst(cell));
 	for (;;)
@@ -332,7 +337,7 @@ zodan_program_run_all(const List *commands)
 			if (zodan_wait_passed(command->deadline))
 			{
 				require_answer(command);
-				command->deadline = zodan_wait_deadline(zodan_session_timeout());
+				command->deadline = zodan_session_deadline(command->session);
 			}
 			sockets[nsockets++] = (ZodanSocket)
 			{
@@ -341,7 +346,7 @@ zodan_program_run_all(const List *commands)
 		}
 		if (nsockets == 0)
 			return;
-		zodan_wait_sockets(sockets, nsockets, zodan_wait_deadline(zodan_session_timeout()));
+		zodan_wait_sockets(&session->waiter, sockets, nsockets, zodan_session_deadline(session));
 	}
 }
 

@@ -16,6 +16,7 @@ typedef struct ZodanProgram
 	char	  **argv;
 	int			argc;
 	char	  **envp;
+	ZodanSession *session;
 	const ZodanConn *conn;		/* to the node that it works on; NULL: to none */
 
 	/* while it runs, and after that */
@@ -25,7 +26,7 @@ typedef struct ZodanProgram
 	StringInfoData output;
 } ZodanProgram;
 
-extern ZodanProgram *zodan_program_new(const char *ddl_setting, const char *program, ZodanConn *conn);
+extern ZodanProgram *zodan_program_new(ZodanSession *session, const char *ddl_setting, const char *program, ZodanConn *conn);
 extern void zodan_program_arg(ZodanProgram *command, char *arg);
 extern void zodan_program_run_all(const List *commands);
 extern char *zodan_program_run(ZodanProgram *command);

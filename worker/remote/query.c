@@ -7,6 +7,28 @@
 #include "base/locks.h"
 #include "lib/stringinfo.h"
 
+/*
+ * Runs statements on one node or several, as zodan_remote_run() does, each within the
+ * usual time, and raises the first error. Their results are the caller's to clear.
+ */
+void
+zodan_query_all(ZodanCall *calls, int ncalls)
+{
+	zodan_remote_run(calls, ncalls, ZODAN_USUAL_TIMEOUT);
+	zodan_remote_raise_any(calls, ncalls);
+}
+
+/*
+ * The same, where nobody wants the results.
+ */
+void
+zodan_query_all_clear(ZodanCall *calls, int ncalls)
+{
+	zodan_query_all(calls, ncalls);
+	for (int i = 0; i < ncalls; i++)
+		PQclear(calls[i].result);
+}
+
 static PGresult *
 query(ZodanConn *conn, const char *sql, int nparams, va_list args)
 {
@@ -14,8 +36,7 @@ query(ZodanConn *conn, const char *sql, int nparams, va_list args)
 
 	for (int i = 0; i < nparams; i++)
 		call.params[i] = va_arg(args, const char *);
-	zodan_remote_run(&call, 1, zodan_session_timeout());
-	zodan_remote_raise_any(&call, 1);
+	zodan_query_all(&call, 1);
 	return call.result;
 }
 
@@ -65,7 +86,7 @@ zodan_query_same_server(ZodanConn *conn, const ZodanConn *other, bool same_datab
 	return zodan_query_value(conn, "SELECT 1 FROM pg_catalog.pg_locks WHERE pid = $1::int AND locktype = 'advisory' AND granted AND objsubid = 2"
 					   "   AND classid = $2::pg_catalog.oid AND objid = $3::pg_catalog.oid"
 					   "   AND ($4::bool OR database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))", 4,
-					   psprintf("%d", PQbackendPID(other->pg)), psprintf("%d", ZODAN_LOCK_PROCESS), zodan_session_process(),
+					   psprintf("%d", PQbackendPID(other->pg)), psprintf("%d", ZODAN_LOCK_PROCESS), conn->session->process,
 					   same_database ? "false" : "true") != NULL;
 }
 

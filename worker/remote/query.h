@@ -7,6 +7,8 @@
 
 #include "remote/remote.h"
 
+extern void zodan_query_all(ZodanCall *calls, int ncalls);
+extern void zodan_query_all_clear(ZodanCall *calls, int ncalls);
 extern PGresult *zodan_query(ZodanConn *conn, const char *sql, int nparams,...);
 extern char *zodan_query_value(ZodanConn *conn, const char *sql, int nparams,...);
 extern bool zodan_query_same_server(ZodanConn *conn, const ZodanConn *other, bool same_database);

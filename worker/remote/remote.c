@@ -21,8 +21,6 @@
 #define ENDS_ITSELF_MS	1000
 #define CANCEL_AGAIN_MS	1000
 
-void		(*zodan_statement_hook) (const char *node, const char *sql) = NULL;
-
 /*
  * Fails a connection in whose session nothing may be changed; result is that of
  * zodan_session_change_pins(). A pooler goes on with a session that we leave.
@@ -54,7 +52,7 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 		if (!conns[i]->pg)
 			continue;
 		calls[n].conn = conns[i];
-		calls[n++].sql = zodan_session_pins();
+		calls[n++].sql = conns[i]->session->pins;
 		if (conns[i]->guard)
 		{
 			calls[n].conn = conns[i];
@@ -63,7 +61,7 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 		if (!conns[i]->changes)
 			continue;
 		calls[n].conn = conns[i];
-		calls[n++].sql = zodan_session_change_pins();
+		calls[n++].sql = zodan_session_change_pins(conns[i]->session);
 	}
 	zodan_remote_run(calls, n, timeout_ms);
 	for (int i = 0; i < n; i++)
@@ -79,7 +77,7 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 			if (!PQgetisnull(calls[i].result, 0, 0))
 				zodan_connection_fail(conn, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, PQgetvalue(calls[i].result, 0, 0));
 		}
-		else if (conn->changes && calls[i].sql != zodan_session_pins())
+		else if (conn->changes && calls[i].sql != conn->session->pins)
 			require_changeable(conn, calls[i].result);
 		PQclear(calls[i].result);
 	}
@@ -94,13 +92,19 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 void
 zodan_remote_connect_all(ZodanConn **conns, int nconns)
 {
-	int64		timeout_ms = Min(zodan_connect_timeout, zodan_session_timeout());
-	ZodanDeadline deadline = zodan_wait_deadline(timeout_ms);
+	ZodanSession *session;
+	int64		timeout_ms;
+	ZodanDeadline deadline;
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * nconns);
 	ZodanConn **waiting = palloc(sizeof(ZodanConn *) * nconns);
 	PostgresPollingStatusType *poll = palloc(sizeof(PostgresPollingStatusType) * nconns);
 	bool	   *pending = palloc0(sizeof(bool) * nconns);
 
+	if (nconns == 0)
+		return;
+	session = conns[0]->session;
+	timeout_ms = Min(zodan_connect_timeout, session->timeout_ms);
+	deadline = zodan_wait_deadline(timeout_ms);
 	for (int i = 0; i < nconns; i++)
 	{
 		zodan_connection_start(conns[i]);
@@ -129,7 +133,7 @@ zodan_remote_connect_all(ZodanConn **conns, int nconns)
 					zodan_connection_fail(conns[i], ERRCODE_CONNECTION_FAILURE, psprintf("no connection within " INT64_FORMAT " ms", timeout_ms));
 			break;
 		}
-		zodan_wait_sockets(sockets, n, deadline);
+		zodan_wait_sockets(&session->waiter, sockets, n, deadline);
 		for (int k = 0, i = 0; i < nconns; i++)
 		{
 			if (!pending[i])
@@ -176,7 +180,7 @@ zodan_remote_connect(ZodanConn *conn)
 bool
 zodan_remote_answers(const ZodanConn *conn)
 {
-	ZodanConn	other = {.node = conn->node,.dsn = conn->dsn,.need_password = conn->need_password};
+	ZodanConn	other = zodan_connection_another(conn);
 	ZodanConn  *others = &other;
 
 	zodan_remote_connect_all(&others, 1);
@@ -205,7 +209,7 @@ fail_call(ZodanCall *call, int sqlstate, const char *message)
 	call->finished = true;
 	if (call->error)
 		return;					/* the first error is the one that tells */
-	call->error = zodan_connection_message(message);
+	call->error = zodan_connection_message(call->conn, message);
 	call->sqlstate = sqlstate;
 }
 
@@ -218,6 +222,7 @@ zodan_remote_start(ZodanCall *call)
 {
 	const char *sql = call->change.text ? call->change.text : call->sql;
 	int			nparams = call->change.text ? call->change.nparams : call->nparams;
+	ZodanSession *session = call->conn->session;
 	int			ok;
 
 	call->sent = true;
@@ -229,8 +234,8 @@ zodan_remote_start(ZodanCall *call)
 				  call->conn->error ? call->conn->error : "not connected");
 		return;
 	}
-	if (zodan_statement_hook && sql != zodan_session_pins())
-		zodan_statement_hook(call->conn->node, zodan_dsn_redact_text(sql));
+	if (sql != session->pins)
+		zodan_session_log(session, call->conn->node, sql);
 	if (nparams)
 		ok = PQsendQueryParams(call->conn->pg, sql, nparams, NULL, call->params, NULL, NULL, 0);
 	else
@@ -281,8 +286,8 @@ zodan_remote_poll(ZodanCall *call)
 
 					fail_call(call, zodan_remote_sqlstate(result),
 							  primary ? primary : PQresultErrorMessage(result));
-					call->detail = zodan_dsn_redact_text(PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL));
-					call->hint = zodan_dsn_redact_text(PQresultErrorField(result, PG_DIAG_MESSAGE_HINT));
+					call->detail = zodan_dsn_redact_text(&call->conn->session->secrets, PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL));
+					call->hint = zodan_dsn_redact_text(&call->conn->session->secrets, PQresultErrorField(result, PG_DIAG_MESSAGE_HINT));
 				}
 				PQclear(result);
 				PQclear(call->result);
@@ -347,7 +352,7 @@ run_until(ZodanCall *calls, int ncalls, ZodanDeadline deadline)
 		}
 		if (n == 0 || zodan_wait_passed(deadline))
 			break;
-		zodan_wait_sockets(sockets, n, deadline);
+		zodan_wait_sockets(&calls[0].conn->session->waiter, sockets, n, deadline);
 	}
 	pfree(sockets);
 	return n == 0;
@@ -373,10 +378,7 @@ cancel_calls(ZodanCall *calls, int ncalls)
 
 		if (calls[i].finished)
 			continue;
-		others[n] = (ZodanConn)
-		{
-			.node = conn->node,.dsn = conn->dsn,.need_password = conn->need_password
-		};
+		others[n] = zodan_connection_another(conn);
 		conns[n] = &others[n];
 		cancels[n].conn = &others[n];
 		/* by a DSN with several hosts that may be another server, with another process of that number */
@@ -386,7 +388,7 @@ cancel_calls(ZodanCall *calls, int ncalls)
 		cancels[n].nparams = 3;
 		cancels[n].params[0] = psprintf("%d", PQbackendPID(conn->pg));
 		cancels[n].params[1] = psprintf("%d", ZODAN_LOCK_PROCESS);
-		cancels[n++].params[2] = zodan_session_process();
+		cancels[n++].params[2] = conn->session->process;
 	}
 	zodan_remote_connect_all(conns, n);
 	zodan_remote_run(cancels, n, CANCEL_AGAIN_MS);
@@ -409,13 +411,12 @@ cancel_calls(ZodanCall *calls, int ncalls)
 static void
 leave_calls(ZodanCall *calls, int ncalls, const char *why)
 {
-	ZodanDeadline deadline = zodan_wait_deadline(zodan_session_timeout());
+	ZodanSession *session = calls[0].conn->session;
+	ZodanDeadline deadline = zodan_session_deadline(session);
 	MemoryContext context = CurrentMemoryContext;
-	void		(*wait_hook) (void) = zodan_wait_hook;
-	void		(*statement_hook) (const char *, const char *) = zodan_statement_hook;
+	bool		was_suspended = session->waiter.suspended;
 
-	zodan_wait_hook = NULL;
-	zodan_statement_hook = NULL;
+	session->waiter.suspended = true;
 	for (int i = 0; i < ncalls; i++)
 	{
 		if (calls[i].sent)
@@ -425,7 +426,7 @@ leave_calls(ZodanCall *calls, int ncalls, const char *why)
 	}
 	PG_TRY();
 	{
-		bool		done = run_until(calls, ncalls, zodan_wait_deadline(Min(ENDS_ITSELF_MS, zodan_session_timeout())));
+		bool		done = run_until(calls, ncalls, zodan_wait_deadline(Min(ENDS_ITSELF_MS, session->timeout_ms)));
 
 		while (!done && !zodan_wait_passed(deadline) && cancel_calls(calls, ncalls))
 			done = run_until(calls, ncalls, zodan_wait_deadline(Min(CANCEL_AGAIN_MS, zodan_wait_left(deadline))));
@@ -436,8 +437,7 @@ leave_calls(ZodanCall *calls, int ncalls, const char *why)
 		FlushErrorState();
 	}
 	PG_END_TRY();
-	zodan_wait_hook = wait_hook;
-	zodan_statement_hook = statement_hook;
+	session->waiter.suspended = was_suspended;
 }
 
 /*
@@ -449,14 +449,14 @@ static void
 end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
 {
 	char	   *message = psprintf("no answer within " INT64_FORMAT " ms",
-								   timeout_ms < 0 ? zodan_session_timeout() : timeout_ms);
+								   timeout_ms > 0 ? timeout_ms : calls[0].conn->session->timeout_ms);
 
 	/* nothing is changed by the pins */
-	if (ncalls > 0 && calls[0].conn->changes && calls[0].sql != zodan_session_pins())
+	if (calls[0].conn->changes && calls[0].sql != calls[0].conn->session->pins)
 		leave_calls(calls, ncalls, message);
 	for (int i = 0; i < ncalls; i++)
 	{
-		if (calls[i].finished || (timeout_ms < 0 && calls[i].conn->pg && zodan_remote_answers(calls[i].conn)))
+		if (calls[i].finished || (timeout_ms == ZODAN_NO_TIMEOUT && calls[i].conn->pg && zodan_remote_answers(calls[i].conn)))
 			continue;
 		fail_call(&calls[i], ERRCODE_QUERY_CANCELED, message);
 		zodan_connection_close(calls[i].conn);
@@ -472,16 +472,20 @@ end_silent_calls(ZodanCall *calls, int ncalls, int64 timeout_ms)
  * With ZODAN_NO_TIMEOUT that may take for ever, but once in the time that
  * another statement may take it's looked whether the node is still there.
  *
- * What does raise an error is an interrupt, and zodan_wait_hook, by which a
+ * What does raise an error is an interrupt, and the waiter, by which a
  * request is cancelled: then no statement is left under way.
  */
 void
 zodan_remote_run(ZodanCall *calls, int ncalls, int64 timeout_ms)
 {
-	static bool leaving = false;
-	int64		round_ms = timeout_ms < 0 ? zodan_session_timeout() : timeout_ms;
+	ZodanSession *session;
+	int64		round_ms;
 	MemoryContext context = CurrentMemoryContext;
 
+	if (ncalls == 0)
+		return;
+	session = calls[0].conn->session;
+	round_ms = timeout_ms > 0 ? timeout_ms : session->timeout_ms;
 	PG_TRY();
 	{
 		while (!run_until(calls, ncalls, zodan_wait_deadline(round_ms)))
@@ -492,9 +496,8 @@ zodan_remote_run(ZodanCall *calls, int ncalls, int64 timeout_ms)
 		ErrorData  *error;
 
 		/* what comes in the midst of leaving ends that */
-		if (leaving)
+		if (session->waiter.suspended)
 			PG_RE_THROW();
-		leaving = true;
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -502,7 +505,6 @@ zodan_remote_run(ZodanCall *calls, int ncalls, int64 timeout_ms)
 		AbortOutOfAnyTransaction();
 		MemoryContextSwitchTo(context);
 		leave_calls(calls, ncalls, "it was not begun");
-		leaving = false;
 		ReThrowError(error);
 	}
 	PG_END_TRY();

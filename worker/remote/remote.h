@@ -16,6 +16,9 @@
 /* A timeout for a statement that works as long as it takes, if only its node answers */
 #define ZODAN_NO_TIMEOUT	(-1)
 
+/* That of the session: how long a statement may take as a rule */
+#define ZODAN_USUAL_TIMEOUT	0
+
 /*
  * A statement that calls functions of an engine's that change its subscriptions
  * or nodes: for zodan_change_all() in change.c.
@@ -43,9 +46,6 @@ typedef struct ZodanCall
 	bool		sent;			/* private */
 	bool		finished;
 } ZodanCall;
-
-/* For the log of all remote statements; NULL: none is kept */
-extern void (*zodan_statement_hook) (const char *node, const char *sql);
 
 extern void zodan_remote_connect_all(ZodanConn **conns, int nconns);
 extern void zodan_remote_connect(ZodanConn *conn);

@@ -1,20 +1,12 @@
 /*
  * session.c
- *		What the sessions of this process have in common: whose they are, what
- *		each starts with, and how long a statement may take.
+ *		What the sessions of a request, or of upkeep, have in common: whose they
+ *		are, what each starts with, and how long a statement may take.
  */
 #include "remote/session.h"
 
 #include "base/locks.h"
 #include "common/pg_prng.h"
-#include "utils/memutils.h"
-
-static char application[64] = "zodan_bgw";
-static char child[64] = "zodan_bgw";
-static char token[16] = "0";
-static char process[16] = "0";
-static const char *session_pins = NULL;
-static int64 statement_timeout = 60000;
 
 /*
  * What every session starts with. Nothing that a statement holds may be
@@ -52,38 +44,30 @@ static const char *const pins =
 
 /*
  * Says whose statements these are, by a name and a token, and how long one may
- * take, in milliseconds. Called before anything else.
+ * take, in milliseconds.
  */
 void
-zodan_session_init(const char *name, uint32 request_token, int64 timeout_ms)
+zodan_session_init(ZodanSession *session, const char *name, uint32 token, int64 timeout_ms)
 {
-	snprintf(application, sizeof(application), "zodan_bgw: %s", name);
-	snprintf(token, sizeof(token), "%u", request_token);
-	snprintf(process, sizeof(process), "%u", pg_prng_uint32(&pg_global_prng_state) & 0x7FFFFFFF);
-	snprintf(child, sizeof(child), "%s: child of %s", application, token);
-	session_pins = MemoryContextStrdup(TopMemoryContext,
-									   psprintf("%s;SELECT pg_catalog.pg_advisory_lock_shared(%d, %s),"
-												" pg_catalog.pg_advisory_lock_shared(%d, %s)",
-												pins, ZODAN_LOCK_SESSION, token, ZODAN_LOCK_PROCESS, process));
-	statement_timeout = timeout_ms;
+	memset(session, 0, sizeof(*session));
+	session->name = psprintf("zodan_bgw: %s", name);
+	session->token = psprintf("%u", token);
+	session->process = psprintf("%u", pg_prng_uint32(&pg_global_prng_state) & 0x7FFFFFFF);
+	session->child = psprintf("%s: child of %s", session->name, session->token);
+	session->pins = psprintf("%s;SELECT pg_catalog.pg_advisory_lock_shared(%d, %s),"
+							 " pg_catalog.pg_advisory_lock_shared(%d, %s)",
+							 pins, ZODAN_LOCK_SESSION, session->token, ZODAN_LOCK_PROCESS, session->process);
+	session->timeout_ms = timeout_ms;
 }
 
 /*
- * The application_name of the sessions.
+ * A statement is sent to a node: logs it, without passwords, if that is wanted.
  */
-const char *
-zodan_session_name(void)
+void
+zodan_session_log(const ZodanSession *session, const char *node, const char *sql)
 {
-	return application;
-}
-
-/*
- * The statements that each begins with. Pointers to them are equal.
- */
-const char *
-zodan_session_pins(void)
-{
-	return session_pins;
+	if (session->log && !session->waiter.suspended)
+		session->log(session->log_arg, node, zodan_dsn_redact_text(&session->secrets, sql));
 }
 
 /*
@@ -95,8 +79,8 @@ zodan_session_pins(void)
  * key 1 is taken here before 0 is looked for, and zodan_cluster_lock() takes 0
  * before it looks for 1: so one of both sees the other.
  */
-const char *
-zodan_session_change_pins(void)
+char *
+zodan_session_change_pins(const ZodanSession *session)
 {
 	return psprintf("SET statement_timeout = %d;"
 					"SET client_connection_check_interval = '1s';"
@@ -108,8 +92,8 @@ zodan_session_change_pins(void)
 					"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
 					"     AND own.locktype = 'advisory' AND own.objsubid = 2"
 					"     AND own.classid = %d::pg_catalog.oid AND own.objid = %s)",
-					zodan_session_server_timeout(), ZODAN_LOCK_CLUSTER,
-					ZODAN_LOCK_CLUSTER, ZODAN_LOCK_PROCESS, process);
+					zodan_session_server_timeout(session), ZODAN_LOCK_CLUSTER,
+					ZODAN_LOCK_CLUSTER, ZODAN_LOCK_PROCESS, session->process);
 }
 
 /*
@@ -125,47 +109,19 @@ zodan_session_change_options(int version, bool superuser, const char *own)
 }
 
 /*
- * The application_name of child processes.
+ * By when a single wait that begins now must have ended.
  */
-const char *
-zodan_session_child(void)
+ZodanDeadline
+zodan_session_deadline(const ZodanSession *session)
 {
-	return child;
+	return zodan_wait_deadline(session->timeout_ms);
 }
 
 /*
- * What tells the request's sessions from those of others: a number, as text.
- */
-const char *
-zodan_session_token(void)
-{
-	return token;
-}
-
-/*
- * What tells this process's sessions from those of the request's earlier
- * ones.
- */
-const char *
-zodan_session_process(void)
-{
-	return process;
-}
-
-/*
- * How long a statement on a node, or a single wait, may take: milliseconds.
- */
-int64
-zodan_session_timeout(void)
-{
-	return statement_timeout;
-}
-
-/*
- * The same as a server's settings take it, which is at most 24 days.
+ * How long a statement may take, as a server's settings take it: at most 24 days.
  */
 int
-zodan_session_server_timeout(void)
+zodan_session_server_timeout(const ZodanSession *session)
 {
-	return (int) Min(statement_timeout, PG_INT32_MAX);
+	return (int) Min(session->timeout_ms, PG_INT32_MAX);
 }
