@@ -113,14 +113,14 @@ CREATE TABLE zodan.checkpoints (
     phase       text NOT NULL,
     state       text NOT NULL CHECK (state IN ('running', 'done')),
     attempts    integer NOT NULL DEFAULT 1,
-    passing     integer NOT NULL DEFAULT 0,
+    transient     integer NOT NULL DEFAULT 0,
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
     error       text,
     PRIMARY KEY (request_id, phase)
 );
 COMMENT ON TABLE zodan.checkpoints IS 'which phases a request has done';
-COMMENT ON COLUMN zodan.checkpoints.passing IS 'attempts with all nodes there, in which only such checks failed as may pass by themselves';
+COMMENT ON COLUMN zodan.checkpoints.transient IS 'attempts with all nodes there, in which only transient checks failed';
 
 CREATE TABLE zodan.effects (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -249,11 +249,11 @@ CREATE TABLE zodan.check_failures (
     found      text NOT NULL,
     expected   text NOT NULL,
     what_to_do text NOT NULL,
-    passing    boolean NOT NULL,
+    transient    boolean NOT NULL,
     PRIMARY KEY (request_id, id)
 );
 COMMENT ON TABLE zodan.check_failures IS 'what the checks of a request''s last attempt found, all at once';
-COMMENT ON COLUMN zodan.check_failures.passing IS 'it may pass by itself, and is checked again for some minutes';
+COMMENT ON COLUMN zodan.check_failures.transient IS 'it may go away by itself, and is checked again for some minutes';
 
 CREATE TABLE zodan.events (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

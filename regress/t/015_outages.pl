@@ -175,7 +175,7 @@ outage($id, 'n2', down => sub {
 	$c->queue('c', "UPDATE zodan.checkpoints SET attempts = 50 WHERE request_id = $id AND phase = 'check_prerequisites'");
 	$c->server('n2')->start;
 	# pglogical's subscriptions to it are still down then
-	$c->wait_queue("SELECT max(passing) > 0 OR bool_or(phase = 'register_node') OR (SELECT state = 'failed' FROM zodan.status WHERE request_id = $id)"
+	$c->wait_queue("SELECT max(transient) > 0 OR bool_or(phase = 'register_node') OR (SELECT state = 'failed' FROM zodan.status WHERE request_id = $id)"
 		  . " FROM zodan.checkpoints WHERE request_id = $id");
 });
 $go = $c->wait_failpoint('c', 'register_node:begin');

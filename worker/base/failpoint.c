@@ -30,7 +30,7 @@
  * directory zodan_failpoints tells that it has.
  *
  *		kill	the process kills itself, as SIGKILL does
- *		error	an error that passes is raised
+ *		error	a transient error is raised
  *		wait	the process waits until that file is gone, or not empty any more
  */
 #include "base/failpoint.h"

@@ -128,7 +128,7 @@ zodan_engine_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *n
 		if (zodan_wait_passed(deadline))
 		{
 			/* it may yet do so */
-			call.sqlstate = ERRCODE_OBJECT_IN_USE;
+			call.transient = true;
 			zodan_remote_raise(&call);
 		}
 		zodan_wait_sleep(&conn->session->waiter, poll_ms);
@@ -162,10 +162,10 @@ zodan_engine_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char 
  *
  * Making one connects from the subscriber to the provider and back: what goes
  * wrong there is raised; that they can't connect, which has no SQLSTATE of its
- * own, as an error that passes where passes is true.
+ * own, as a transient error if transient is true.
  */
 void
-zodan_engine_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes)
+zodan_engine_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool transient)
 {
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * Max(nsubs * ZODAN_MAX_SUB_STEPS, 1));
 	int			n = 0;
@@ -180,8 +180,7 @@ zodan_engine_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *s
 	};
 	zodan_change_all(calls, n);
 	for (int i = 0; i < n; i++)
-		if (passes && calls[i].error && calls[i].sqlstate == ERRCODE_INTERNAL_ERROR && strstr(calls[i].error, "could not connect"))
-			calls[i].sqlstate = ERRCODE_CONNECTION_FAILURE;
+		calls[i].transient = transient && calls[i].error && calls[i].sqlstate == ERRCODE_INTERNAL_ERROR && strstr(calls[i].error, "could not connect");
 	zodan_remote_raise_any(calls, n);
 	for (int i = 0; i < n; i++)
 		PQclear(calls[i].result);

@@ -73,7 +73,7 @@ extern char *zodan_engine_node_dsn(const ZodanEngine *engine, ZodanConn *conn, c
 extern char *zodan_engine_local_node(const ZodanEngine *engine, ZodanConn *conn);
 extern bool zodan_engine_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_engine_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);
-extern void zodan_engine_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool passes);
+extern void zodan_engine_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *subs, int nsubs, bool transient);
 extern void zodan_engine_sub_enable(const ZodanEngine *engine, ZodanCall *calls, int ncalls);
 extern void zodan_engine_sub_disable(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_engine_sub_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);

@@ -4,7 +4,7 @@
  *
  * A check is a row of a table: a statement that is run on the nodes it is
  * about and returns a row (found, expected, what to do, and maybe whether it
- * may pass by itself) for each thing that is wrong. So every failure is found
+ * may go away by itself) for each thing that is wrong. So every failure is found
  * and listed, on all nodes, in one go; the first phase only ends the request
  * where the second could say nothing.
  */
@@ -21,7 +21,7 @@
 #include "remote/query.h"
 #include "utils/builtins.h"
 
-/* how often what may pass by itself is checked again: that takes some minutes */
+/* how often what may go away by itself is checked again: that takes some minutes */
 #define CHECKED_AGAIN	10
 
 /* which nodes a check is about */
@@ -489,25 +489,26 @@ check_connections(ZodanJob *job)
 /*
  * Ends the request if anything was found so far. Unless only the checks were
  * asked for, a node that isn't there is waited for, as everywhere; what else may
- * pass by itself is looked at some times more: a node that was restarted a
+ * go away by itself is looked at some times more: a node that was restarted a
  * moment ago needs a while to get its subscriptions going.
- * last: nothing else is looked at later; else what doesn't pass waits for that.
+ * last: nothing else is looked at later; else what isn't transient waits for that.
  */
 static void
 raise_failures(ZodanJob *job, bool last)
 {
 	int			count;
-	int			passing;
-	char	   *summary = zodan_journal_check_summary(job->req, &count, &passing);
-	bool		again = count > 0 && count == passing && strcmp(job->req->operation, "check") != 0 &&
+	int			transient;
+	char	   *summary = zodan_journal_check_summary(job->req, &count, &transient);
+	bool		again = count > 0 && count == transient && strcmp(job->req->operation, "check") != 0 &&
 		(!zodan_cluster_complete(job) || zodan_journal_phase_transient(job->req, job->req->phase) <= CHECKED_AGAIN);
 
+	job->session.transient |= again;
 	if (again || (last && count > 0))
 		ereport(ERROR,
-				(errcode(again ? ERRCODE_OBJECT_IN_USE : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%d %s failed:\n%s", count, count == 1 ? "check has" : "checks have", summary),
 				 errhint("SELECT node, check_name, found, expected, what_to_do FROM zodan.check_failures WHERE request_id = " INT64_FORMAT "; %s.",
-						 job->req->id, again ? "they may pass by themselves, and are checked again; else cancel the request" : "correct them and file the request again")));
+						 job->req->id, again ? "they may go away by themselves, and are checked again; else cancel the request" : "correct them and file the request again")));
 }
 
 /*

@@ -424,7 +424,7 @@ record_error(ZodanJob *job, ErrorData *error)
 	absent = zodan_cluster_absent(job, &lost, &dsns);
 	if (lost && !hint)
 		hint = psprintf("Node \"%s\" does not answer; the request goes on when it does.", lost);
-	transient = lost || zodan_retry_is_transient(error->sqlerrcode) || zodan_snapshots_is_lost(job);
+	transient = lost || job->session.transient || zodan_retry_is_transient(error->sqlerrcode) || zodan_snapshots_is_lost(job);
 	if (!forward || (transient && (req->max_attempts == 0 || req->attempt < req->max_attempts)))
 	{
 		int			attempts = job->req->phase ? zodan_journal_phase_attempts(job->req, job->req->phase) : req->attempt;

@@ -62,14 +62,14 @@ zodan_journal_phase_attempts(const ZodanRequest *req, const char *phase)
 }
 
 /*
- * Counts an attempt in which checks have failed that may pass by themselves,
+ * Counts an attempt in which checks have failed that may go away by themselves,
  * though no node was missing; returns how many there have been.
  */
 int
 zodan_journal_phase_transient(const ZodanRequest *req, const char *phase)
 {
-	return (int) zodan_spi_int64(zodan_spi_execute("UPDATE zodan.checkpoints SET passing = passing + 1"
-							  " WHERE request_id = $1::bigint AND phase = $2 RETURNING passing", 2,
+	return (int) zodan_spi_int64(zodan_spi_execute("UPDATE zodan.checkpoints SET transient = transient + 1"
+							  " WHERE request_id = $1::bigint AND phase = $2 RETURNING transient", 2,
 							  req->id_text, phase)->value[0][0]);
 }
 
@@ -284,35 +284,35 @@ zodan_journal_forget_check_failures(const ZodanRequest *req, const char *phase)
 }
 
 /*
- * Stores one thing that a check has found, and an event. passing: it may pass by
+ * Stores one thing that a check has found, and an event. transient: it may go away by
  * itself.
  */
 void
 zodan_journal_check_failure(const ZodanRequest *req, const char *phase, const char *check, const char *node,
-					const char *found, const char *expected, const char *todo, bool passing)
+					const char *found, const char *expected, const char *todo, bool transient)
 {
 	zodan_spi_one("INSERT INTO zodan.check_failures"
-			  "       (request_id, phase, check_name, node, found, expected, what_to_do, passing)"
+			  "       (request_id, phase, check_name, node, found, expected, what_to_do, transient)"
 			  " VALUES ($1::bigint, $2, $3, $4, $5, $6, $7, $8::boolean)", 8,
-			  req->id_text, phase, check, node, found, expected, todo, passing ? "t" : "f");
+			  req->id_text, phase, check, node, found, expected, todo, transient ? "t" : "f");
 	zodan_journal_event(req, "error", node,
 				psprintf("%s: found %s, expected %s; %s", check, found, expected, todo));
 }
 
 /*
  * All failed checks in a line each, NULL if none; how many they are, and how
- * many of them may pass by themselves.
+ * many of them may go away by themselves.
  */
 char *
-zodan_journal_check_summary(const ZodanRequest *req, int *count, int *passing)
+zodan_journal_check_summary(const ZodanRequest *req, int *count, int *transient)
 {
 	char	  **v = zodan_spi_one("SELECT count(*), string_agg(format('%s: %s: found %s, expected %s', node,"
 							  "                                   check_name, found, expected), E'\\n' ORDER BY id),"
-							  "       count(*) FILTER (WHERE passing)"
+							  "       count(*) FILTER (WHERE transient)"
 							  "  FROM zodan.check_failures WHERE request_id = $1::bigint", 1,
 							  req->id_text)->value[0];
 
 	*count = (int) zodan_spi_int64(v[0]);
-	*passing = (int) zodan_spi_int64(v[2]);
+	*transient = (int) zodan_spi_int64(v[2]);
 	return v[1];
 }

@@ -516,6 +516,7 @@ zodan_remote_run(ZodanCall *calls, int ncalls, int64 timeout_ms)
 void
 zodan_remote_raise(const ZodanCall *call)
 {
+	call->conn->session->transient |= call->transient;
 	ereport(ERROR,
 			(errcode(call->sqlstate),
 			 errmsg("node \"%s\": %s", call->conn->node, call->error),

@@ -42,6 +42,7 @@ typedef struct ZodanCall
 	char	   *detail;
 	char	   *hint;
 	int			sqlstate;		/* out: packed, as in ErrorData */
+	bool		transient;		/* the error may go away, whatever its SQLSTATE says */
 	bool		go_on;			/* run it even if one before on this connection failed */
 	bool		sent;			/* private */
 	bool		finished;

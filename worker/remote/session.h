@@ -18,6 +18,7 @@ typedef struct ZodanSession
 	int64		timeout_ms;		/* how long a statement on a node, or a single wait, may take */
 	ZodanSecrets secrets;		/* no message shows them */
 	ZodanWaiter waiter;
+	bool		transient;		/* the error that was raised may go away, whatever its SQLSTATE says */
 	pid_t	   *children;		/* the programs under way, which end with us */
 	int			nchildren;
 
