@@ -26,7 +26,7 @@ PROVE_TESTS = regress/t/*.pl
 # each other; and their files, each of which may include those before it.
 WINGS = base queue remote engine cluster copy phases process
 base = settings retry wait failpoint dsn lsn
-queue = spi request effects journal queue nodes
+queue = spi states request effects journal queue nodes
 remote = session connection remote query change pipe program
 engine = slots origins markers wal engine engine_spock engine_pglogical
 cluster = job names cluster servers own claim kept positions fence subscriptions watch

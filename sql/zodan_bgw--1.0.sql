@@ -537,22 +537,29 @@ END
 $$;
 COMMENT ON FUNCTION zodan.wait(bigint, interval) IS 'blocks until the request has ended and returns its last state; an error after the timeout';
 
-CREATE FUNCTION zodan.steer(id bigint, verb text, allowed text[], state text, asked text,
-                            keep boolean DEFAULT false)
+CREATE FUNCTION zodan.transitions(OUT from_state text, OUT event text, OUT to_state text, OUT description text)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'zodan_transitions' LANGUAGE C STRICT IMMUTABLE ROWS 40;
+COMMENT ON FUNCTION zodan.transitions() IS 'the states of requests, and what leads from one to another; cancel, pause, resume and retry are what users ask for';
+
+CREATE FUNCTION zodan.steer(id bigint, verb text, keep boolean DEFAULT false)
     RETURNS text LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     before text;
+    after  text;
 BEGIN
     SELECT s.state INTO before FROM zodan.request_state s WHERE s.request_id = steer.id FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'request % does not exist', steer.id
             USING ERRCODE = 'no_data_found', HINT = 'SELECT request_id FROM zodan.status lists the requests.';
     END IF;
-    IF before <> ALL (allowed) THEN
+    SELECT t.to_state INTO after FROM zodan.transitions() t WHERE t.from_state = before AND t.event = steer.verb;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'request % is %: cannot % it', steer.id, before, steer.verb
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = format('A request can do that while it is one of: %s.', array_to_string(allowed, ', '));
+                  HINT = format('A request can do that while it is one of: %s.',
+                                (SELECT string_agg(t.from_state, ', ') FROM zodan.transitions() t WHERE t.event = steer.verb));
     END IF;
     /* nothing left to go on with, and its passwords are gone */
     IF before IN ('failed', 'cancelled') AND NOT EXISTS (SELECT FROM zodan.effects e
@@ -574,8 +581,8 @@ BEGIN
                   HINT = format('Let it end. If a node never comes back, SELECT zodan.cancel(%s, keep => true) gives up what is left there.', steer.id);
     END IF;
     UPDATE zodan.request_state s
-       SET state = CASE WHEN before IN ('running', 'rolling_back') THEN before ELSE steer.state END,
-           asked = steer.asked,
+       SET state = after,
+           asked = CASE WHEN steer.verb IN ('cancel', 'pause') THEN steer.verb END,
            reason = NULL,
            reason_hint = NULL,
            keep = steer.keep,
@@ -591,26 +598,26 @@ BEGIN
     RETURN (SELECT s.state FROM zodan.request_state s WHERE s.request_id = steer.id);
 END
 $$;
-COMMENT ON FUNCTION zodan.steer(bigint, text, text[], text, text, boolean) IS 'what cancel, pause, resume and retry share';
+COMMENT ON FUNCTION zodan.steer(bigint, text, boolean) IS 'what cancel, pause, resume and retry share';
 
 CREATE FUNCTION zodan.cancel(id bigint, keep boolean DEFAULT false) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    RETURN zodan.steer(id, 'cancel', '{queued,running,retrying,paused,cancelling,rolling_back,failed,cancelled}', 'cancelling', 'cancel', keep);
+    RETURN zodan.steer(id, 'cancel', keep);
 COMMENT ON FUNCTION zodan.cancel(bigint, boolean) IS 'ends the request and undoes what it has made on every node, unless told to keep that, until the new node is opened to its users; returns its state';
 
 CREATE FUNCTION zodan.pause(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    RETURN zodan.steer(id, 'pause', '{queued,running,retrying}', 'paused', 'pause');
+    RETURN zodan.steer(id, 'pause');
 COMMENT ON FUNCTION zodan.pause(bigint) IS 'stops the request where it is; its slots go on holding WAL; returns its state';
 
 CREATE FUNCTION zodan.resume(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    RETURN zodan.steer(id, 'resume', '{paused}', 'queued', NULL);
+    RETURN zodan.steer(id, 'resume');
 COMMENT ON FUNCTION zodan.resume(bigint) IS 'lets a paused request go on; returns its state';
 
 CREATE FUNCTION zodan.retry(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    RETURN zodan.steer(id, 'retry', '{retrying,failed}', 'queued', NULL);
+    RETURN zodan.steer(id, 'retry');
 COMMENT ON FUNCTION zodan.retry(bigint) IS 'lets a failed request go on from its last phase, or a retrying one at once, and counts its attempts anew; returns its state';
 
 CREATE FUNCTION zodan.set_copy_rate(id bigint, rate bigint) RETURNS void

@@ -18,6 +18,7 @@
 #include "process/upkeep.h"
 #include "queue/queue.h"
 #include "queue/request.h"
+#include "queue/states.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -31,6 +32,7 @@ PG_FUNCTION_INFO_V1(zodan_validate_request);
 PG_FUNCTION_INFO_V1(zodan_refuse_drop);
 PG_FUNCTION_INFO_V1(zodan_queue_request);
 PG_FUNCTION_INFO_V1(zodan_phases);
+PG_FUNCTION_INFO_V1(zodan_transitions);
 PG_FUNCTION_INFO_V1(zodan_start);
 PG_FUNCTION_INFO_V1(zodan_wake);
 PG_FUNCTION_INFO_V1(zodan_upkeep);
@@ -436,6 +438,27 @@ zodan_phases(PG_FUNCTION_ARGS)
 		values[0] = Int32GetDatum(++n);
 		values[1] = CStringGetTextDatum(zodan_phases_table[i].name);
 		values[2] = CStringGetTextDatum(zodan_phases_table[i].comment);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * zodan.transitions(): the table of states, as rows.
+ */
+Datum
+zodan_transitions(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < zodan_states_count; i++)
+	{
+		const ZodanTransition *t = &zodan_states_table[i];
+		Datum		values[4] = {CStringGetTextDatum(t->from), CStringGetTextDatum(t->event),
+		CStringGetTextDatum(t->to), CStringGetTextDatum(t->comment)};
+		bool		nulls[4] = {false, false, false, false};
+
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -138,9 +138,9 @@ $id = $c->request(new => 'n3', on => 'c');
 my $go = $c->wait_failpoint('c', 'finish:before_intent:open');
 is($c->psql('n3', "SELECT string_agg(evtname, ' ' ORDER BY evtname) FROM pg_event_trigger WHERE evtname IN ('e', 'keep')"), 'e keep', 'event triggers are there');
 $c->queue('c', "SELECT zodan.cancel($id)");
+$c->failpoints('c', '');
 $go->();
 is_undone($id, 'cancelled before the node is opened');
-$c->failpoints('c', '');
 
 # ---------- the same request again, with a pause ----------
 

@@ -18,6 +18,40 @@ my $c = ZodanCluster->new(nodes => 2, setup => $ZodanCluster::gate . q{
 });
 $c->add_server($_) for qw(c n3 n4 n5);
 
+# ---------- the states: the picture in the reference is the table ----------
+
+open(my $file, '<', "$FindBin::RealBin/../../docs/reference.md") or die $!;
+my ($picture) = do { local $/; <$file> } =~ /^stateDiagram-v2\n(.*?)^```/ms;
+is(join('', sort grep { !/\[\*\]/ } $picture =~ /^ +(.*\n)/mg),
+	join('', map { "$_\n" } sort split /\n/, $c->queue('c', "SELECT format('%s --> %s: %s', from_state, to_state, event) FROM zodan.transitions() WHERE from_state <> to_state")),
+	'docs/reference.md shows what leads from one state to another');
+is($c->queue('c', 'SELECT from_state, event FROM zodan.transitions() GROUP BY 1, 2 HAVING count(*) > 1'), '', 'an event leads to one state');
+is($c->queue('c', "SELECT string_agg(DISTINCT to_state, ' ' ORDER BY to_state) FROM zodan.transitions() WHERE to_state NOT IN (SELECT from_state FROM zodan.transitions())"), 'done', 'none but done is a dead end');
+
+# ---------- a cancel that is asked for while the state changes for another reason ----------
+
+for my $when ([ 'pause', sub { $c->queue('c', "SELECT zodan.pause($_[0])") } ], [ 'an error', sub { } ])
+{
+	my ($what, $do) = @$when;
+	$c->failpoints('c', 'wait check_prerequisites:begin');
+	my $id = $c->request(new => 'n3', on => 'c', $what eq 'pause' ? () : (new_node_dsn => $c->dsn('n1')));
+	my $go = $c->wait_failpoint('c', 'check_prerequisites:begin');
+	$do->($id);
+	# the runner waits for the row, and finds the other answer when it has it
+	my $lock = $c->server('c')->background_psql('postgres', on_error_stop => 1);
+	$lock->query_safe("BEGIN; SELECT zodan.cancel($id)");
+	$go->();
+	ok($c->server('c')->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%zodan.request_state%' AND pid <> pg_backend_pid()"), "$what: the runner waits");
+	$lock->query_safe('COMMIT');
+	$lock->quit;
+	$c->{quiet} = 1;
+	is($c->wait_for($id, 'c'), 'cancelled', "$what: a cancel isn't lost");
+	$c->{quiet} = 0;
+}
+$c->failpoints('c', '');
+
+# ---------- several requests ----------
+
 my $gate = $c->hold_gate('n3');
 my $first = $c->request(new => 'n3', on => 'c');
 $c->wait_gate('n3');

@@ -7,12 +7,7 @@
  * launcher starts another when it's time. So there is no state in here that
  * a crash could take away, and none that an error could leave behind.
  *
- *		queued ---> running ---> done
- *		  ^          |  |  `---> failed      (permanent error; asked again: retry)
- *		  |          |  `------> retrying    (transient error) ---> running
- *		  |<---------+           (another request changes the cluster)
- *		  |          |---------> paused      (asked) ---> queued
- *		  |          `---------> cancelling  (asked) ---> rolling_back ---> cancelled
+ * Which states there are, and what leads from one to another, is in states.c.
  *
  * A request that is cancelled is "cancelling" until another runner has it, which
  * undoes it.
@@ -43,6 +38,7 @@
 #include "postmaster/interrupt.h"
 #include "queue/nodes.h"
 #include "queue/queue.h"
+#include "queue/states.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -209,7 +205,7 @@ run_phases(Runner *runner)
 	}
 	note_membership(job);
 	zodan_journal_event(job->req, "info", NULL, "done");
-	zodan_request_end(job->req, "running", "done", true);
+	zodan_request_end(job->req, "running", EVENT_DONE, true);
 }
 
 /*
@@ -231,7 +227,7 @@ leave_effects(ZodanJob *job)
 					psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
 							 " AND state IN ('intent', 'done') lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
 							 job->req->id, job->req->id));
-	zodan_request_end(job->req, "rolling_back", "cancelled", false);
+	zodan_request_end(job->req, "rolling_back", EVENT_ROLLED_BACK, false);
 }
 
 /*
@@ -246,21 +242,24 @@ end_undone(ZodanJob *job)
 	zodan_journal_event(job->req, "info", NULL, "what the request made is undone");
 	if (strcmp(req->asked, "restart") != 0)
 	{
-		zodan_request_set_error(job->req, req->reason, req->reason_hint);
-		zodan_request_end(job->req, "rolling_back", strcmp(req->asked, "abandon") == 0 ? "failed" : "cancelled", true);
+		zodan_request_set_error(req, req->reason, req->reason_hint);
+		zodan_request_end(req, "rolling_back", strcmp(req->asked, "abandon") == 0 ? EVENT_FAIL : EVENT_ROLLED_BACK, true);
+		return;
 	}
-	else if (req->max_attempts > 0 && req->attempt >= req->max_attempts)
+	if (req->max_attempts > 0 && req->attempt >= req->max_attempts)
 	{
-		zodan_request_set_error(job->req, req->reason, req->reason_hint ? psprintf("%s Then file the request again.", req->reason_hint) : "File the request again.");
-		zodan_request_end(job->req, "rolling_back", "failed", true);
+		zodan_request_set_error(req, req->reason, req->reason_hint ? psprintf("%s Then file the request again.", req->reason_hint) : "File the request again.");
+		if (zodan_request_fail(req, "rolling_back", true))
+			return;
 	}
-	else if (zodan_request_restart(job->req, zodan_retry_backoff_ms(req->attempt)))
-		zodan_journal_event(job->req, "warning", NULL, "the request begins anew");
-	else
+	else if (zodan_request_restart(req, zodan_retry_backoff_ms(req->attempt)))
 	{
-		zodan_request_set_error(job->req, NULL, NULL);
-		zodan_request_end(job->req, "rolling_back", "cancelled", true);
+		zodan_journal_event(req, "warning", NULL, "the request begins anew");
+		return;
 	}
+	/* it was cancelled meanwhile */
+	zodan_request_set_error(req, NULL, NULL);
+	zodan_request_end(req, "rolling_back", EVENT_ROLLED_BACK, true);
 }
 
 /*
@@ -275,7 +274,7 @@ abandon(ZodanJob *job, const char *why)
 	zodan_journal_event(job->req, "error", job->req->new_node_name, why);
 	zodan_request_set_error(job->req, why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
 					"It was left alone, and nothing of the request is left on the other nodes.");
-	zodan_request_end(job->req, "rolling_back", "failed", true);
+	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, true);
 }
 
 static void
@@ -283,7 +282,7 @@ refuse_opened(ZodanJob *job)
 {
 	zodan_request_set_error(job->req, psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
 							psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end.", job->req->id));
-	zodan_request_end(job->req, "rolling_back", "failed", false);
+	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, false);
 }
 
 /*
@@ -300,7 +299,7 @@ roll_back(ZodanJob *job, const char *state)
 	bool		opened = false;
 
 	if (strcmp(state, "rolling_back") != 0)
-		zodan_request_set_state(job->req, state, "rolling_back");
+		zodan_request_roll_back(job->req, state);
 	job->req->phase = NULL;
 	job->direction = ZODAN_BACK;
 	foreach(cell, effects)
@@ -342,7 +341,7 @@ roll_back(ZodanJob *job, const char *state)
 											job->req->id));
 			/* it can only be undone from here on */
 			zodan_journal_forget_phases(job->req);
-			zodan_request_end(job->req, "rolling_back", "failed", false);
+			zodan_request_end(job->req, "rolling_back", EVENT_FAIL, false);
 			return;
 		}
 	}
@@ -384,7 +383,8 @@ record_failure(const ZodanRequest *req, const char *message, const char *hint)
 	else if (!hint)
 		hint = "Correct the cause and file the request again.";
 	zodan_request_set_error(req, message, hint);
-	zodan_request_end(req, "running", "failed", clean);
+	if (!zodan_request_fail(req, "running", clean))
+		zodan_request_roll_back_for(req, "cancel", NULL, NULL);
 }
 
 /*
@@ -416,7 +416,11 @@ record_error(ZodanJob *job, ErrorData *error)
 		zodan_journal_phase_error(job->req, job->req->phase, message);
 	if (error->sqlerrcode == ERRCODE_ZODAN_PAUSE)
 	{
-		zodan_request_set_state(job->req, "running", "paused");
+		if (!zodan_request_pause_seen(job->req))
+		{
+			zodan_request_roll_back_for(job->req, "cancel", NULL, NULL);
+			return;
+		}
 		zodan_journal_event(job->req, "warning", NULL, "paused: the slots that the request has made go on holding WAL on the existing nodes");
 		return;
 	}

@@ -5,6 +5,7 @@
 #include "queue/queue.h"
 
 #include "base/locks.h"
+#include "queue/states.h"
 
 /* the clock was put back since the request s was changed: its times say nothing */
 #define CLOCK_PUT_BACK " s.updated_at > now() + interval '5 s'"
@@ -55,11 +56,10 @@ zodan_queue_launcher_pid(void)
 	"                  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2" \
 	"                    AND l.database = (SELECT oid FROM pg_catalog.pg_database" \
 	"                                       WHERE datname = current_database())" \
-	"                    AND l.classid = $3::oid AND l.objid = (s.request_id % 2147483648)::oid)"
+	"                    AND l.classid = $3::oid AND l.objid = mod(s.request_id, 2147483648)::oid)"
 
-/* what becomes of the request s when an attempt begins */
+/* what becomes of the request s when an attempt begins, but for its state */
 #define ATTEMPT_BEGINS \
-	" state = CASE WHEN s.state IN ('queued', 'retrying') THEN 'running' ELSE s.state END," \
 	" attempt = s.attempt + 1, missing = NULL, missing_dsns = NULL, look_at = NULL," \
 	" next_attempt_at = now() + interval '1 s' *" \
 	"   least(60, 0.1 * power(1.5, least(20, s.attempt - s.attempt_of_progress)))," \
@@ -78,16 +78,17 @@ zodan_queue_launcher_pid(void)
 ZodanRows *
 zodan_queue_take(int limit, const char *busy)
 {
-	return zodan_spi_execute("WITH due AS ("
+	return zodan_spi_execute(psprintf("WITH due AS ("
 					 "  SELECT s.request_id FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id"
-					 "   WHERE s.state NOT IN ('done', 'failed', 'cancelled', 'paused')"
+					 "   WHERE %s"
 					 "     AND (s.state <> 'queued' OR r.not_before IS NULL OR r.not_before <= now())"
 					 "     AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now() OR" CLOCK_PUT_BACK ")"
 					 "     AND" NOBODY_RUNS_IT
 					 "   ORDER BY s.request_id LIMIT $1::int"
 					 "     FOR UPDATE OF s SKIP LOCKED)"
-					 "UPDATE zodan.request_state s SET" ATTEMPT_BEGINS
+					 "UPDATE zodan.request_state s SET state = %s," ATTEMPT_BEGINS
 					 "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
+					 zodan_states_in(EVENT_START), zodan_states_case(EVENT_START)),
 					 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
 }
 
@@ -123,9 +124,9 @@ zodan_queue_take_probes(int limit, const char *busy)
 bool
 zodan_queue_take_reached(int64 id)
 {
-	return zodan_spi_execute("UPDATE zodan.request_state s SET" ATTEMPT_BEGINS
+	return zodan_spi_execute(psprintf("UPDATE zodan.request_state s SET state = %s," ATTEMPT_BEGINS
 					 " WHERE s.request_id = $1::bigint AND s.state IN " ZODAN_WAITING
-					 "   AND s.look_at IS NOT NULL", 1, psprintf(INT64_FORMAT, id))->nrows == 1;
+					 "   AND s.look_at IS NOT NULL", zodan_states_case(EVENT_START)), 1, psprintf(INT64_FORMAT, id))->nrows == 1;
 }
 
 /*
@@ -135,12 +136,12 @@ zodan_queue_take_reached(int64 id)
 void
 zodan_queue_not_started(int64 id)
 {
-	zodan_spi_execute("UPDATE zodan.request_state"
-			  "   SET state = CASE WHEN state = 'running' THEN 'queued' ELSE state END,"
+	zodan_spi_execute(psprintf("UPDATE zodan.request_state"
+			  "   SET state = %s,"
 			  "       attempt = attempt - 1, attempt_of_progress = least(attempt_of_progress, attempt - 1),"
 			  "       next_attempt_at = clock_timestamp() + interval '2 s',"
 			  "       detail = 'waits for a free background worker: all of max_worker_processes are in use', updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 1, psprintf(INT64_FORMAT, id));
+			  " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_NOT_STARTED), zodan_states_in(EVENT_NOT_STARTED)), 1, psprintf(INT64_FORMAT, id));
 }
 
 /*

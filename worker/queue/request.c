@@ -2,14 +2,16 @@
  * request.c
  *		The queue and the state of each request.
  *
- * A state changes by compare-and-set: zodan_spi_one() treats anything but exactly
- * one changed row as an error, since that means that somebody else has taken
- * the request.
+ * A state changes by compare-and-set, to what the table in states.c says:
+ * zodan_spi_one() treats anything but exactly one changed row as an error, since
+ * that means that somebody else has taken the request. What a user asks for
+ * meanwhile isn't overwritten.
  */
 #include "queue/request.h"
 
 #include "base/locks.h"
 #include "lib/stringinfo.h"
+#include "queue/states.h"
 
 /*
  * The nodes that the request waits for, one a row: name, connection string.
@@ -128,10 +130,11 @@ notify_progress(const ZodanRequest *req)
 void
 zodan_request_cancel_idle(const ZodanRequest *req, const char *reason, const char *hint)
 {
-	ZodanRows  *rows = zodan_spi_execute("UPDATE zodan.request_state"
-								 "   SET state = 'cancelling', asked = 'cancel', keep = false, reason = $2, reason_hint = $3, look_at = NULL, next_attempt_at = NULL,"
-								 "       finished_at = NULL, updated_at = clock_timestamp()"
-								 " WHERE request_id = $1::bigint AND state IN " ZODAN_IDLE, 3, req->id_text, reason, hint);
+	ZodanRows  *rows = zodan_spi_execute(psprintf("UPDATE zodan.request_state"
+												  "   SET state = %s, asked = 'cancel', keep = false, reason = $2, reason_hint = $3, look_at = NULL, next_attempt_at = NULL,"
+												  "       finished_at = NULL, updated_at = clock_timestamp()"
+												  " WHERE request_id = $1::bigint AND state IN " ZODAN_IDLE, zodan_states_case(EVENT_CANCEL)),
+										 3, req->id_text, reason, hint);
 
 	if (rows->nrows > 0)
 		notify_progress(req);
@@ -162,15 +165,30 @@ zodan_request_ask(const ZodanRequest *req, const char *what, const char *reason,
 }
 
 /*
- * Moves the request from one state to another, and forgets what was asked of it;
- * raises an error if it is not in the first any more.
+ * The running request has been stopped, as was asked. False: by now it's asked to be
+ * cancelled.
+ */
+bool
+zodan_request_pause_seen(const ZodanRequest *req)
+{
+	bool		paused = zodan_spi_execute("UPDATE zodan.request_state SET state = $2, asked = NULL, updated_at = clock_timestamp()"
+										   " WHERE request_id = $1::bigint AND state = 'running' AND asked = 'pause'", 2,
+										   req->id_text, zodan_states_next("running", EVENT_PAUSE_SEEN))->nrows == 1;
+
+	if (paused)
+		notify_progress(req);
+	return paused;
+}
+
+/*
+ * The request, which is in that state, is rolled back from now on. What was asked of
+ * it stays.
  */
 void
-zodan_request_set_state(const ZodanRequest *req, const char *from, const char *to)
+zodan_request_roll_back(const ZodanRequest *req, const char *from)
 {
-	zodan_spi_one("UPDATE zodan.request_state"
-			  "   SET state = $3, asked = NULL, updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state = $2", 3, req->id_text, from, to);
+	zodan_spi_one("UPDATE zodan.request_state SET state = $3, updated_at = clock_timestamp()"
+				  " WHERE request_id = $1::bigint AND state = $2", 3, req->id_text, from, zodan_states_next(from, EVENT_ROLL_BACK));
 	notify_progress(req);
 }
 
@@ -214,14 +232,14 @@ zodan_request_set_error(const ZodanRequest *req, const char *message, const char
 void
 zodan_request_retry_after(const ZodanRequest *req, int64 ms, const char *message, const char *hint, List *missing, List *dsns)
 {
-	zodan_spi_one("UPDATE zodan.request_state"
-			  "   SET state = CASE WHEN state = 'running' THEN 'retrying' ELSE state END,"
+	zodan_spi_one(psprintf("UPDATE zodan.request_state"
+			  "   SET state = %s,"
 			  "       next_attempt_at = CASE WHEN asked IS NULL THEN clock_timestamp() + $2::float8 * interval '1 ms' END,"
 			  "       last_error = $3, hint = $4, missing = $5::text[], missing_dsns = $6::text[],"
 			  "       missing_since = CASE WHEN $5 IS NOT NULL THEN coalesce(missing_since, clock_timestamp()) END,"
 			  "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" ZODAN_LOOK_EVERY ", interval '2 s') END,"
 			  "       updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 6,
+			  " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_ERROR), zodan_states_in(EVENT_ERROR)), 6,
 			  req->id_text, psprintf(INT64_FORMAT, ms), message, hint, zodan_spi_array(missing), zodan_spi_array(dsns));
 	notify_progress(req);
 }
@@ -239,11 +257,11 @@ zodan_request_wait_turn(const ZodanRequest *req, int64 ms, const char *message)
 			  req->id_text, message);
 	zodan_spi_execute("DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint"
 			  "   AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint)", 1, req->id_text);
-	zodan_spi_one("UPDATE zodan.request_state"
-			  "   SET state = CASE WHEN state = 'running' THEN 'queued' ELSE state END, detail = $3,"
+	zodan_spi_one(psprintf("UPDATE zodan.request_state"
+			  "   SET state = %s, detail = $3,"
 			  "       attempt = attempt - 1, attempt_of_progress = least(attempt_of_progress, attempt - 1),"
 			  "       next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms', updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state IN ('running', 'cancelling', 'rolling_back')", 3,
+			  " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_WAIT), zodan_states_in(EVENT_WAIT)), 3,
 			  req->id_text, psprintf(INT64_FORMAT, ms), message);
 	notify_progress(req);
 }
@@ -258,10 +276,10 @@ void
 zodan_request_roll_back_for(const ZodanRequest *req, const char *what, const char *reason, const char *hint)
 {
 	zodan_spi_one("UPDATE zodan.request_state"
-			  "   SET state = CASE WHEN $2 = 'cancel' THEN 'cancelling' ELSE 'rolling_back' END,"
-			  "       asked = CASE WHEN asked = 'cancel' THEN asked ELSE $2 END, reason = coalesce($3, reason),"
+			  "   SET state = $5, asked = CASE WHEN asked = 'cancel' THEN asked ELSE $2 END, reason = coalesce($3, reason),"
 			  "       reason_hint = coalesce($4, reason_hint), updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state = 'running'", 4, req->id_text, what, reason, hint);
+			  " WHERE request_id = $1::bigint AND state = 'running'", 5, req->id_text, what, reason, hint,
+			  zodan_states_next("running", strcmp(what, "cancel") == 0 ? EVENT_CANCEL_SEEN : EVENT_ROLL_BACK));
 	notify_progress(req);
 }
 
@@ -274,7 +292,7 @@ zodan_request_restart(const ZodanRequest *req, int64 ms)
 {
 	ZodanRows  *rows = zodan_spi_execute("WITH u AS ("
 								 " UPDATE zodan.request_state"
-								 "    SET state = 'retrying', asked = NULL, reason = NULL, reason_hint = NULL, phase = NULL, percent = 0,"
+								 "    SET state = $3, asked = NULL, reason = NULL, reason_hint = NULL, phase = NULL, percent = 0,"
 								 "        bytes_copied = NULL, bytes_total = NULL, eta = NULL,"
 								 "        next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
 								 "        last_error = reason, hint = reason_hint, updated_at = clock_timestamp()"
@@ -286,8 +304,8 @@ zodan_request_restart(const ZodanRequest *req, int64 ms)
 								 " t AS (DELETE FROM zodan.copy_tables x USING u WHERE x.request_id = u.request_id),"
 								 " k AS (DELETE FROM zodan.kept x USING u WHERE x.request_id = u.request_id),"
 								 " n AS (DELETE FROM zodan.servers x USING u WHERE x.request_id = u.request_id)"
-								 " SELECT FROM u", 2,
-								 req->id_text, psprintf(INT64_FORMAT, ms));
+								 " SELECT FROM u", 3,
+								 req->id_text, psprintf(INT64_FORMAT, ms), zodan_states_next("rolling_back", EVENT_RESTART));
 
 	if (rows->nrows == 1)
 		notify_progress(req);
@@ -295,29 +313,55 @@ zodan_request_restart(const ZodanRequest *req, int64 ms)
 }
 
 /*
- * Ends the request. With blank, its passwords are removed, since nothing is
- * left that could need them.
+ * Ends the request; false: it isn't in that state any more, or, unless to_cancel, is
+ * asked to be cancelled by now. With blank its passwords are removed, in the same
+ * statement.
  */
-void
-zodan_request_end(const ZodanRequest *req, const char *from, const char *to, bool blank)
+static bool
+end_request(const ZodanRequest *req, const char *from, const char *event, bool blank, bool to_cancel)
 {
-	if (blank)
-		zodan_spi_one("UPDATE zodan.requests"
-				  "   SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn),"
-				  "       options = CASE WHEN options ? 'peer_dsns' THEN"
-				  "         jsonb_set(options, '{peer_dsns}', zodan.redact_dsns(options -> 'peer_dsns')) ELSE options END"
-				  " WHERE id = $1::bigint", 1, req->id_text);
-	zodan_spi_one("UPDATE zodan.request_state"
-			  "   SET state = $3, asked = NULL, next_attempt_at = NULL, eta = NULL, missing = NULL, missing_dsns = NULL, missing_since = NULL,"
-			  "       percent = CASE WHEN $3 = 'done' THEN 100 ELSE percent END,"
-			  "       last_error = CASE WHEN $3 = 'done' THEN NULL ELSE last_error END,"
-			  "       hint = CASE WHEN $3 = 'done' THEN NULL ELSE hint END,"
-			  "       finished_at = clock_timestamp(), updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state = $2", 3, req->id_text, from, to);
+	if (zodan_spi_execute("WITH u AS ("
+						  " UPDATE zodan.request_state"
+						  "    SET state = $3, asked = NULL, next_attempt_at = NULL, eta = NULL, missing = NULL, missing_dsns = NULL, missing_since = NULL,"
+						  "        percent = CASE WHEN $3 = 'done' THEN 100 ELSE percent END,"
+						  "        last_error = CASE WHEN $3 = 'done' THEN NULL ELSE last_error END,"
+						  "        hint = CASE WHEN $3 = 'done' THEN NULL ELSE hint END,"
+						  "        finished_at = clock_timestamp(), updated_at = clock_timestamp()"
+						  "  WHERE request_id = $1::bigint AND state = $2 AND ($5::bool OR asked IS DISTINCT FROM 'cancel')"
+						  "  RETURNING request_id),"
+						  " b AS (UPDATE zodan.requests"
+						  "   SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn),"
+						  "       options = CASE WHEN options ? 'peer_dsns' THEN"
+						  "         jsonb_set(options, '{peer_dsns}', zodan.redact_dsns(options -> 'peer_dsns')) ELSE options END"
+						  " WHERE $4::bool AND id IN (SELECT request_id FROM u))"
+						  " SELECT FROM u", 5,
+						  req->id_text, from, zodan_states_next(from, event), blank ? "t" : "f", to_cancel ? "t" : "f")->nrows == 0)
+		return false;
 	notify_progress(req);
 	/* what it had on the nodes holds nothing more */
 	if (blank && zodan_request_note_retained(req, 0, false))
 		zodan_request_alert(req, NULL, NULL);
+	return true;
+}
+
+/*
+ * Ends the request, which is in that state, by an event. With blank, its passwords
+ * are removed, since nothing is left that could need them.
+ */
+void
+zodan_request_end(const ZodanRequest *req, const char *from, const char *event, bool blank)
+{
+	if (!end_request(req, from, event, blank, true))
+		elog(ERROR, "the request is not in state \"%s\" any more", from);
+}
+
+/*
+ * The same, as failed, unless a user has asked for its end meanwhile: false.
+ */
+bool
+zodan_request_fail(const ZodanRequest *req, const char *from, bool blank)
+{
+	return end_request(req, from, EVENT_FAIL, blank, false);
 }
 
 /*
