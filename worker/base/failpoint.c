@@ -69,9 +69,8 @@ zodan_failpoint_define(void)
  * that it's about, or NULL.
  */
 void
-zodan_failpoint(const char *phase, const char *place, const char *what)
+zodan_failpoint(const char *phase, ZodanWaiter *waiter, const char *place, const char *what)
 {
-	ZodanWaiter nobody = {0};
 	char	   *pattern = strchr(failpoints, ' ');
 	char	   *point;
 	char	   *path;
@@ -106,7 +105,7 @@ zodan_failpoint(const char *phase, const char *place, const char *what)
 	else
 	{
 		while (stat(path, &st) == 0 && st.st_size == 0)
-			zodan_wait_sleep(&nobody, 20);
+			zodan_wait_sleep(waiter, 20);
 		/* other points may have been set meanwhile */
 		zodan_settings_reload();
 	}

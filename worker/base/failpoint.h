@@ -5,14 +5,17 @@
 #ifndef ZODAN_FAILPOINT_H
 #define ZODAN_FAILPOINT_H
 
-#include "base/compat.h"
+#include "base/wait.h"
 
 #ifdef ZODAN_FAILPOINTS
 extern void zodan_failpoint_define(void);
-extern void zodan_failpoint(const char *phase, const char *place, const char *what);
+extern void zodan_failpoint(const char *phase, ZodanWaiter *waiter, const char *place, const char *what);
 #else
 #define zodan_failpoint_define()	((void) 0)
-#define zodan_failpoint(phase, place, what)	((void) 0)
+#define zodan_failpoint(phase, waiter, place, what)	((void) 0)
 #endif
+
+/* a point of a request's: see failpoint.c */
+#define ZODAN_FAILPOINT(req, place, what)	zodan_failpoint((req)->phase, (req)->waiter, place, what)
 
 #endif							/* ZODAN_FAILPOINT_H */

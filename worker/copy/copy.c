@@ -239,7 +239,7 @@ start_rows(ZodanJob *job, Lane *lane)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("node \"%s\": the session that holds the snapshot has been ended", lane->from.node)));
-	zodan_failpoint(job->req->phase, "reading", "snapshot");
+	ZODAN_FAILPOINT(job->req, "reading", "snapshot");
 	if (lane->unit->part == 0)
 		zodan_plan_begin(job->req, group->tables, group->snapshot->number);
 	initStringInfo(&out);
@@ -392,7 +392,7 @@ end_unit(Copy *copy, Lane *lane)
 		if (unit->kind == UNIT_INDEX)
 		{
 			zodan_plan_indexes_built(job->req, unit->indexes);
-			zodan_failpoint(job->req->phase, "built", ((ZodanIndex *) linitial(unit->indexes))->key ? "key" : "index");
+			ZODAN_FAILPOINT(job->req, "built", ((ZodanIndex *) linitial(unit->indexes))->key ? "key" : "index");
 		}
 		else
 			zodan_plan_built(job->req, group->tables);

@@ -339,9 +339,9 @@ zodan_schema_restore_tables(ZodanJob *job, int jobs, bool again)
 	for (int i = 0; i < nparts; i++)
 		parts = lappend(parts, zodan_lists_part(i));
 	restore_lists(job, list_make1(ZODAN_LIST_HEAD), no_owner);
-	zodan_failpoint(job->req->phase, "restored", "head");
+	ZODAN_FAILPOINT(job->req, "restored", "head");
 	restore_lists(job, parts, no_owner);
-	zodan_failpoint(job->req->phase, "restored", "tables");
+	ZODAN_FAILPOINT(job->req, "restored", "tables");
 	restore_lists(job, list_make1(ZODAN_LIST_TAIL), no_owner);
 }
 

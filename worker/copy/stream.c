@@ -80,7 +80,7 @@ forget_start(ZodanJob *job)
 	ZodanMember *source = ZODAN_SOURCE(job);
 
 	zodan_slots_drop(&source->conn, zodan_names_start_slot(job));
-	zodan_failpoint(job->req->phase, "gate", "gone");
+	ZODAN_FAILPOINT(job->req, "gate", "gone");
 	zodan_effects_undone(job->req, source->name, EFFECT_SLOT, zodan_names_start_slot(job));
 }
 
@@ -239,11 +239,11 @@ start_at_marker(ZodanJob *job)
 	zodan_engine_sub_gate(job->engine, &gate);
 	zodan_subscriptions_enable(job, &source->sub_first, 1);
 	wait_at_gate(job, &gate);
-	zodan_failpoint(job->req->phase, "gate", "waiting");
+	ZODAN_FAILPOINT(job->req, "gate", "waiting");
 	zodan_engine_sub_seal(job->engine, new_conn, source->sub_first);
-	zodan_failpoint(job->req->phase, "gate", "sealed");
+	ZODAN_FAILPOINT(job->req, "gate", "sealed");
 	zodan_slots_copy(&source->conn, zodan_names_start_slot(job), source->slot_first);
-	zodan_failpoint(job->req->phase, "gate", "slot");
+	ZODAN_FAILPOINT(job->req, "gate", "slot");
 	PQclear(zodan_query(&gate, "COMMIT", 0));
 	zodan_connection_close(&gate);
 }

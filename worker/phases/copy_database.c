@@ -44,13 +44,13 @@ zodan_copy_database_schema(ZodanJob *job)
 
 		zodan_stream_prepare(job);
 		snapshot = zodan_snapshots_open(job);
-		zodan_failpoint(job->req->phase, "dump", "snapshot");
+		ZODAN_FAILPOINT(job->req, "dump", "snapshot");
 
 		zodan_job_detail(job, 0.3, "dumping the source's structure");
 		plan = zodan_plan_ask(job, snapshot->export.name, skipped);
 		zodan_schema_dump(job, snapshot->export.name, skipped);
 		zodan_plan_store(job->req, plan);
-		zodan_failpoint(job->req->phase, "dump", "planned");
+		ZODAN_FAILPOINT(job->req, "dump", "planned");
 		zodan_schema_keep(job);
 	}
 	zodan_effects_set(job->req, schema->node, schema->kind, schema->name, "intent", skipped);

@@ -139,7 +139,7 @@ cut(ZodanJob *job)
 
 		zodan_positions_hold_wal(job, &source->conn);
 		zodan_positions_hold_wal(job, new_conn);
-		zodan_failpoint(job->req->phase, "cut", "held");
+		ZODAN_FAILPOINT(job->req, "cut", "held");
 		zodan_positions_set_markers(job, ZODAN_CUT);
 		zodan_journal_set_position(job->req, ZODAN_CUT, new_node, "window_lsn",
 						   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
@@ -150,7 +150,7 @@ cut(ZodanJob *job)
 		zodan_claim_require(job);
 	}
 	zodan_stream_stop(job);
-	zodan_failpoint(job->req->phase, "cut", "stopped");
+	ZODAN_FAILPOINT(job->req, "cut", "stopped");
 	x = zodan_stream_position(job, zodan_lsn_parse(mark->window_lsn), zodan_lsn_parse(mark->marker_lsn));
 	zodan_positions_find_resume(job, ZODAN_CUT, x);
 	zodan_journal_set_position(job->req, ZODAN_CUT, source->name, "consistent_lsn", zodan_lsn_format(x));

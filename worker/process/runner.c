@@ -186,7 +186,7 @@ run_phases(Runner *runner)
 		if (!zodan_journal_phase_begin(job->req, phase->name))
 			continue;
 		enter_phase(job, i, bit);
-		zodan_failpoint(job->req->phase, "begin", NULL);
+		ZODAN_FAILPOINT(job->req, "begin", NULL);
 		zodan_job_detail(job, 0, phase->comment);
 		zodan_journal_event(job->req, "info", NULL, phase->comment);
 
@@ -199,9 +199,9 @@ run_phases(Runner *runner)
 		if (job->new_conn.pg && !(phase->operations & ZODAN_PHASE_LOOKS))
 			zodan_engine_keep_ddl(job->engine, &job->new_conn);
 		phase->run(job);
-		zodan_failpoint(job->req->phase, "end", NULL);
+		ZODAN_FAILPOINT(job->req, "end", NULL);
 		zodan_journal_phase_done(job->req, phase->name);
-		zodan_failpoint(job->req->phase, "checkpoint", NULL);
+		ZODAN_FAILPOINT(job->req, "checkpoint", NULL);
 	}
 	note_membership(job);
 	zodan_journal_event(job->req, "info", NULL, "done");
@@ -345,7 +345,7 @@ roll_back(ZodanJob *job, const char *state)
 			return;
 		}
 	}
-	zodan_failpoint(job->req->phase, "rolled_back", NULL);
+	ZODAN_FAILPOINT(job->req, "rolled_back", NULL);
 	/* also where an earlier attempt came as far as this: the next dump is another one */
 	zodan_work_forget(job);
 	end_undone(job);
@@ -497,6 +497,7 @@ load_job(int64 request_id, int64 timeout_ms)
 	ZodanJob   *job = palloc0(sizeof(ZodanJob));
 
 	job->req = zodan_request_load(request_id);
+	job->req->waiter = &job->session.waiter;
 	zodan_session_init(&job->session, psprintf("request " INT64_FORMAT, request_id), job->req->session_token,
 					   timeout_ms ? timeout_ms : job->req->sync_timeout);
 	return job;

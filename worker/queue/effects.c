@@ -41,14 +41,14 @@ zodan_effects_intend(const ZodanRequest *req, const char *node, const char *kind
 {
 	ZodanEffect *before;
 
-	zodan_failpoint(req->phase, "before_intent", kind);
+	ZODAN_FAILPOINT(req, "before_intent", kind);
 	before = zodan_effects_find(req, node, kind, name);
 	zodan_spi_execute("WITH c AS (UPDATE zodan.request_state SET claim = claim + 1 WHERE request_id = $1::bigint)"
 			  "INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
 			  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
 			  "    SET state = 'intent', result = NULL, identity = NULL, changed_at = clock_timestamp()"
 			  "  WHERE e.state = 'undone'", 4, req->id_text, node, kind, name);
-	zodan_failpoint(req->phase, "after_intent", kind);
+	ZODAN_FAILPOINT(req, "after_intent", kind);
 	return before;
 }
 
@@ -61,7 +61,7 @@ void
 zodan_effects_set(const ZodanRequest *req, const char *node, const char *kind, const char *name,
 					const char *state, const char *result)
 {
-	zodan_failpoint(req->phase, "after_effect", kind);
+	ZODAN_FAILPOINT(req, "after_effect", kind);
 	zodan_spi_one("WITH progress AS ("
 			  " UPDATE zodan.request_state s SET attempt_of_progress = s.attempt FROM zodan.effects e"
 			  "  WHERE s.request_id = $1::bigint AND e.request_id = s.request_id AND e.node = $2 AND e.kind = $3 AND e.name = $4"
@@ -106,12 +106,12 @@ zodan_effects_intend_open(const ZodanRequest *req, const char *node, const char 
 {
 	bool		stored;
 
-	zodan_failpoint(req->phase, "before_intent", EFFECT_OPEN);
+	ZODAN_FAILPOINT(req, "before_intent", EFFECT_OPEN);
 	stored = zodan_spi_execute("WITH s AS (SELECT request_id FROM zodan.request_state"
 					 "            WHERE request_id = $1::bigint AND state = 'running' AND asked IS NULL FOR UPDATE)"
 					 "INSERT INTO zodan.effects (request_id, node, kind, name) SELECT request_id, $2, '" EFFECT_OPEN "', $3 FROM s", 3,
 					 req->id_text, node, database)->nrows == 1;
-	zodan_failpoint(req->phase, "after_intent", EFFECT_OPEN);
+	ZODAN_FAILPOINT(req, "after_intent", EFFECT_OPEN);
 	return stored;
 }
 
@@ -122,7 +122,7 @@ zodan_effects_intend_open(const ZodanRequest *req, const char *node, const char 
 void
 zodan_effects_undone(const ZodanRequest *req, const char *node, const char *kind, const char *name)
 {
-	zodan_failpoint(req->phase, "after_undo", kind);
+	ZODAN_FAILPOINT(req, "after_undo", kind);
 	zodan_spi_execute("UPDATE zodan.effects SET state = 'undone', changed_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
 			  4, req->id_text, node, kind, name);

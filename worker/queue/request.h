@@ -8,6 +8,7 @@
 #ifndef ZODAN_REQUEST_H
 #define ZODAN_REQUEST_H
 
+#include "base/wait.h"
 #include "queue/spi.h"
 
 /* states in which a request may wait for a node that can't be reached */
@@ -41,6 +42,7 @@ typedef struct ZodanRequest
 	char	   *state;
 	int			attempt;
 	const char *phase;			/* the one under way; NULL: none */
+	ZodanWaiter *waiter;		/* who waits for it */
 	char	   *token;			/* a UUID, which tells it from other coordinators' requests */
 	uint32		session_token;	/* the same of its sessions */
 	bool		keep;			/* if it's cancelled, what it has made stays */
