@@ -61,9 +61,6 @@ CREATE TABLE zodan.request_state (
     phase           text,
     percent         numeric(5, 1) NOT NULL DEFAULT 0,
     detail          text,
-    bytes_copied    bigint,
-    bytes_total     bigint,
-    eta             timestamptz,
     attempt         integer NOT NULL DEFAULT 0,
     attempt_of_progress integer NOT NULL DEFAULT 0,
     asked           text CHECK (asked IN ('cancel', 'pause', 'restart', 'abandon')),
@@ -78,31 +75,23 @@ CREATE TABLE zodan.request_state (
     reason_hint     text,
     claim           bigint NOT NULL DEFAULT 0,
     claim_told      bigint NOT NULL DEFAULT 0,
-    wal_retained    bigint,
-    wal_over        boolean NOT NULL DEFAULT false,
+    opening         timestamptz,
     missing         text[],
     missing_dsns    text[],
     missing_since   timestamptz,
     look_at         timestamptz,
-    rows_copied     bigint,
-    tables_copied   integer,
-    tables_total    integer,
-    bytes_per_second bigint,
-    snapshot_since  timestamptz,
     copy_rate       bigint
 );
 COMMENT ON TABLE zodan.request_state IS 'where each request stands; read zodan.status instead';
 COMMENT ON COLUMN zodan.request_state.token IS 'tells this request''s sessions on the nodes from those of another coordinator''s request of the same number';
 COMMENT ON COLUMN zodan.request_state.reason IS 'why it is cancelled, begins anew or is given up, if no user has asked for that';
 COMMENT ON COLUMN zodan.request_state.claim_told IS 'the number that the new node was told last';
+COMMENT ON COLUMN zodan.request_state.opening IS 'when the intent was stored to open the new node to its users: from then on the join can''t be rolled back';
 COMMENT ON COLUMN zodan.request_state.reason_hint IS 'what to do about that';
 COMMENT ON COLUMN zodan.request_state.claim IS 'how often it has intended something: the new node, which has the number in its claim, must not have a higher one';
-COMMENT ON COLUMN zodan.request_state.wal_retained IS 'bytes of WAL that its slots made a node keep when that was looked at last; of the node where it is most';
 COMMENT ON COLUMN zodan.request_state.missing_dsns IS 'by which they are looked for';
 COMMENT ON COLUMN zodan.request_state.missing_since IS 'since when the request has got nowhere for want of a node';
 COMMENT ON COLUMN zodan.request_state.missing IS 'nodes that could not be reached: as soon as one of them can, the request goes on';
-COMMENT ON COLUMN zodan.request_state.bytes_per_second IS 'what was copied a second, over the last ten';
-COMMENT ON COLUMN zodan.request_state.snapshot_since IS 'since when a snapshot has held back vacuum on the source; NULL: none does';
 COMMENT ON COLUMN zodan.request_state.copy_rate IS 'most bytes a second that are copied; NULL: any number';
 COMMENT ON COLUMN zodan.request_state.look_at IS 'when somebody looks for those nodes next; an attempt without regard to that comes at next_attempt_at';
 CREATE INDEX request_state_open ON zodan.request_state (request_id)
@@ -131,12 +120,14 @@ CREATE TABLE zodan.effects (
     state      text NOT NULL DEFAULT 'intent' CHECK (state IN ('intent', 'done', 'undone', 'left')),
     result     text,
     identity   text,
+    running    text CHECK (running IN ('intent', 'done')),
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (request_id, node, kind, name)
 );
 COMMENT ON TABLE zodan.effects IS 'every object that a request makes on any node; the intent is stored before it is made';
 COMMENT ON COLUMN zodan.effects.state IS 'intent: it may be there; done: it is; undone: it is not any more; left: it is not the request''s to drop any more';
 COMMENT ON COLUMN zodan.effects.identity IS 'what tells it from a later object of the same name';
+COMMENT ON COLUMN zodan.effects.running IS 'of a subscription: intent: it may have been enabled; done: it may run, and its position is not set again; NULL: it has never run';
 
 CREATE TABLE zodan.servers (
     request_id        bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
@@ -169,24 +160,26 @@ CREATE TABLE zodan.dump_files (
 ALTER TABLE zodan.dump_files ALTER content SET STORAGE EXTERNAL;
 COMMENT ON TABLE zodan.dump_files IS 'the dump of the source''s structure, and the lists of what is restored when, in chunks; a standby of the coordinator needs them, too';
 
-CREATE TABLE zodan.bookmarks (
-    request_id  bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
-    snapshot    integer NOT NULL,
-    node        text NOT NULL,
-    slot_lsn    pg_lsn,
-    marker_lsn  pg_lsn,
-    window_lsn  pg_lsn,
+CREATE TABLE zodan.positions (
+    request_id     bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
+    moment         text NOT NULL CHECK (moment IN ('catch_up', 'snapshot', 'cut')),
+    snapshot       integer NOT NULL CHECK (snapshot = 0 OR moment = 'snapshot'),
+    node           text NOT NULL,
+    slot_lsn       pg_lsn,
+    marker_lsn     pg_lsn,
+    window_lsn     pg_lsn,
     consistent_lsn pg_lsn,
-    resume_lsn  pg_lsn,
-    PRIMARY KEY (request_id, snapshot, node)
+    resume_lsn     pg_lsn,
+    PRIMARY KEY (request_id, moment, snapshot, node)
 );
-COMMENT ON TABLE zodan.bookmarks IS 'positions in the nodes'' WAL; docs/how-a-join-works.md explains them';
-COMMENT ON COLUMN zodan.bookmarks.snapshot IS '0: the snapshot of the subscription''s own slot; higher: a later one, of a temporary slot; -1: the cut, where the peers'' own streams begin';
-COMMENT ON COLUMN zodan.bookmarks.slot_lsn IS 'B: where the peer''s slot for the new node began';
-COMMENT ON COLUMN zodan.bookmarks.marker_lsn IS 'M: the source had everything of the peer before it; at the cut, of the new node: the source''s marker that it has confirmed; of the source and the first snapshot, m: the marker that the stream begins with';
-COMMENT ON COLUMN zodan.bookmarks.window_lsn IS 'W: the node''s insert position before the markers were written; of the new node and the first snapshot: before it followed the source';
-COMMENT ON COLUMN zodan.bookmarks.consistent_lsn IS 'C: commits of the source that start before it are in the snapshot; at the cut X: on the new node';
-COMMENT ON COLUMN zodan.bookmarks.resume_lsn IS 'R: where the new node goes on with the peer''s own changes';
+COMMENT ON TABLE zodan.positions IS 'positions in the nodes'' WAL; docs/how-a-join-works.md explains them';
+COMMENT ON COLUMN zodan.positions.moment IS 'catch_up: the source has what its peers had, and the new node follows it; snapshot: one of the source was taken; cut: the peers'' own streams begin';
+COMMENT ON COLUMN zodan.positions.snapshot IS 'number of the snapshot: 0 is that of the subscription''s own slot, higher ones are those of temporary slots';
+COMMENT ON COLUMN zodan.positions.slot_lsn IS 'B: where the new node''s slot on the node begins';
+COMMENT ON COLUMN zodan.positions.marker_lsn IS 'M, m: a marker in the node''s WAL';
+COMMENT ON COLUMN zodan.positions.window_lsn IS 'W: the node''s insert position before that moment';
+COMMENT ON COLUMN zodan.positions.consistent_lsn IS 'C, X: commits of the source that start before it are in the snapshot, or, at the cut, on the new node';
+COMMENT ON COLUMN zodan.positions.resume_lsn IS 'R: where the new node resumes with the node''s own changes';
 
 CREATE TABLE zodan.copy_tables (
     request_id   bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
@@ -239,6 +232,33 @@ COMMENT ON COLUMN zodan.copy_indexes.index_oid IS 'on the source';
 COMMENT ON COLUMN zodan.copy_indexes.constraint_oid IS 'that of the key that rests on it, on the source';
 COMMENT ON COLUMN zodan.copy_indexes.collated IS 'it is sorted by a collation, which takes longer';
 COMMENT ON COLUMN zodan.copy_indexes.work IS 'what building it takes, in bytes that are copied in the same time: its size and a sixth of its table''s own pages, on the source when the structure was dumped';
+
+CREATE TABLE zodan.copy_progress (
+    request_id       bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,
+    bytes_copied     bigint NOT NULL,
+    bytes_total      bigint NOT NULL,
+    rows_copied      bigint NOT NULL,
+    tables_copied    integer NOT NULL,
+    tables_total     integer NOT NULL,
+    bytes_per_second bigint NOT NULL,
+    eta              timestamptz,
+    snapshot_since   timestamptz
+);
+COMMENT ON TABLE zodan.copy_progress IS 'how far the copy of a join is; read zodan.status instead';
+COMMENT ON COLUMN zodan.copy_progress.bytes_copied IS 'bytes that went through COPY';
+COMMENT ON COLUMN zodan.copy_progress.bytes_total IS 'size of the tables on the source, when the structure was dumped';
+COMMENT ON COLUMN zodan.copy_progress.bytes_per_second IS 'average of the last ten seconds';
+COMMENT ON COLUMN zodan.copy_progress.eta IS 'estimated end of the copy; NULL: not known yet, or it has ended';
+COMMENT ON COLUMN zodan.copy_progress.snapshot_since IS 'since when a snapshot has held back vacuum on the source; NULL: none does';
+
+CREATE TABLE zodan.wal_watch (
+    request_id bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,
+    retained   bigint NOT NULL,
+    exceeded   boolean NOT NULL
+);
+COMMENT ON TABLE zodan.wal_watch IS 'how much WAL the slots of a request retain, at the last check';
+COMMENT ON COLUMN zodan.wal_watch.retained IS 'bytes on the node where it is most';
+COMMENT ON COLUMN zodan.wal_watch.exceeded IS 'more than zodan.max_retained_wal';
 
 CREATE TABLE zodan.check_failures (
     request_id bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
@@ -412,9 +432,9 @@ SELECT r.id AS request_id,
        (SELECT count(*)::integer FROM zodan.phases(r.operation)) AS phases,
        s.percent,
        s.detail,
-       s.bytes_copied,
-       s.bytes_total,
-       s.eta,
+       c.bytes_copied,
+       c.bytes_total,
+       c.eta,
        s.attempt,
        s.next_attempt_at,
        s.last_error,
@@ -426,15 +446,17 @@ SELECT r.id AS request_id,
        s.finished_at,
        coalesce(s.finished_at, clock_timestamp()) - s.started_at AS elapsed,
        l.pid AS worker_pid,
-       s.wal_retained,
-       s.rows_copied,
-       s.tables_copied,
-       s.tables_total,
-       CASE WHEN s.state = 'running' THEN s.bytes_per_second END AS bytes_per_second,
+       w.retained AS wal_retained,
+       c.rows_copied,
+       c.tables_copied,
+       c.tables_total,
+       CASE WHEN s.state = 'running' THEN c.bytes_per_second END AS bytes_per_second,
        s.copy_rate,
-       CASE WHEN s.state = 'running' AND s.phase = 'copy_data' THEN clock_timestamp() - s.snapshot_since END AS snapshot_age
+       CASE WHEN s.state = 'running' AND s.phase = 'copy_data' THEN clock_timestamp() - c.snapshot_since END AS snapshot_age
   FROM zodan.requests r
   JOIN zodan.request_state s ON s.request_id = r.id
+  LEFT JOIN zodan.copy_progress c ON c.request_id = r.id
+  LEFT JOIN zodan.wal_watch w ON w.request_id = r.id
   LEFT JOIN LATERAL zodan.phases(r.operation) p ON p.phase = s.phase
   /* the runner holds this lock as long as it lives: see ZODAN_LOCK_RUNNER */
   LEFT JOIN pg_catalog.pg_locks l
@@ -568,8 +590,8 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'File the request again.';
     END IF;
     /* the new node is open: rolling back could lose what its users have written */
-    IF verb = 'cancel' AND EXISTS (SELECT FROM zodan.effects e
-                                    WHERE e.request_id = steer.id AND e.kind = 'open') THEN
+    IF verb = 'cancel' AND EXISTS (SELECT FROM zodan.request_state s
+                                    WHERE s.request_id = steer.id AND s.opening IS NOT NULL) THEN
         RAISE EXCEPTION 'request % is finishing: the new node has been opened to its users', steer.id
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = format('Let it end; SELECT zodan.retry(%s) if it has stopped.', steer.id);

@@ -149,7 +149,7 @@ sub zodan
 	# by one session, and not from the view, which looks through all locks: that would take part of what is measured
 	my ($out, $memory, $pid, @eta) = ('', 0);
 	my $watch = "SELECT state, phase, extract(epoch FROM eta - clock_timestamp()), extract(epoch FROM clock_timestamp())"
-	  . " FROM zodan.request_state WHERE request_id = $id \\watch 0.05\n";
+	  . " FROM zodan.request_state LEFT JOIN zodan.copy_progress USING (request_id) WHERE request_id = $id \\watch 0.05\n";
 	my $psql = IPC::Run::start([ "$bin/psql", '-XAtq', $c->server('n2')->connstr('postgres') ], '<', \$watch, '>', \$out);
 	until ($out =~ /^(?:done|failed|cancelled)\|/m)
 	{

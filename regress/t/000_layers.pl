@@ -63,7 +63,7 @@ for my $path (sort glob("$tree/worker/*.[ch] $tree/worker/*/*.[ch]"))
 	unlike($text, qr/\b(?:spock|pglogical|\{e\})\.\w+ *\(/, "$file leaves the engines' functions to them") unless $name =~ /^engine_/;
 	unlike($text, qr/\bpg_temp\.|\bCREATE\s+TEMP/, "$file makes nothing temporary");
 	unlike($text, qr/engine->(?:$changes)\b/, "$file leaves changes to engine.c") unless $name eq 'engine';
-	unlike($text, qr/\bzodan_effect_intent\(/, "$file stores no intent without the claim") unless $name =~ /^(?:journal|claim)$/;
+	unlike($text, qr/\bzodan_effects_intend(?:_running)?\(/, "$file stores no intent without the claim") unless $name =~ /^(?:effects|claim)$/;
 	unlike($text, qr/change\.text\b/, "$file leaves the text of a change to change.c") unless $name =~ /^(?:change|remote)$/;
 }
 done_testing();

@@ -162,7 +162,7 @@ $listener->query_safe('LISTEN zodan_progress');
 $n3->safe_psql('postgres', q{
 	CREATE TABLE stored (at timestamptz);
 	CREATE FUNCTION stored() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.stored VALUES (clock_timestamp()); RETURN NULL; END $$;
-	CREATE TRIGGER stored AFTER UPDATE OF bytes_copied ON zodan.request_state FOR EACH ROW WHEN (NEW.phase = 'copy_data') EXECUTE FUNCTION stored();
+	CREATE TRIGGER stored AFTER INSERT OR UPDATE ON zodan.copy_progress FOR EACH ROW EXECUTE FUNCTION stored();
 });
 my $gate = $c->hold_gate('n3');
 $id = file('operator', %good, verb => 'true', copy_jobs => 1, new_node_info => '{"key": "value"}');
@@ -242,7 +242,7 @@ is($n3->safe_psql('postgres', "SELECT state, percent, worker_pid IS NULL, finish
 is($n3->safe_psql('postgres', "SELECT count(*), count(*) FILTER (WHERE src_dsn ~ '$word|Falsch' OR new_node_dsn ~ '$word|Falsch' OR options::text ~ '$word|Falsch')"
 		. ", count(*) FILTER (WHERE new_node_dsn LIKE '%********%' OR new_node_dsn LIKE '%passfile%') FROM zodan.requests"), '5|0|5', 'blanked in the requests, which have ended');
 is($n3->safe_psql('postgres', "SELECT count(*) FROM zodan.$_ AS x WHERE x::text ~ '$word|Falsch99'"), '0', "none in zodan.$_")
-  for qw(status events check_failures checkpoints effects bookmarks copy_tables request_state);
+  for qw(status events check_failures checkpoints effects positions copy_tables copy_progress wal_watch request_state);
 unlike($text, qr/$word/, 'none in the notifications');
 my $found = slurp_file($seen);
 like($found, qr/^program pg_dump\nprogram pg_restore\n/, 'the programs were seen');

@@ -76,7 +76,7 @@ sub begin_join
 	$c->psql('n1', "INSERT INTO heir SELECT i, 0, repeat('x', 400) FROM generate_series(2001, 2500) i");
 	$c->psql('n1', 'UPDATE early SET n = n + 1 WHERE id = 2999');
 	my $lsn = $c->psql('n1', 'SELECT pg_current_wal_lsn()');
-	ok($c->wait_queue("SELECT max(consistent_lsn) > '$lsn' FROM zodan.bookmarks WHERE request_id = $id AND node = 'n1'"), 'the last is for a later snapshot');
+	ok($c->wait_queue("SELECT max(consistent_lsn) > '$lsn' FROM zodan.positions WHERE request_id = $id AND node = 'n1'"), 'the last is for a later snapshot');
 	$c->failpoints('c', $failpoint);
 	$gate->quit;
 	return $id;
@@ -120,9 +120,9 @@ my $worker = "FROM pg_stat_activity a JOIN $ZodanCluster::engine.subscription s 
   . " WHERE s.sub_name = '$sub' AND a.datname = current_database()";
 ok($c->server('n3')->poll_query_until($c->{dbname}, "SELECT count(*) = 1 $worker AND a.wait_event_type = 'Lock' AND s.sub_slot_name = 'zodan_sealed'"),
 	'the worker is in the middle, and nobody else can start it');
-my $start = $c->queue('c', "SELECT marker_lsn FROM zodan.bookmarks WHERE request_id = $id AND node = 'n1' AND snapshot = 0");
+my $start = $c->queue('c', "SELECT marker_lsn FROM zodan.positions WHERE request_id = $id AND node = 'n1' AND moment = 'catch_up'");
 is($c->queue('n1', "SELECT resource_manager, record_type FROM pg_get_wal_record_info('$start')"), 'Transaction|COMMIT', 'its stream began at a commit');
-is($c->queue('c', "SELECT bool_and(consistent_lsn > '$start') FROM zodan.bookmarks WHERE request_id = $id AND node = 'n1' AND snapshot >= 0"), 't', 'before all snapshots');
+is($c->queue('c', "SELECT bool_and(consistent_lsn > '$start') FROM zodan.positions WHERE request_id = $id AND node = 'n1' AND moment = 'snapshot'"), 't', 'before all snapshots');
 is($c->psql('n1', "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '$slot'"), 't', 'its connection is ended');
 $row->quit;
 ok($c->wait_queue("SELECT count(*) > 0 FROM zodan.events WHERE request_id = $id AND level = 'error' AND message LIKE '%nobody reads slot%'"), 'that is noticed');

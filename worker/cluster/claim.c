@@ -51,15 +51,6 @@ find_claim(ZodanJob *job)
 }
 
 /*
- * Was the intent stored to open the node? Then it may have no mark any more.
- */
-static bool
-is_opened(ZodanJob *job)
-{
-	return zodan_effects_is_live(zodan_effects_find(job->req, job->req->new_node_name, EFFECT_OPEN, job->new_dbname));
-}
-
-/*
  * Is the mark this request's? Then its number is stored in *number.
  */
 static bool
@@ -168,7 +159,7 @@ tell_node(ZodanJob *job, const char *number)
 	if (!zodan_effects_is_live(claim))
 		elog(ERROR, "an effect without a claim");
 	/* the statement that opens it may have been the last that was done */
-	if (is_opened(job))
+	if (job->req->opening)
 	{
 		char	   *mark = read_mark(job);
 
@@ -227,6 +218,20 @@ zodan_claim_effect(ZodanJob *job, const char *node, const char *kind, const char
 		tell_node(job, zodan_effects_intents(job->req, false));
 	}
 	before = zodan_effects_intend(job->req, node, kind, name);
+	if (claims(job))
+		tell_node(job, zodan_effects_intents(job->req, false));
+	return before;
+}
+
+/*
+ * The same for enabling a subscription that the request has made: returns what
+ * ZodanEffect.running was before.
+ */
+char *
+zodan_claim_running(ZodanJob *job, const char *node, const char *sub)
+{
+	char	   *before = zodan_effects_intend_running(job->req, node, sub);
+
 	if (claims(job))
 		tell_node(job, zodan_effects_intents(job->req, false));
 	return before;
@@ -387,7 +392,7 @@ zodan_claim_begin(ZodanJob *job)
 	for (int i = 0; i <= job->nmembers; i++)
 	{
 		ZodanServer *was = zodan_journal_server(job->req, ZODAN_NODE_NAME(job, i));
-		char	   *why = was && servers[i] && !is_opened(job) ? zodan_servers_history(ZODAN_NODE_NAME(job, i), was, servers[i]) : NULL;
+		char	   *why = was && servers[i] && !job->req->opening ? zodan_servers_history(ZODAN_NODE_NAME(job, i), was, servers[i]) : NULL;
 
 		/* a standby that was behind may lack what was made there a moment ago */
 		if (why && (rests_on(job, i) || (i < job->nmembers && zodan_own_foreign(job, &job->members[i], true))))
@@ -403,7 +408,7 @@ zodan_claim_begin(ZodanJob *job)
 					(errcode(ERRCODE_ZODAN_OVERTAKEN), errmsg("%s", foreign)));
 	}
 	zodan_servers_store(job, servers);
-	zodan_servers_guard(job, servers, zodan_effects_is_live(find_claim(job)) && !is_opened(job));
+	zodan_servers_guard(job, servers, zodan_effects_is_live(find_claim(job)) && !job->req->opening);
 }
 
 /* ---------- undoing ---------- */
@@ -464,7 +469,7 @@ zodan_claim_begin_undo(ZodanJob *job)
 		zodan_effects_set_intents(job->req, psprintf(INT64_FORMAT, number));
 	}
 	tell_node(job, zodan_effects_intents(job->req, true));
-	zodan_servers_guard(job, servers, zodan_effects_is_live(find_claim(job)) && !is_opened(job));
+	zodan_servers_guard(job, servers, zodan_effects_is_live(find_claim(job)) && !job->req->opening);
 	return NULL;
 }
 

@@ -26,6 +26,7 @@ extern char *zodan_claim_begin_undo(ZodanJob *job);
 extern void zodan_claim_begin_phase(ZodanJob *job);
 extern void zodan_claim_require(ZodanJob *job);
 extern ZodanEffect *zodan_claim_effect(ZodanJob *job, const char *node, const char *kind, const char *name);
+extern char *zodan_claim_running(ZodanJob *job, const char *node, const char *sub);
 extern ZodanHolds zodan_claim_holds(ZodanJob *job, ZodanConn *conn, int64 timeout_ms);
 extern char *zodan_claim_of_other(ZodanJob *job);
 extern void zodan_claim_open(ZodanJob *job, const char *connection_limit);

@@ -76,7 +76,7 @@ is_untouched(ZodanJob *job, ZodanMember *m, List *effects)
 
 		if (strcmp(effect->node, m->name) != 0)
 			continue;
-		if (strcmp(effect->kind, EFFECT_RUNNING) == 0)
+		if (effect->running)
 			return false;
 		if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0 && effect->identity && effect->result)
 		{

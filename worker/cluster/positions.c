@@ -46,7 +46,7 @@ zodan_positions_release_wal(ZodanJob *job, ZodanConn *conn)
  * before them.
  */
 void
-zodan_positions_set_markers(ZodanJob *job, int snapshot)
+zodan_positions_set_markers(ZodanJob *job, ZodanMoment moment)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	int			n = ZODAN_NPEERS(job);
@@ -54,8 +54,8 @@ zodan_positions_set_markers(ZodanJob *job, int snapshot)
 	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * Max(n, 1));
 	ZodanConfirm *waits = palloc0(sizeof(ZodanConfirm) * Max(n, 1));
 
-	zodan_journal_forget_positions(job->req, snapshot);
-	zodan_journal_set_position(job->req, snapshot, source->name, "window_lsn",
+	zodan_journal_forget_positions(job->req, moment);
+	zodan_journal_set_position(job->req, moment, source->name, "window_lsn",
 					   zodan_query_value(&source->conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 	for (int i = 0; i < n; i++)
 		conns[i] = &ZODAN_PEERS(job)[i].conn;
@@ -69,7 +69,7 @@ zodan_positions_set_markers(ZodanJob *job, int snapshot)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("node \"%s\" has no subscription to node \"%s\" any more", source->name, m->name),
 					 errhint("Create it again, or take that node out of the cluster.")));
-		zodan_journal_set_position(job->req, snapshot, m->name, "marker_lsn", zodan_lsn_format(lsns[i]));
+		zodan_journal_set_position(job->req, moment, m->name, "marker_lsn", zodan_lsn_format(lsns[i]));
 		waits[i].provider = &m->conn;
 		waits[i].subscriber = source->name;
 		waits[i].slot = m->slot_for_source;
@@ -82,12 +82,12 @@ zodan_positions_set_markers(ZodanJob *job, int snapshot)
  * Finds and stores R of each peer, for the source's state at consistent.
  */
 void
-zodan_positions_find_resume(ZodanJob *job, int snapshot, XLogRecPtr consistent)
+zodan_positions_find_resume(ZodanJob *job, ZodanMoment moment, XLogRecPtr consistent)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	int			n = ZODAN_NPEERS(job);
 	ZodanResume *resume = palloc0(sizeof(ZodanResume) * Max(n, 1));
-	XLogRecPtr	window = zodan_lsn_parse(zodan_journal_position(job->req, snapshot, source->name)->window_lsn);
+	XLogRecPtr	window = zodan_lsn_parse(zodan_journal_position(job->req, moment, source->name)->window_lsn);
 
 	if (n == 0)
 		return;
@@ -98,9 +98,9 @@ zodan_positions_find_resume(ZodanJob *job, int snapshot, XLogRecPtr consistent)
 		resume[i].node = m->name;
 		resume[i].ids[0] = m->origin_on_source;
 		resume[i].ids[1] = m->commit_label;
-		resume[i].lsn = zodan_lsn_parse(zodan_journal_position(job->req, snapshot, m->name)->marker_lsn);
+		resume[i].lsn = zodan_lsn_parse(zodan_journal_position(job->req, moment, m->name)->marker_lsn);
 	}
 	zodan_wal_resume_points(&source->conn, window, consistent, resume, n);
 	for (int i = 0; i < n; i++)
-		zodan_journal_set_position(job->req, snapshot, resume[i].node, "resume_lsn", zodan_lsn_format(resume[i].lsn));
+		zodan_journal_set_position(job->req, moment, resume[i].node, "resume_lsn", zodan_lsn_format(resume[i].lsn));
 }

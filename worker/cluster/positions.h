@@ -8,12 +8,9 @@
 #include "base/lsn.h"
 #include "cluster/cluster.h"
 
-/* zodan.bookmarks.snapshot of the positions where the peers' own streams begin */
-#define ZODAN_CUT			(-1)
-
 extern void zodan_positions_hold_wal(ZodanJob *job, ZodanConn *conn);
 extern void zodan_positions_release_wal(ZodanJob *job, ZodanConn *conn);
-extern void zodan_positions_set_markers(ZodanJob *job, int snapshot);
-extern void zodan_positions_find_resume(ZodanJob *job, int snapshot, XLogRecPtr consistent);
+extern void zodan_positions_set_markers(ZodanJob *job, ZodanMoment moment);
+extern void zodan_positions_find_resume(ZodanJob *job, ZodanMoment moment, XLogRecPtr consistent);
 
 #endif							/* ZODAN_POSITIONS_H */

@@ -106,14 +106,14 @@ zodan_subscriptions_enable(ZodanJob *job, const char **subs, int nsubs)
 	appendStringInfoChar(&names, '{');
 	for (int i = 0; i < nsubs; i++)
 	{
-		zodan_claim_effect(job, node, EFFECT_RUNNING, subs[i]);
+		zodan_claim_running(job, node, subs[i]);
 		appendStringInfo(&names, "%s%s", i ? "," : "", subs[i]);
 	}
 	appendStringInfoChar(&names, '}');
 	call.params[0] = names.data;
 	zodan_engine_sub_enable(job->engine, &call, 1);
 	for (int i = 0; i < nsubs; i++)
-		zodan_effects_set(job->req, node, EFFECT_RUNNING, subs[i], "done", NULL);
+		zodan_effects_set_running(job->req, node, subs[i]);
 	return names.data;
 }
 

@@ -221,15 +221,7 @@ judge_retained(ZodanJob *job, const ZodanCall *calls)
 static bool
 is_answerable(ZodanJob *job)
 {
-	List	   *effects = zodan_effects_live(job->req);
-	ListCell   *cell;
-
-	if (strcmp(job->req->operation, "add_node") != 0)
-		return false;
-	foreach(cell, effects)
-		if (strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) == 0)
-			return false;
-	return true;
+	return strcmp(job->req->operation, "add_node") == 0 && !job->req->opening;
 }
 
 static void

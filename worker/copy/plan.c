@@ -522,7 +522,7 @@ zodan_plan_positions(const ZodanRequest *req, const char *source, XLogRecPtr app
 {
 	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
 					 "                                           'lsn', greatest(b.consistent_lsn, $3::pg_lsn))), '[]')"
-					 "  FROM zodan.copy_tables t JOIN zodan.bookmarks b USING (request_id, snapshot)"
-					 " WHERE request_id = $1::bigint AND b.node = $2", 3,
+					 "  FROM zodan.copy_tables t JOIN zodan.positions b ON b.request_id = t.request_id AND b.moment = 'snapshot' AND b.snapshot = t.snapshot"
+					 " WHERE t.request_id = $1::bigint AND b.node = $2", 3,
 					 req->id_text, source, zodan_lsn_format(applied))->value[0][0];
 }

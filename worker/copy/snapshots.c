@@ -68,7 +68,7 @@ begin(ZodanJob *job)
 	ZodanSnapshots *all = of(job);
 	ZodanSnapshot *opening;
 	ZodanMember *source = ZODAN_SOURCE(job);
-	bool		first = !zodan_journal_position(job->req, 0, source->name)->consistent_lsn;
+	bool		first = !zodan_journal_position(job->req, ZODAN_SNAPSHOT(0), source->name)->consistent_lsn;
 	ZodanEffect *slot;
 
 	all->opening = opening = MemoryContextAllocZero(TopMemoryContext, sizeof(ZodanSnapshot));
@@ -134,7 +134,7 @@ adopt(ZodanJob *job)
 	char	   *lsn = zodan_lsn_format(opening->export.consistent);
 	MemoryContext context;
 
-	zodan_journal_set_position(job->req, opening->number, source->name, "consistent_lsn", lsn);
+	zodan_journal_set_position(job->req, ZODAN_SNAPSHOT(opening->number), source->name, "consistent_lsn", lsn);
 	if (opening->number == 0)
 		zodan_effects_set(job->req, source->name, EFFECT_SLOT, source->slot_first, "done", lsn);
 	zodan_journal_event(job->req, "info", source->name, psprintf("snapshot %d: what was committed before %s is in it", opening->number, lsn));

@@ -13,7 +13,7 @@
 typedef struct ZodanSnapshot
 {
 	ZodanExport export;
-	int			number;			/* zodan.bookmarks.snapshot */
+	int			number;			/* zodan.positions.snapshot */
 	int64		adopted;		/* from when on it is used */
 	int			users;			/* who has begun under it and has not released it */
 } ZodanSnapshot;

@@ -147,13 +147,13 @@ static XLogRecPtr
 reached(ZodanJob *job)
 {
 	ZodanConn  *new_conn = &job->new_conn;
-	XLogRecPtr	first = zodan_lsn_parse(zodan_journal_position(job->req, 0, ZODAN_SOURCE(job)->name)->consistent_lsn);
-	ZodanBookmark *mark = zodan_journal_position(job->req, 0, new_conn->node);
+	XLogRecPtr	first = zodan_lsn_parse(zodan_journal_position(job->req, ZODAN_SNAPSHOT(0), ZODAN_SOURCE(job)->name)->consistent_lsn);
+	ZodanPosition *position = zodan_journal_position(job->req, ZODAN_CATCH_UP, new_conn->node);
 
-	if (mark->window_lsn)
-		return zodan_stream_position(job, zodan_lsn_parse(mark->window_lsn), first);
+	if (position->window_lsn)
+		return zodan_stream_position(job, zodan_lsn_parse(position->window_lsn), first);
 	zodan_positions_hold_wal(job, new_conn);
-	zodan_journal_set_position(job->req, 0, new_conn->node, "window_lsn",
+	zodan_journal_set_position(job->req, ZODAN_CATCH_UP, new_conn->node, "window_lsn",
 					   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 	return first;
 }
@@ -167,7 +167,7 @@ move_start(ZodanJob *job, XLogRecPtr position)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanSlot	slot = {.conn = &source->conn,.name = zodan_names_start_slot(job),
-		.lsn = zodan_journal_position(job->req, 0, source->name)->marker_lsn
+		.lsn = zodan_journal_position(job->req, ZODAN_CATCH_UP, source->name)->marker_lsn
 	};
 	char	   *kept = zodan_query_value(&source->conn, "SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
 								   1, slot.name);
@@ -181,7 +181,7 @@ move_start(ZodanJob *job, XLogRecPtr position)
 				 errmsg("node \"%s\": its WAL has no marker of this request before %X/%X", source->name, LSN_FORMAT_ARGS(position)),
 				 errhint("Cancel the request, and report this as an error of zodan_bgw's.")));
 	/* once it's there, that marker isn't found any more */
-	zodan_journal_set_position(job->req, 0, source->name, "marker_lsn", slot.lsn);
+	zodan_journal_set_position(job->req, ZODAN_CATCH_UP, source->name, "marker_lsn", slot.lsn);
 	zodan_slots_advance(&slot, 1);
 	return slot.lsn;
 }
@@ -296,7 +296,7 @@ are_together(ZodanJob *job)
 	ZodanConn  *new_conn = &job->new_conn;
 	const char *sub = ZODAN_SOURCE(job)->sub_first;
 
-	return zodan_journal_position(job->req, 0, new_conn->node)->window_lsn &&
+	return zodan_journal_position(job->req, ZODAN_CATCH_UP, new_conn->node)->window_lsn &&
 		zodan_engine_sub_enabled(job->engine, new_conn, sub) &&
 		!zodan_engine_sub_sealed(job->engine, new_conn, sub) &&
 		!zodan_engine_sub_skips(job->engine, new_conn, sub);
@@ -350,7 +350,7 @@ zodan_stream_start(ZodanJob *job)
 	}
 	if (zodan_names_has_start_slot(job))
 	{
-		ZodanSlot	origin = {&job->new_conn, source->slot_first, zodan_journal_position(job->req, 0, source->name)->consistent_lsn};
+		ZodanSlot	origin = {&job->new_conn, source->slot_first, zodan_journal_position(job->req, ZODAN_SNAPSHOT(0), source->name)->consistent_lsn};
 
 		zodan_origins_set(&origin, 1);
 		forget_start(job);

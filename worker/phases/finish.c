@@ -128,10 +128,9 @@ zodan_finish(ZodanJob *job)
 	int			n = job->nmembers + 1;
 	int			replicating;
 	ZodanEffect *fence = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
-	ZodanEffect *open = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_OPEN, job->new_dbname);
 
 	/* once others may write there, its sequences and its structure are theirs */
-	if (!open->state)
+	if (!job->req->opening)
 	{
 		/* the event triggers that come next would fire for it */
 		zodan_marks_drop(job, zodan_names_marks_schema(job));
@@ -150,11 +149,11 @@ zodan_finish(ZodanJob *job)
 				 errhint("SELECT node, message FROM zodan.events WHERE request_id = " INT64_FORMAT " AND phase = 'finish'; the request looks again by itself.",
 						 job->req->id)));
 	}
-	if (!open->state)
+	if (!job->req->opening)
 	{
 		zodan_schema_copy_sequences(job, zodan_schema_skipped(job));
 		/* what was asked instead is seen while this waits */
-		while (!zodan_effects_intend_open(job->req, job->req->new_node_name, job->new_dbname))
+		while (!zodan_request_intend_open(job->req))
 			zodan_wait_sleep(&job->session.waiter, 20);
 	}
 	/* rows of users may be lost by a rollback from here on */

@@ -31,7 +31,7 @@ zodan_peers_bookmark(ZodanJob *job)
 	{
 		ZodanMember *m = &ZODAN_PEERS(job)[i];
 
-		zodan_journal_set_position(job->req, 0, m->name, "slot_lsn", slots[i].lsn);
+		zodan_journal_set_position(job->req, ZODAN_CATCH_UP, m->name, "slot_lsn", slots[i].lsn);
 		zodan_effects_set(job->req, m->name, EFFECT_SLOT, m->slot_in, "done", slots[i].lsn);
 	}
 	zodan_job_detail(job, 1, n == 0 ? "the source has no peers" :
@@ -44,7 +44,7 @@ zodan_peers_bookmark(ZodanJob *job)
 void
 zodan_peers_sync(ZodanJob *job)
 {
-	zodan_positions_set_markers(job, 0);
+	zodan_positions_set_markers(job, ZODAN_CATCH_UP);
 	zodan_job_detail(job, 1, ZODAN_NPEERS(job) == 0 ? "the source has no peers" :
 					 "the source has what its peers had");
 }

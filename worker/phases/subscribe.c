@@ -58,11 +58,11 @@ void
 zodan_subscribe_sync_source_to_new(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
-	ZodanEffect *running = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_RUNNING, source->sub_first);
+	ZodanEffect *stream = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_SUBSCRIPTION, source->sub_first);
 	int			n;
 
 	/* later an apply worker could be in the way; but see foreign_keys.c */
-	if (!running->state && !zodan_plan_has_later(job->req))
+	if (!stream->running && !zodan_plan_has_later(job->req))
 	{
 		zodan_job_detail(job, 0, "adding foreign keys");
 		zodan_foreign_keys_add(job, zodan_schema_skipped(job));
@@ -112,7 +112,7 @@ cut(ZodanJob *job)
 	ZodanConn  *new_conn = &job->new_conn;
 	ZodanSlot	slot = {.conn = &source->conn,.name = source->slot_in};
 	const char *new_node = new_conn->node;
-	ZodanBookmark *mark = zodan_journal_position(job->req, ZODAN_CUT, new_node);
+	char	   *marked = zodan_journal_position(job->req, ZODAN_CUT, source->name)->marker_lsn;
 	int64		last = PG_INT64_MAX;
 	XLogRecPtr	marker;
 	XLogRecPtr	x;
@@ -121,7 +121,7 @@ cut(ZodanJob *job)
 	 * A stream that was stopped is never started again, for it may be in the
 	 * middle of a transaction; all that is needed was stored before.
 	 */
-	if (!mark->marker_lsn)
+	if (!marked)
 	{
 		for (;;)
 		{
@@ -144,14 +144,14 @@ cut(ZodanJob *job)
 		zodan_journal_set_position(job->req, ZODAN_CUT, new_node, "window_lsn",
 						   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 		zodan_stream_catch_up(job, &marker);
-		zodan_journal_set_position(job->req, ZODAN_CUT, new_node, "marker_lsn", zodan_lsn_format(marker));
-		mark = zodan_journal_position(job->req, ZODAN_CUT, new_node);
+		marked = zodan_lsn_format(marker);
+		zodan_journal_set_position(job->req, ZODAN_CUT, source->name, "marker_lsn", marked);
 		/* what comes can't be taken back: a journal without that marker is from the past */
 		zodan_claim_require(job);
 	}
 	zodan_stream_stop(job);
 	ZODAN_FAILPOINT(job->req, "cut", "stopped");
-	x = zodan_stream_position(job, zodan_lsn_parse(mark->window_lsn), zodan_lsn_parse(mark->marker_lsn));
+	x = zodan_stream_position(job, zodan_lsn_parse(zodan_journal_position(job->req, ZODAN_CUT, new_node)->window_lsn), zodan_lsn_parse(marked));
 	zodan_positions_find_resume(job, ZODAN_CUT, x);
 	zodan_journal_set_position(job->req, ZODAN_CUT, source->name, "consistent_lsn", zodan_lsn_format(x));
 	zodan_journal_event(job->req, "info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));
@@ -193,11 +193,11 @@ zodan_subscribe_advance_slots(ZodanJob *job)
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *m = &job->members[i];
-		ZodanBookmark *mark = zodan_journal_position(job->req, ZODAN_CUT, m->name);
+		ZodanPosition *position = zodan_journal_position(job->req, ZODAN_CUT, m->name);
 
 		slots[i].conn = &m->conn;
 		slots[i].name = m->slot_in;
-		slots[i].lsn = i == 0 ? mark->consistent_lsn : mark->resume_lsn;
+		slots[i].lsn = i == 0 ? position->consistent_lsn : position->resume_lsn;
 	}
 	check_positions(slots, job->nmembers);
 	zodan_slots_advance(slots, job->nmembers);
@@ -352,14 +352,14 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	for (int i = 0; i < n; i++)
 	{
 		ZodanMember *m = &job->members[i];
-		ZodanEffect *running = zodan_claim_effect(job, m->name, EFFECT_RUNNING, m->sub_out);
+		char	   *running = zodan_claim_running(job, m->name, m->sub_out);
 
 		zodan_effects_set(job->req, new_conn->node, EFFECT_SLOT, m->slot_out, "done", slots[i].lsn);
 		calls[i].conn = &m->conn;
 		calls[i].params[0] = psprintf("{%s}", m->sub_out);
 
 		/* "done" stands for having been set here: it may run from now on */
-		if (running->state && strcmp(running->state, "done") == 0)
+		if (running && strcmp(running, "done") == 0)
 			continue;
 		whose[norigins] = m;
 		origins[norigins] = slots[i];
@@ -367,7 +367,7 @@ zodan_subscribe_existing_nodes(ZodanJob *job)
 	}
 	zodan_origins_set(origins, norigins);
 	for (int i = 0; i < norigins; i++)
-		zodan_effects_set(job->req, whose[i]->name, EFFECT_RUNNING, whose[i]->sub_out, "done", origins[i].lsn);
+		zodan_effects_set_running(job->req, whose[i]->name, whose[i]->sub_out);
 	/* nor can this */
 	zodan_claim_require(job);
 	zodan_engine_sub_enable(job->engine, calls, n);

@@ -86,9 +86,9 @@ undo_effect(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 }
 
 /* what is undone before what; from OF_DATABASE on it's the node's own, and stays when that is removed */
-static const char *const order[] = {EFFECT_RUNNING, EFFECT_OPEN, EFFECT_SUBSCRIPTION, EFFECT_SLOT, EFFECT_ORIGIN, EFFECT_NODE,
+static const char *const order[] = {EFFECT_SUBSCRIPTION, EFFECT_SLOT, EFFECT_ORIGIN, EFFECT_NODE,
 EFFECT_MARKS, EFFECT_SCHEMA, EFFECT_FENCE, EFFECT_CLAIM};
-#define OF_DATABASE		7
+#define OF_DATABASE		5
 
 /*
  * Undoes what can be of a kind, latest first, and adds the nodes where that's

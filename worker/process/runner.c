@@ -292,20 +292,16 @@ static void
 roll_back(ZodanJob *job, const char *state)
 {
 	List	   *effects = zodan_effects_live(job->req);
-	ListCell   *cell;
 	char	   *lost;
 	char	   *stays;
 	bool		fence;
-	bool		opened = false;
 
 	if (strcmp(state, "rolling_back") != 0)
 		zodan_request_roll_back(job->req, state);
 	job->req->phase = NULL;
 	job->direction = ZODAN_BACK;
-	foreach(cell, effects)
-		opened |= strcmp(((ZodanEffect *) lfirst(cell))->kind, EFFECT_OPEN) == 0;
 	/* one that isn't the request's any more is left alone anyway */
-	if (opened && strcmp(job->req->asked, "abandon") != 0)
+	if (job->req->opening && strcmp(job->req->asked, "abandon") != 0)
 	{
 		refuse_opened(job);
 		return;
@@ -326,7 +322,7 @@ roll_back(ZodanJob *job, const char *state)
 			abandon(job, lost);
 			return;
 		}
-		if (opened)
+		if (job->req->opening)
 		{
 			refuse_opened(job);
 			return;

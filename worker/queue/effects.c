@@ -7,27 +7,39 @@
 #include "base/failpoint.h"
 #include "queue/spi.h"
 
+/* the columns of an effect, in the order of ZodanEffect */
+#define COLUMNS		"node, kind, name, state, result, identity, running"
+
+static ZodanEffect *
+read_effect(char **row)
+{
+	ZodanEffect *effect = palloc(sizeof(ZodanEffect));
+
+	*effect = (ZodanEffect)
+	{
+		row[0], row[1], row[2], row[3], row[4], row[5], row[6]
+	};
+	return effect;
+}
+
 /*
  * An effect as it stands; its state is NULL if there is none.
  */
 ZodanEffect *
 zodan_effects_find(const ZodanRequest *req, const char *node, const char *kind, const char *name)
 {
-	ZodanEffect *effect = palloc0(sizeof(ZodanEffect));
-	ZodanRows  *rows = zodan_spi_execute("SELECT state, result, identity FROM zodan.effects"
-								 " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4", 4,
-								 req->id_text, node, kind, name);
+	ZodanRows  *rows = zodan_spi_execute("SELECT " COLUMNS " FROM zodan.effects"
+										 " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4", 4,
+										 req->id_text, node, kind, name);
+	ZodanEffect *none;
 
-	effect->node = pstrdup(node);
-	effect->kind = pstrdup(kind);
-	effect->name = pstrdup(name);
 	if (rows->nrows)
-	{
-		effect->state = rows->value[0][0];
-		effect->result = rows->value[0][1];
-		effect->identity = rows->value[0][2];
-	}
-	return effect;
+		return read_effect(rows->value[0]);
+	none = palloc0(sizeof(ZodanEffect));
+	none->node = pstrdup(node);
+	none->kind = pstrdup(kind);
+	none->name = pstrdup(name);
+	return none;
 }
 
 /*
@@ -46,7 +58,7 @@ zodan_effects_intend(const ZodanRequest *req, const char *node, const char *kind
 	zodan_spi_execute("WITH c AS (UPDATE zodan.request_state SET claim = claim + 1 WHERE request_id = $1::bigint)"
 			  "INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
 			  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
-			  "    SET state = 'intent', result = NULL, identity = NULL, changed_at = clock_timestamp()"
+			  "    SET state = 'intent', result = NULL, identity = NULL, running = NULL, changed_at = clock_timestamp()"
 			  "  WHERE e.state = 'undone'", 4, req->id_text, node, kind, name);
 	ZODAN_FAILPOINT(req, "after_intent", kind);
 	return before;
@@ -97,22 +109,36 @@ zodan_effects_assume(const ZodanRequest *req, const char *node, const char *kind
 }
 
 /*
- * Stores the intent to open the new node to its users, unless something else was
- * asked of the request: false. Whoever asks for the request's end locks the same
- * row, so one of both is first.
+ * Stores the intent to enable a subscription that the request has made, and returns
+ * what ZodanEffect.running was before. For zodan_claim_running(), which tells the new
+ * node that there is one more.
  */
-bool
-zodan_effects_intend_open(const ZodanRequest *req, const char *node, const char *database)
+char *
+zodan_effects_intend_running(const ZodanRequest *req, const char *node, const char *sub)
 {
-	bool		stored;
+	char	   *before;
 
-	ZODAN_FAILPOINT(req, "before_intent", EFFECT_OPEN);
-	stored = zodan_spi_execute("WITH s AS (SELECT request_id FROM zodan.request_state"
-					 "            WHERE request_id = $1::bigint AND state = 'running' AND asked IS NULL FOR UPDATE)"
-					 "INSERT INTO zodan.effects (request_id, node, kind, name) SELECT request_id, $2, '" EFFECT_OPEN "', $3 FROM s", 3,
-					 req->id_text, node, database)->nrows == 1;
-	ZODAN_FAILPOINT(req, "after_intent", EFFECT_OPEN);
-	return stored;
+	ZODAN_FAILPOINT(req, "before_intent", "running");
+	before = zodan_effects_find(req, node, EFFECT_SUBSCRIPTION, sub)->running;
+	zodan_spi_one("WITH c AS (UPDATE zodan.request_state SET claim = claim + 1 WHERE request_id = $1::bigint)"
+				  "UPDATE zodan.effects SET running = coalesce(running, 'intent'), changed_at = clock_timestamp()"
+				  " WHERE request_id = $1::bigint AND node = $2 AND kind = '" EFFECT_SUBSCRIPTION "' AND name = $3", 3,
+				  req->id_text, node, sub);
+	ZODAN_FAILPOINT(req, "after_intent", "running");
+	return before;
+}
+
+/*
+ * Stores that it may run from now on, standing where it has to: that isn't set again.
+ */
+void
+zodan_effects_set_running(const ZodanRequest *req, const char *node, const char *sub)
+{
+	ZODAN_FAILPOINT(req, "after_effect", "running");
+	zodan_spi_one("WITH progress AS (UPDATE zodan.request_state SET attempt_of_progress = attempt WHERE request_id = $1::bigint)"
+				  "UPDATE zodan.effects SET running = 'done', changed_at = clock_timestamp()"
+				  " WHERE request_id = $1::bigint AND node = $2 AND kind = '" EFFECT_SUBSCRIPTION "' AND name = $3", 3,
+				  req->id_text, node, sub);
 }
 
 /*
@@ -155,23 +181,13 @@ zodan_effects_is_live(const ZodanEffect *effect)
 List *
 zodan_effects_live(const ZodanRequest *req)
 {
-	ZodanRows  *rows = zodan_spi_execute("SELECT node, kind, name, state, result, identity FROM zodan.effects"
-								 " WHERE request_id = $1::bigint AND state IN ('intent', 'done')"
-								 " ORDER BY id DESC", 1, req->id_text);
+	ZodanRows  *rows = zodan_spi_execute("SELECT " COLUMNS " FROM zodan.effects"
+										 " WHERE request_id = $1::bigint AND state IN ('intent', 'done')"
+										 " ORDER BY id DESC", 1, req->id_text);
 	List	   *effects = NIL;
 
 	for (int i = 0; i < rows->nrows; i++)
-	{
-		ZodanEffect *effect = palloc(sizeof(ZodanEffect));
-
-		effect->node = rows->value[i][0];
-		effect->kind = rows->value[i][1];
-		effect->name = rows->value[i][2];
-		effect->state = rows->value[i][3];
-		effect->result = rows->value[i][4];
-		effect->identity = rows->value[i][5];
-		effects = lappend(effects, effect);
-	}
+		effects = lappend(effects, read_effect(rows->value[i]));
 	return effects;
 }
 

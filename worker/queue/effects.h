@@ -17,9 +17,8 @@
 #define EFFECT_ORIGIN		"origin"
 #define EFFECT_SCHEMA		"schema"
 #define EFFECT_MARKS		"marks"
-#define EFFECT_RUNNING		"running"
-#define EFFECT_OPEN			"open"
 
+/* An object that the request has made on a node, or may have */
 typedef struct ZodanEffect
 {
 	char	   *node;
@@ -27,7 +26,8 @@ typedef struct ZodanEffect
 	char	   *name;
 	char	   *state;			/* NULL: no such effect yet */
 	char	   *result;
-	char	   *identity;
+	char	   *identity;		/* what tells it from a later one of the same name */
+	char	   *running;		/* of a subscription: "intent", it may run; "done", it does; NULL: it never has */
 } ZodanEffect;
 
 extern ZodanEffect *zodan_effects_find(const ZodanRequest *req, const char *node, const char *kind, const char *name);
@@ -36,7 +36,8 @@ extern void zodan_effects_set(const ZodanRequest *req, const char *node, const c
 								const char *state, const char *result);
 extern void zodan_effects_set_identity(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *identity);
 extern void zodan_effects_assume(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *result);
-extern bool zodan_effects_intend_open(const ZodanRequest *req, const char *node, const char *database);
+extern char *zodan_effects_intend_running(const ZodanRequest *req, const char *node, const char *sub);
+extern void zodan_effects_set_running(const ZodanRequest *req, const char *node, const char *sub);
 extern void zodan_effects_undone(const ZodanRequest *req, const char *node, const char *kind, const char *name);
 extern void zodan_effects_leave(const ZodanRequest *req, const char *node, const char *kind, const char *name);
 extern bool zodan_effects_is_live(const ZodanEffect *effect);

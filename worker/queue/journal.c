@@ -169,7 +169,7 @@ zodan_journal_server(const ZodanRequest *req, const char *node)
 {
 	ZodanServer *server = palloc(sizeof(ZodanServer));
 	ZodanRows  *rows = zodan_spi_execute("SELECT system_identifier, database_oid, timeline, greatest(lsn,"
-								 "       (SELECT greatest(max(b.slot_lsn), max(b.consistent_lsn)) FROM zodan.bookmarks b"
+								 "       (SELECT greatest(max(b.slot_lsn), max(b.consistent_lsn)) FROM zodan.positions b"
 								 "         WHERE b.request_id = $1::bigint AND b.node = $2))"
 								 "  FROM zodan.servers WHERE request_id = $1::bigint AND node = $2", 2, req->id_text, node);
 
@@ -215,52 +215,48 @@ zodan_journal_forget_phases(const ZodanRequest *req)
 }
 
 /*
- * Stores a position. column: one of the columns of zodan.bookmarks.
+ * Stores a position. column: one of the columns of zodan.positions.
  */
 void
-zodan_journal_set_position(const ZodanRequest *req, int snapshot, const char *node, const char *column, const char *lsn)
+zodan_journal_set_position(const ZodanRequest *req, ZodanMoment moment, const char *node, const char *column, const char *lsn)
 {
-	zodan_spi_one(psprintf("INSERT INTO zodan.bookmarks (request_id, snapshot, node, %s)"
-					   " VALUES ($1::bigint, $2::int, $3, $4::pg_lsn)"
-					   " ON CONFLICT (request_id, snapshot, node) DO UPDATE SET %s = excluded.%s",
-					   column, column, column), 4,
-			  req->id_text, psprintf("%d", snapshot), node, lsn);
+	zodan_spi_one(psprintf("INSERT INTO zodan.positions (request_id, moment, snapshot, node, %s)"
+						   " VALUES ($1::bigint, $2, $3::int, $4, $5::pg_lsn)"
+						   " ON CONFLICT (request_id, moment, snapshot, node) DO UPDATE SET %s = excluded.%s",
+						   column, column, column), 5,
+				  req->id_text, moment.name, psprintf("%d", moment.snapshot), node, lsn);
 }
 
 /*
- * The positions of a node; all are NULL if none is stored.
+ * The positions of a node at a moment; all are NULL if none is stored.
  */
-ZodanBookmark *
-zodan_journal_position(const ZodanRequest *req, int snapshot, const char *node)
+ZodanPosition *
+zodan_journal_position(const ZodanRequest *req, ZodanMoment moment, const char *node)
 {
-	ZodanBookmark *mark = palloc0(sizeof(ZodanBookmark));
+	ZodanPosition *position = palloc0(sizeof(ZodanPosition));
 	ZodanRows  *rows = zodan_spi_execute("SELECT slot_lsn, marker_lsn, window_lsn, consistent_lsn, resume_lsn"
-								 "  FROM zodan.bookmarks"
-								 " WHERE request_id = $1::bigint AND snapshot = $2::int AND node = $3", 3,
-								 req->id_text, psprintf("%d", snapshot), node);
+										 "  FROM zodan.positions"
+										 " WHERE request_id = $1::bigint AND moment = $2 AND snapshot = $3::int AND node = $4", 4,
+										 req->id_text, moment.name, psprintf("%d", moment.snapshot), node);
 
-	mark->node = pstrdup(node);
 	if (rows->nrows)
+		*position = (ZodanPosition)
 	{
-		mark->slot_lsn = rows->value[0][0];
-		mark->marker_lsn = rows->value[0][1];
-		mark->window_lsn = rows->value[0][2];
-		mark->consistent_lsn = rows->value[0][3];
-		mark->resume_lsn = rows->value[0][4];
-	}
-	return mark;
+		rows->value[0][0], rows->value[0][1], rows->value[0][2], rows->value[0][3], rows->value[0][4]
+	};
+	return position;
 }
 
 /*
- * Forgets what was noted for a snapshot, but not where the slots began.
+ * Forgets what was noted for a moment, but not where the slots began.
  */
 void
-zodan_journal_forget_positions(const ZodanRequest *req, int snapshot)
+zodan_journal_forget_positions(const ZodanRequest *req, ZodanMoment moment)
 {
-	zodan_spi_execute("UPDATE zodan.bookmarks"
-			  "   SET marker_lsn = NULL, window_lsn = NULL, consistent_lsn = NULL, resume_lsn = NULL"
-			  " WHERE request_id = $1::bigint AND snapshot = $2::int", 2,
-			  req->id_text, psprintf("%d", snapshot));
+	zodan_spi_execute("UPDATE zodan.positions"
+					  "   SET marker_lsn = NULL, window_lsn = NULL, consistent_lsn = NULL, resume_lsn = NULL"
+					  " WHERE request_id = $1::bigint AND moment = $2 AND snapshot = $3::int", 3,
+					  req->id_text, moment.name, psprintf("%d", moment.snapshot));
 }
 
 /*
@@ -269,8 +265,8 @@ zodan_journal_forget_positions(const ZodanRequest *req, int snapshot)
 int
 zodan_journal_next_snapshot(const ZodanRequest *req)
 {
-	return (int) zodan_spi_int64(zodan_spi_one("SELECT coalesce(max(snapshot), 0) + 1 FROM zodan.bookmarks"
-							  " WHERE request_id = $1::bigint", 1, req->id_text)->value[0][0]);
+	return (int) zodan_spi_int64(zodan_spi_one("SELECT coalesce(max(snapshot), 0) + 1 FROM zodan.positions"
+											   " WHERE request_id = $1::bigint AND moment = 'snapshot'", 1, req->id_text)->value[0][0]);
 }
 
 /*

@@ -17,15 +17,26 @@ typedef struct ZodanServer
 	char	   *lsn;			/* how far its WAL is flushed */
 } ZodanServer;
 
-typedef struct ZodanBookmark
+/* which moment positions are about */
+typedef struct ZodanMoment
 {
-	char	   *node;
-	char	   *slot_lsn;		/* positions are text, NULL: not known yet */
-	char	   *marker_lsn;
-	char	   *window_lsn;
-	char	   *consistent_lsn;
-	char	   *resume_lsn;
-} ZodanBookmark;
+	const char *name;
+	int			snapshot;		/* its number, or 0 */
+} ZodanMoment;
+
+#define ZODAN_CATCH_UP		((ZodanMoment) {"catch_up", 0})
+#define ZODAN_SNAPSHOT(n)	((ZodanMoment) {"snapshot", (n)})
+#define ZODAN_CUT			((ZodanMoment) {"cut", 0})
+
+/* Positions in the WAL of a node, at a moment: text, NULL: not known yet */
+typedef struct ZodanPosition
+{
+	char	   *slot_lsn;		/* where the slot on the node begins */
+	char	   *marker_lsn;		/* a marker that was written there */
+	char	   *window_lsn;		/* its insert position before that moment */
+	char	   *consistent_lsn; /* what it has committed up to there the new node has */
+	char	   *resume_lsn;		/* where its own stream begins */
+} ZodanPosition;
 
 extern void zodan_journal_event(const ZodanRequest *req, const char *level, const char *node, const char *message);
 
@@ -50,9 +61,9 @@ extern ZodanServer *zodan_journal_server(const ZodanRequest *req, const char *no
 extern void zodan_journal_set_server(const ZodanRequest *req, const char *node, const ZodanServer *server);
 extern void zodan_journal_note_lsn(const ZodanRequest *req, const char *node, const char *lsn);
 
-extern void zodan_journal_set_position(const ZodanRequest *req, int snapshot, const char *node, const char *column, const char *lsn);
-extern ZodanBookmark *zodan_journal_position(const ZodanRequest *req, int snapshot, const char *node);
-extern void zodan_journal_forget_positions(const ZodanRequest *req, int snapshot);
+extern void zodan_journal_set_position(const ZodanRequest *req, ZodanMoment moment, const char *node, const char *column, const char *lsn);
+extern ZodanPosition *zodan_journal_position(const ZodanRequest *req, ZodanMoment moment, const char *node);
+extern void zodan_journal_forget_positions(const ZodanRequest *req, ZodanMoment moment);
 
 extern int	zodan_journal_next_snapshot(const ZodanRequest *req);
 

@@ -9,6 +9,7 @@
  */
 #include "queue/request.h"
 
+#include "base/failpoint.h"
 #include "base/locks.h"
 #include "lib/stringinfo.h"
 #include "queue/states.h"
@@ -50,7 +51,7 @@ zodan_request_load(int64 id)
 				  "       (extract(epoch FROM r.sync_timeout) * 1000)::bigint, r.max_attempts, r.fence,"
 				  "       r.copy_jobs, coalesce(u.rolsuper, false), s.state, s.attempt,"
 				  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), s.token::text,"
-				  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint"
+				  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint, s.opening IS NOT NULL"
 				  "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
 				  "  LEFT JOIN pg_catalog.pg_roles u ON u.rolname = r.requested_by"
 				  " WHERE r.id = $1::bigint", 1, req->id_text)->value[0];
@@ -78,6 +79,7 @@ zodan_request_load(int64 id)
 	req->asked = v[19];
 	req->reason = v[20];
 	req->reason_hint = v[21];
+	req->opening = zodan_spi_is_true(v[22]);
 	return req;
 }
 
@@ -101,6 +103,22 @@ zodan_request_option_array(const ZodanRequest *req, const char *key)
 	return zodan_spi_one("SELECT CASE WHEN options ? $2"
 					 "            THEN ARRAY(SELECT jsonb_array_elements_text(options -> $2))::text END"
 					 "  FROM zodan.requests WHERE id = $1::bigint", 2, req->id_text, key)->value[0][0];
+}
+
+/*
+ * Stores the intent to open the new node to its users, unless something else was
+ * asked of the request: false. Whoever asks for the request's end locks the same
+ * row, so one of both is first.
+ */
+bool
+zodan_request_intend_open(ZodanRequest *req)
+{
+	ZODAN_FAILPOINT(req, "before_intent", "open");
+	req->opening = zodan_spi_execute("UPDATE zodan.request_state SET opening = clock_timestamp()"
+									 " WHERE request_id = $1::bigint AND state = 'running' AND asked IS NULL", 1,
+									 req->id_text)->nrows == 1;
+	ZODAN_FAILPOINT(req, "after_intent", "open");
+	return req->opening;
 }
 
 /*
@@ -293,15 +311,15 @@ zodan_request_restart(const ZodanRequest *req, int64 ms)
 	ZodanRows  *rows = zodan_spi_execute("WITH u AS ("
 								 " UPDATE zodan.request_state"
 								 "    SET state = $3, asked = NULL, reason = NULL, reason_hint = NULL, phase = NULL, percent = 0,"
-								 "        bytes_copied = NULL, bytes_total = NULL, eta = NULL,"
 								 "        next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
 								 "        last_error = reason, hint = reason_hint, updated_at = clock_timestamp()"
 								 "  WHERE request_id = $1::bigint AND state = 'rolling_back' AND asked = 'restart'"
 								 "  RETURNING request_id),"
 								 " c AS (DELETE FROM zodan.checkpoints x USING u WHERE x.request_id = u.request_id),"
 								 " e AS (DELETE FROM zodan.effects x USING u WHERE x.request_id = u.request_id),"
-								 " b AS (DELETE FROM zodan.bookmarks x USING u WHERE x.request_id = u.request_id),"
+								 " b AS (DELETE FROM zodan.positions x USING u WHERE x.request_id = u.request_id),"
 								 " t AS (DELETE FROM zodan.copy_tables x USING u WHERE x.request_id = u.request_id),"
+								 " p AS (DELETE FROM zodan.copy_progress x USING u WHERE x.request_id = u.request_id),"
 								 " k AS (DELETE FROM zodan.kept x USING u WHERE x.request_id = u.request_id),"
 								 " n AS (DELETE FROM zodan.servers x USING u WHERE x.request_id = u.request_id)"
 								 " SELECT FROM u", 3,
@@ -322,13 +340,14 @@ end_request(const ZodanRequest *req, const char *from, const char *event, bool b
 {
 	if (zodan_spi_execute("WITH u AS ("
 						  " UPDATE zodan.request_state"
-						  "    SET state = $3, asked = NULL, next_attempt_at = NULL, eta = NULL, missing = NULL, missing_dsns = NULL, missing_since = NULL,"
+						  "    SET state = $3, asked = NULL, next_attempt_at = NULL, missing = NULL, missing_dsns = NULL, missing_since = NULL,"
 						  "        percent = CASE WHEN $3 = 'done' THEN 100 ELSE percent END,"
 						  "        last_error = CASE WHEN $3 = 'done' THEN NULL ELSE last_error END,"
 						  "        hint = CASE WHEN $3 = 'done' THEN NULL ELSE hint END,"
 						  "        finished_at = clock_timestamp(), updated_at = clock_timestamp()"
 						  "  WHERE request_id = $1::bigint AND state = $2 AND ($5::bool OR asked IS DISTINCT FROM 'cancel')"
 						  "  RETURNING request_id),"
+						  " c AS (UPDATE zodan.copy_progress SET eta = NULL WHERE request_id IN (SELECT request_id FROM u)),"
 						  " b AS (UPDATE zodan.requests"
 						  "   SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn),"
 						  "       options = CASE WHEN options ? 'peer_dsns' THEN"
@@ -383,12 +402,13 @@ zodan_request_progress(const ZodanRequest *req, const char *phase, double percen
 void
 zodan_request_copy_status(const ZodanRequest *req, const ZodanCopyStatus *status)
 {
-	zodan_spi_one_async("UPDATE zodan.request_state"
-										  "   SET bytes_copied = $2::bigint, bytes_total = $3::bigint, rows_copied = $4::bigint,"
-										  "       tables_copied = $5::int, tables_total = $6::int, bytes_per_second = $7::bigint,"
-										  "       eta = clock_timestamp() + $8::float8 * interval '1 s',"
-										  "       snapshot_since = clock_timestamp() - $9::float8 * interval '1 ms'"
-										  " WHERE request_id = $1::bigint", 9,
+	zodan_spi_one_async("INSERT INTO zodan.copy_progress (request_id, bytes_copied, bytes_total, rows_copied, tables_copied, tables_total,"
+						"                                 bytes_per_second, eta, snapshot_since)"
+						" VALUES ($1::bigint, $2::bigint, $3::bigint, $4::bigint, $5::int, $6::int, $7::bigint,"
+						"         clock_timestamp() + $8::float8 * interval '1 s', clock_timestamp() - $9::float8 * interval '1 ms')"
+						" ON CONFLICT (request_id) DO UPDATE SET bytes_copied = excluded.bytes_copied, bytes_total = excluded.bytes_total,"
+						"    rows_copied = excluded.rows_copied, tables_copied = excluded.tables_copied, tables_total = excluded.tables_total,"
+						"    bytes_per_second = excluded.bytes_per_second, eta = excluded.eta, snapshot_since = excluded.snapshot_since", 9,
 										  req->id_text, psprintf(INT64_FORMAT, status->bytes),
 										  psprintf(INT64_FORMAT, status->bytes_total), psprintf(INT64_FORMAT, status->rows),
 										  psprintf("%d", status->tables), psprintf("%d", status->tables_total),
@@ -415,9 +435,10 @@ zodan_request_copy_rate(const ZodanRequest *req)
 bool
 zodan_request_note_retained(const ZodanRequest *req, int64 bytes, bool over)
 {
-	return zodan_spi_is_true(zodan_spi_one("UPDATE zodan.request_state s SET wal_retained = $2::bigint, wal_over = $3::boolean"
-								   "  FROM (SELECT wal_over FROM zodan.request_state WHERE request_id = $1::bigint FOR UPDATE) AS before"
-								   " WHERE s.request_id = $1::bigint RETURNING before.wal_over <> s.wal_over", 3,
+	return zodan_spi_is_true(zodan_spi_one("WITH before AS (SELECT exceeded FROM zodan.wal_watch WHERE request_id = $1::bigint)"
+										   "INSERT INTO zodan.wal_watch (request_id, retained, exceeded) VALUES ($1::bigint, $2::bigint, $3::boolean)"
+										   " ON CONFLICT (request_id) DO UPDATE SET retained = excluded.retained, exceeded = excluded.exceeded"
+										   " RETURNING exceeded <> coalesce((SELECT exceeded FROM before), false)", 3,
 								   req->id_text, psprintf(INT64_FORMAT, bytes), over ? "t" : "f")->value[0][0]);
 }
 

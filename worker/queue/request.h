@@ -49,6 +49,7 @@ typedef struct ZodanRequest
 	char	   *asked;			/* what it is being undone for: cancel, restart or abandon */
 	char	   *reason;			/* why, if it wasn't a user who asked, */
 	char	   *reason_hint;	/* and what to do about it */
+	bool		opening;		/* the intent is stored to open the new node: it may be open */
 	bool		force;			/* remove a node that can't be reached, or drained */
 } ZodanRequest;
 
@@ -73,6 +74,7 @@ extern ZodanRows *zodan_request_unreachable(const ZodanRequest *req);
 extern ZodanRequest *zodan_request_load(int64 id);
 extern char *zodan_request_option(const ZodanRequest *req, const char *key, const char *member);
 extern char *zodan_request_option_array(const ZodanRequest *req, const char *key);
+extern bool zodan_request_intend_open(ZodanRequest *req);
 extern char *zodan_request_asked(const ZodanRequest *req);
 extern void zodan_request_cancel_idle(const ZodanRequest *req, const char *reason, const char *hint);
 extern bool zodan_request_note_broken(const ZodanRequest *req, const char *message, const char *hint);
