@@ -511,17 +511,17 @@ END;
 COMMENT ON FUNCTION zodan.add_node(text, text, text, text, boolean, text, text, jsonb) IS 'files a request for a new node and returns its id';
 
 CREATE FUNCTION zodan.remove_node(
-    src_node_name text, src_dsn text, new_node_name text, new_node_dsn text DEFAULT NULL,
+    src_node_name text, src_dsn text, node_name text, node_dsn text DEFAULT NULL,
     verb boolean DEFAULT false, force boolean DEFAULT false)
     RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
     INSERT INTO zodan.requests (operation, src_node_name, src_dsn, new_node_name, new_node_dsn, verb, options)
-    VALUES ('remove_node', remove_node.src_node_name, remove_node.src_dsn, remove_node.new_node_name,
-            remove_node.new_node_dsn, remove_node.verb,
+    VALUES ('remove_node', remove_node.src_node_name, remove_node.src_dsn, remove_node.node_name,
+            remove_node.node_dsn, remove_node.verb,
             CASE WHEN remove_node.force THEN '{"force": true}'::jsonb ELSE '{}' END)
     RETURNING id;
 END;
-COMMENT ON FUNCTION zodan.remove_node(text, text, text, text, boolean, boolean) IS 'files a request that removes node new_node_name from the cluster of src_node_name, and returns its id; force: the node is lost, or what it has not sent may be';
+COMMENT ON FUNCTION zodan.remove_node(text, text, text, text, boolean, boolean) IS 'files a request that removes node node_name from the cluster of src_node_name, and returns its id; force: the node is lost, or what it has not sent may be';
 
 CREATE FUNCTION zodan.check(
     src_node_name text, src_dsn text, new_node_name text, new_node_dsn text)
@@ -533,31 +533,80 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION zodan.check(text, text, text, text) IS 'files a request that only runs the checks of add_node, and returns its id';
 
-CREATE FUNCTION zodan.wait(id bigint, timeout interval DEFAULT NULL)
-    RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+/*
+ * Procedures, since a function would hold the snapshot of its statement as long as
+ * it waits, and keep vacuum from removing anything in this database. They can have
+ * neither their owner's rights nor settings of their own, and so read what an
+ * operator may read.
+ */
+CREATE PROCEDURE zodan.wait(id bigint, timeout interval DEFAULT NULL, INOUT state text DEFAULT NULL)
+    LANGUAGE plpgsql
 AS $$
 DECLARE
-    started timestamptz := clock_timestamp();
-    found_state text;
+    started timestamptz := pg_catalog.clock_timestamp();
 BEGIN
     LOOP
-        SELECT s.state INTO found_state FROM zodan.request_state s WHERE s.request_id = wait.id;
+        SELECT s.state INTO wait.state FROM zodan.status s WHERE s.request_id = wait.id;
         IF NOT FOUND THEN
             RAISE EXCEPTION 'request % does not exist', wait.id
                 USING ERRCODE = 'no_data_found', HINT = 'SELECT request_id FROM zodan.status lists the requests.';
         END IF;
-        IF found_state IN ('done', 'failed', 'cancelled') THEN
-            RETURN found_state;
+        EXIT WHEN wait.state IN ('done', 'failed', 'cancelled');
+        IF pg_catalog.clock_timestamp() - started >= wait.timeout THEN
+            RAISE EXCEPTION 'request % is still % after %', wait.id, wait.state, wait.timeout
+                USING ERRCODE = 'query_canceled', HINT = pg_catalog.format('The request goes on; look at zodan.status where request_id = %s.', wait.id);
         END IF;
-        IF clock_timestamp() - started >= wait.timeout THEN
-            RAISE EXCEPTION 'request % is still % after %', wait.id, found_state, wait.timeout
-                USING ERRCODE = 'query_canceled', HINT = format('The request goes on; look at zodan.status where request_id = %s.', wait.id);
-        END IF;
-        PERFORM pg_sleep(0.05);
+        COMMIT;
+        PERFORM pg_catalog.pg_sleep(least(0.25, 0.05 + extract(epoch FROM pg_catalog.clock_timestamp() - started) / 20));
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION zodan.wait(bigint, interval) IS 'blocks until the request has ended and returns its last state; an error after the timeout';
+COMMENT ON PROCEDURE zodan.wait(bigint, interval, text) IS 'waits until the request has ended and returns its last state; an error after the timeout';
+
+CREATE PROCEDURE zodan.watch(id bigint)
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    last_event bigint := 0;
+    told       timestamptz := '-infinity';
+    now_is     record;
+    before     text;
+    event      record;
+BEGIN
+    LOOP
+        /* the events that were there when its state was read come first */
+        SELECT s.state, s.phase, s.percent, s.detail, s.last_error, s.hint INTO now_is
+          FROM zodan.status s WHERE s.request_id = watch.id;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'request % does not exist', watch.id
+                USING ERRCODE = 'no_data_found', HINT = 'SELECT request_id FROM zodan.status lists the requests.';
+        END IF;
+        FOR event IN SELECT e.id, e.at, e.phase, e.node, e.message FROM zodan.events e
+                      WHERE e.request_id = watch.id AND e.id > last_event
+                        AND e.level <> 'debug' ORDER BY e.id LOOP
+            RAISE INFO '% %: %', pg_catalog.to_char(event.at, 'HH24:MI:SS'),
+                       coalesce(event.node, event.phase, 'request ' || watch.id), event.message;
+            last_event := event.id;
+        END LOOP;
+        EXIT WHEN now_is.state IN ('done', 'failed', 'cancelled');
+        IF now_is.detail IS DISTINCT FROM before
+           AND pg_catalog.clock_timestamp() > (told + interval '1 s') THEN
+            RAISE INFO '% %: % %%, %', pg_catalog.to_char(pg_catalog.clock_timestamp(), 'HH24:MI:SS'),
+                       coalesce(now_is.phase, now_is.state), now_is.percent, coalesce(now_is.detail, now_is.state);
+            before := now_is.detail;
+            told := pg_catalog.clock_timestamp();
+        END IF;
+        COMMIT;
+        PERFORM pg_catalog.pg_sleep(0.2);
+    END LOOP;
+    RAISE INFO '% request % is %', pg_catalog.to_char(pg_catalog.clock_timestamp(), 'HH24:MI:SS'), watch.id, now_is.state;
+    IF now_is.state = 'failed' THEN
+        RAISE INFO '%', coalesce(now_is.last_error, 'no error is known');
+        RAISE INFO '%', coalesce(now_is.hint, 'Read its events.');
+    END IF;
+END
+$$;
+COMMENT ON PROCEDURE zodan.watch(bigint) IS 'shows each step of the request, and about once a second how far the copy is, until it has ended';
 
 CREATE FUNCTION zodan.transitions(OUT from_state text, OUT event text, OUT to_state text, OUT description text)
     RETURNS SETOF record
@@ -661,7 +710,7 @@ END
 $$;
 COMMENT ON FUNCTION zodan.set_copy_rate(bigint, bigint) IS 'most bytes a second that a request copies from now on; NULL: any number';
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA zodan FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA zodan FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA zodan FROM PUBLIC;
 /* zodan.status calls it with the rights of who reads that */
 GRANT EXECUTE ON FUNCTION zodan.phases(text) TO PUBLIC;

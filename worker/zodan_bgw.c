@@ -317,7 +317,7 @@ refuse_rival(int64 id, const char *dsn)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("new_node_name is that of request %s, %s, which is %s", v[0], v[1], v[2]),
-				 errhint("SELECT zodan.wait(%s) waits for it, SELECT zodan.cancel(%s) undoes it.", v[0], v[0]),
+				 errhint("CALL zodan.watch(%s) shows it until it ends, SELECT zodan.cancel(%s) rolls it back.", v[0], v[0]),
 				 errhidestmt(true), errhidecontext(true)));
 	}
 }

@@ -310,7 +310,7 @@ sub wait_for
 	my $until = time + $seconds;
 	my $state;
 	# the coordinator may have been killed a moment ago
-	until (defined($state = eval { $self->queue($on, "SELECT zodan.wait($id, '$seconds s')") }))
+	until (defined($state = eval { $self->queue($on, "CALL zodan.wait($id, '$seconds s')") }))
 	{
 		last if time > $until || $@ =~ /is still/;
 		usleep(100_000);

@@ -5,8 +5,9 @@ CREATE EXTENSION IF NOT EXISTS zodan_bgw;
 RESET client_min_messages;
 \set SHOW_CONTEXT never
 
-SELECT zodan.wait(0);
-SELECT zodan.wait(0, '1 s');
+CALL zodan.wait(0);
+CALL zodan.wait(0, '1 s');
+CALL zodan.watch(0);
 SELECT zodan.cancel(0);
 SELECT zodan.pause(0);
 SELECT zodan.resume(0);
@@ -31,8 +32,7 @@ END
 $$;
 
 -- queued
-SELECT said(format('SELECT zodan.wait(%s, %L)', :id, '0'));
-SELECT said(format('SELECT zodan.wait(%s, %L)', :id, '100 ms'));
+SELECT said(format('CALL zodan.wait(%s, %L)', :id, '0'));
 SELECT said(format('SELECT zodan.resume(%s)', :id));
 SELECT said(format('SELECT zodan.retry(%s)', :id));
 SELECT state, started_at, worker_pid FROM zodan.status WHERE request_id = :id;
@@ -48,7 +48,7 @@ SELECT replace(message, session_user, 'me') AS message FROM zodan.events WHERE r
 SELECT said(format('SELECT zodan.pause(%s)', :id));
 SELECT said(format('SELECT zodan.pause(%s)', :id));
 SELECT said(format('SELECT zodan.retry(%s)', :id));
-SELECT said(format('SELECT zodan.wait(%s, %L)', :id, '0'));
+SELECT said(format('CALL zodan.wait(%s, %L)', :id, '0'));
 SELECT state FROM zodan.status WHERE request_id = :id;
 -- queued again
 SELECT said(format('SELECT zodan.resume(%s)', :id));
@@ -63,11 +63,11 @@ SELECT said(format('SELECT zodan.retry(%s)', :id));
 SELECT state, finished_at FROM zodan.status WHERE request_id = :id;
 -- ended, as if a worker had
 UPDATE zodan.request_state SET state = 'cancelled', asked = NULL WHERE request_id = :id;
-SELECT said(format('SELECT zodan.wait(%s)', :id));
+SELECT said(format('CALL zodan.wait(%s)', :id));
 SELECT said(format('SELECT zodan.cancel(%s)', :id));
 SELECT said(format('SELECT zodan.retry(%s)', :id));
 UPDATE zodan.request_state SET state = 'done' WHERE request_id = :id;
-SELECT said(format('SELECT zodan.wait(%s, %L)', :id, '0'));
+SELECT said(format('CALL zodan.wait(%s, %L)', :id, '0'));
 SELECT said(format('SELECT zodan.cancel(%s)', :id));
 SELECT said(format('SELECT zodan.pause(%s)', :id));
 -- cancelled, with something left that was to be kept
@@ -79,7 +79,7 @@ SELECT state, keep FROM zodan.request_state WHERE request_id = :id;
 DELETE FROM zodan.effects WHERE request_id = :id;
 -- failed, with nothing left that could be undone or gone on with
 UPDATE zodan.request_state SET state = 'failed' WHERE request_id = :id;
-SELECT said(format('SELECT zodan.wait(%s, %L)', :id, '0'));
+SELECT said(format('CALL zodan.wait(%s, %L)', :id, '0'));
 SELECT said(format('SELECT zodan.cancel(%s)', :id));
 SELECT said(format('SELECT zodan.retry(%s)', :id));
 -- failed, with something left

@@ -45,9 +45,10 @@ SELECT a.privilege_type AS schema_open_to_public
   FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
  WHERE n.nspname = 'zodan' AND a.grantee = 0;
 
--- a function that runs with its owner's rights, or that is written in SQL, has a search_path of its own
+-- a function that runs with its owner's rights, or that is written in SQL, has a search_path of its own;
+-- a procedure that ends transactions can't have one, and must not have its owner's rights
 SELECT p.oid::regprocedure AS search_path_not_pinned
   FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
- WHERE p.pronamespace = 'zodan'::regnamespace AND (p.prosecdef OR l.lanname IN ('sql', 'plpgsql'))
+ WHERE p.pronamespace = 'zodan'::regnamespace AND (p.prosecdef OR l.lanname IN ('sql', 'plpgsql') AND p.prokind <> 'p')
    AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c WHERE c LIKE 'search\_path=%')
  ORDER BY 1;

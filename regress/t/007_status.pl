@@ -44,7 +44,7 @@ $c->queue('n3', q{
 	GRANT INSERT ON zodan.requests TO operator;
 	GRANT SELECT (id) ON zodan.requests TO operator;
 	GRANT SELECT ON zodan.status, zodan.events, zodan.check_failures TO operator;
-	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA zodan TO operator;
+	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA zodan TO operator;
 	ALTER ROLE operator SET log_statement = none;
 	ALTER ROLE operator SET log_min_duration_statement = -1;
 	ALTER ROLE operator SET log_min_error_statement = panic;

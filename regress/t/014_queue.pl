@@ -50,6 +50,30 @@ for my $when ([ 'pause', sub { $c->queue('c', "SELECT zodan.pause($_[0])") } ], 
 }
 $c->failpoints('c', '');
 
+# ---------- waiting keeps nothing from being vacuumed, and shows what happens ----------
+
+$c->failpoints('c', 'wait check_prerequisites:begin');
+my $watched = $c->request(new => 'n3', on => 'c', operation => 'check');
+my $go = $c->wait_failpoint('c', 'check_prerequisites:begin');
+my %waiting;
+for my $call (qw(wait watch))
+{
+	$waiting{$call} = { out => '', err => '' };
+	$waiting{$call}{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $c->server('c')->connstr('postgres'), '-c', "CALL zodan.$call($watched)" ],
+		'>', \$waiting{$call}{out}, '2>', \$waiting{$call}{err});
+	ok($c->server('c')->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'CALL zodan.$call(%'"), "CALL zodan.$call waits");
+}
+my $xid = $c->queue('c', 'SELECT pg_current_xact_id()::xid');
+$c->queue('c', 'SELECT pg_current_xact_id()') for 1 .. 3;
+ok($c->server('c')->poll_query_until('postgres', "SELECT count(*) = 2 AND bool_and(backend_xmin IS NULL OR age(backend_xmin) < age('$xid'::xid)) FROM pg_stat_activity WHERE query LIKE 'CALL zodan.%'"),
+	'and holds no snapshot but for a moment');
+$go->();
+$c->failpoints('c', '');
+$_->{run}->finish for values %waiting;
+is($waiting{wait}{out}, "done\n", 'wait returns the state');
+like($waiting{watch}{err}, qr/INFO:.*all nodes answer.*INFO:.*request $watched is done/s, 'watch shows each step');
+is($c->queue('c', "SELECT count(*) FROM pg_extension e, unnest(extconfig) WHERE extname = 'zodan_bgw'"), '0', 'a dump has no rows of the queue: restored, it would act on nodes');
+
 # ---------- several requests ----------
 
 my $gate = $c->hold_gate('n3');

@@ -121,7 +121,7 @@ $c->add_server('n4');
 is($c->join_node('n4', on => 'c'), 'done', 'another node joins');
 $c->server('n4')->stop('immediate');
 $c->server('n2')->stop('immediate');
-$id = $c->queue('c', sprintf q{SELECT zodan.remove_node('n1', %s, 'n4', new_node_dsn => %s, force => true)},
+$id = $c->queue('c', sprintf q{SELECT zodan.remove_node('n1', %s, 'n4', node_dsn => %s, force => true)},
 	map { ZodanCluster::q_($_) } $c->dsn('n1'), $c->dsn('c') =~ s/dbname='?\w+'?/dbname=other/r);
 ok($c->wait_queue("SELECT state = 'retrying' AND phase = 'drop_node' FROM zodan.status WHERE request_id = $id"), 'a node is removed by force by a wrong connection string, while another one is down');
 $c->server('n2')->start;
