@@ -25,7 +25,7 @@ PROVE_TESTS = regress/t/*.pl
 # The wings of worker/, each of which may include those before it, but queue and remote
 # each other; and their files, each of which may include those before it.
 WINGS = base queue remote engine cluster copy phases process
-base = settings retry wait failpoint dsn lsn
+base = array settings retry wait failpoint dsn lsn
 queue = spi states request effects journal queue nodes
 remote = session connection remote query change pipe program
 engine = slots origins markers wal engine engine_spock engine_pglogical

@@ -4,6 +4,7 @@
  */
 #include "cluster/subscriptions.h"
 
+#include "base/array.h"
 #include "cluster/claim.h"
 #include "cluster/own.h"
 
@@ -100,21 +101,20 @@ zodan_subscriptions_enable(ZodanJob *job, const char **subs, int nsubs)
 {
 	const char *node = job->req->new_node_name;
 	ZodanCall	call = {.conn = &job->new_conn};
-	StringInfoData names;
+	List	   *names = NIL;
+	char	   *literal;
 
-	initStringInfo(&names);
-	appendStringInfoChar(&names, '{');
 	for (int i = 0; i < nsubs; i++)
 	{
 		zodan_claim_running(job, node, subs[i]);
-		appendStringInfo(&names, "%s%s", i ? "," : "", subs[i]);
+		names = lappend(names, unconstify(char *, subs[i]));
 	}
-	appendStringInfoChar(&names, '}');
-	call.params[0] = names.data;
+	literal = zodan_array_literal(names);
+	call.params[0] = literal;
 	zodan_engine_sub_enable(job->engine, &call, 1);
 	for (int i = 0; i < nsubs; i++)
 		zodan_effects_set_running(job->req, node, subs[i]);
-	return names.data;
+	return literal;
 }
 
 /*

@@ -14,6 +14,7 @@
  */
 #include "cluster/watch.h"
 
+#include "base/array.h"
 #include "base/settings.h"
 #include "cluster/claim.h"
 #include "utils/memutils.h"
@@ -29,7 +30,7 @@
 typedef struct Watched
 {
 	ZodanConn	conn;
-	StringInfoData slots;		/* an array literal */
+	List	   *slots;			/* their names */
 } Watched;
 
 /* All of them, and when they are to be looked at again */
@@ -78,9 +79,17 @@ find_watched(ZodanJob *job, const char *node)
 	if (!watch->nodes)
 		watch->nodes = palloc0(sizeof(Watched) * (job->nmembers + 1));
 	watch->nodes[watch->n].conn = zodan_connection_another(conn);
-	initStringInfo(&watch->nodes[watch->n].slots);
 	MemoryContextSwitchTo(context);
 	return &watch->nodes[watch->n++];
+}
+
+/*
+ * Is the node asked? It has slots, or is the new one.
+ */
+static bool
+is_asked(ZodanJob *job, const Watched *node)
+{
+	return node->slots != NIL || strcmp(node->conn.node, job->req->new_node_name) == 0;
 }
 
 /*
@@ -92,10 +101,9 @@ list_slots(ZodanJob *job)
 	ZodanWatch *watch = of(job);
 	List	   *effects = zodan_effects_live(job->req);
 	ListCell   *cell;
-	Watched    *new_node;
 
 	for (int i = 0; i < watch->n; i++)
-		resetStringInfo(&watch->nodes[i].slots);
+		watch->nodes[i].slots = NIL;
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
@@ -105,14 +113,9 @@ list_slots(ZodanJob *job)
 			continue;
 		w = find_watched(job, effect->node);
 		if (w)
-			appendStringInfo(&w->slots, "%c%s", w->slots.len ? ',' : '{', effect->name);
+			w->slots = lappend(w->slots, effect->name);
 	}
-	new_node = find_watched(job, job->req->new_node_name);
-	if (new_node && new_node->slots.len == 0)
-		appendStringInfoChar(&new_node->slots, '{');
-	for (int i = 0; i < watch->n; i++)
-		if (watch->nodes[i].slots.len)
-			appendStringInfoChar(&watch->nodes[i].slots, '}');
+	find_watched(job, job->req->new_node_name);
 }
 
 /*
@@ -134,7 +137,7 @@ ask_nodes(ZodanJob *job, ZodanHolds *holds)
 	missing = palloc(sizeof(ZodanConn *) * Max(watch->n, 1));
 	calls = palloc0(sizeof(ZodanCall) * Max(watch->n, 1));
 	for (int i = 0; i < watch->n; i++)
-		if (watch->nodes[i].slots.len && !watch->nodes[i].conn.pg)
+		if (is_asked(job, &watch->nodes[i]) && !watch->nodes[i].conn.pg)
 			missing[n++] = &watch->nodes[i].conn;
 	if (n > 0)
 		zodan_remote_connect_all(missing, n);
@@ -145,9 +148,9 @@ ask_nodes(ZodanJob *job, ZodanHolds *holds)
 		calls[i].conn = &watch->nodes[i].conn;
 		calls[i].sql = watch_query;
 		calls[i].nparams = 2;
-		calls[i].params[0] = watch->nodes[i].slots.data;
+		calls[i].params[0] = zodan_array_literal(watch->nodes[i].slots);
 		calls[i].params[1] = *holds == ZODAN_HOLDS ? "true" : "false";
-		calls[i].sent = calls[i].finished = watch->nodes[i].slots.len == 0;
+		calls[i].sent = calls[i].finished = !is_asked(job, &watch->nodes[i]);
 	}
 	zodan_remote_run(calls, watch->n, ANSWER_MS);
 	for (int i = 0; i < watch->n; i++)

@@ -118,8 +118,8 @@ open_lanes(ZodanJob *job, Lane *lanes, int nlanes, const List *tables)
 
 	for (int i = 0; i < nlanes; i++)
 	{
-		lanes[i].from = ZODAN_SOURCE(job)->conn;
-		lanes[i].to = job->new_conn;
+		lanes[i].from = zodan_connection_another(&ZODAN_SOURCE(job)->conn);
+		lanes[i].to = zodan_connection_another(&job->new_conn);
 		lanes[i].from.bulk = lanes[i].to.bulk = true;
 		lanes[i].pipe.from = conns[i * 2] = &lanes[i].from;
 		lanes[i].pipe.to = conns[i * 2 + 1] = &lanes[i].to;

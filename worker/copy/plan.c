@@ -118,8 +118,7 @@ zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 	ZodanConn  *conn = palloc(sizeof(ZodanConn));
 	ZodanCall  *call = palloc(sizeof(ZodanCall));
 
-	*conn = source->conn;
-	conn->pg = NULL;
+	*conn = zodan_connection_another(&source->conn);
 	zodan_remote_connect(conn);
 	PQclear(zodan_query(conn, psprintf("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT %s",
 									   quote_literal_cstr(snapshot)), 0));

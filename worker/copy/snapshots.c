@@ -81,8 +81,7 @@ begin(ZodanJob *job)
 		if (slot->state)
 			zodan_slots_drop(&source->conn, source->slot_first);
 	}
-	opening->export.conn = source->conn;
-	opening->export.conn.pg = NULL;
+	opening->export.conn = zodan_connection_another(&source->conn);
 	zodan_slots_export(&opening->export,
 						 first ? source->slot_first :
 						 zodan_names_helper_slot(job, &source->conn, psprintf("copy%d", opening->number)),

@@ -49,7 +49,7 @@ zodan_stream_prepare(ZodanJob *job)
 {
 	ZodanMember *source = ZODAN_SOURCE(job);
 	char	   *slot = zodan_names_start_slot(job);
-	ZodanExport opening = {.conn = source->conn};
+	ZodanExport opening = {.conn = zodan_connection_another(&source->conn)};
 
 	if (zodan_names_has_start_slot(job))
 		return;
@@ -58,7 +58,6 @@ zodan_stream_prepare(ZodanJob *job)
 	zodan_slots_drop(&source->conn, slot);
 
 	/* what that waits for, the status has to tell */
-	opening.conn.pg = NULL;
 	zodan_slots_export(&opening, slot, false, job->engine->plugin);
 	while (!zodan_slots_exported(&opening, &source->conn, true, zodan_job_report, job))
 	{
@@ -219,7 +218,7 @@ start_at_marker(ZodanJob *job)
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanConn  *new_conn = &job->new_conn;
 	ZodanSlot	origin = {.conn = new_conn,.name = source->slot_first};
-	ZodanConn	gate = *new_conn;
+	ZodanConn	gate = zodan_connection_another(new_conn);
 	XLogRecPtr	done;
 
 	/* a walsender alone may have been left behind by a node that has vanished */
@@ -234,7 +233,6 @@ start_at_marker(ZodanJob *job)
 	zodan_engine_sub_skip_until(job->engine, new_conn, source->sub_first, zodan_plan_positions(job->req, source->name, done));
 	zodan_origins_set(&origin, 1);
 
-	gate.pg = NULL;
 	zodan_remote_connect(&gate);
 	zodan_engine_sub_gate(job->engine, &gate);
 	zodan_subscriptions_enable(job, &source->sub_first, 1);

@@ -106,9 +106,8 @@ zodan_slots_copy(ZodanConn *conn, const char *from, const char *to)
 	/* that a slot is kept on standbys isn't copied, and can be set by a walsender alone */
 	if (conn->version >= 170000)
 	{
-		ZodanConn	walsender = *conn;
+		ZodanConn	walsender = zodan_connection_another(conn);
 
-		walsender.pg = NULL;
 		walsender.replication = true;
 		zodan_remote_connect(&walsender);
 		PQclear(zodan_query(&walsender, psprintf("ALTER_REPLICATION_SLOT %s (FAILOVER)", zodan_query_quote(to)), 0));

@@ -7,6 +7,7 @@
  */
 #include "phases/remove.h"
 
+#include "base/array.h"
 #include "base/dsn.h"
 #include "cluster/claim.h"
 #include "cluster/fence.h"
@@ -119,9 +120,9 @@ writes_arrive(ZodanJob *job)
 
 	for (;;)
 	{
-		StringInfoData now;
+		List	   *positions = NIL;
+		char	   *now;
 
-		initStringInfo(&now);
 		for (int i = 0; i < job->nmembers; i++)
 		{
 			ZodanMember *m = &job->members[i];
@@ -134,18 +135,18 @@ writes_arrive(ZodanJob *job)
 								 "  JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name", subscriptions_to)),
 								 1, job->req->new_node_name);
 			for (int k = 0; k < PQntuples(result); k++)
-				appendStringInfo(&now, "%s%s", now.len ? "," : "{", PQgetisnull(result, k, 0) ? "0/0" : PQgetvalue(result, k, 0));
+				positions = lappend(positions, PQgetisnull(result, k, 0) ? "0/0" : zodan_query_field(result, k, 0));
 			PQclear(result);
 		}
-		if (now.len == 0)
+		if (positions == NIL)
 			return false;
-		appendStringInfoChar(&now, '}');
-		if (seen && strcmp(seen, now.data) != 0 &&
+		now = zodan_array_literal(positions);
+		if (seen && strcmp(seen, now) != 0 &&
 			zodan_query_value(conn, "SELECT 1 FROM pg_catalog.unnest($1::pg_catalog.pg_lsn[]) AS p"
 							  " WHERE p OPERATOR(pg_catalog.>) $2::pg_catalog.pg_lsn AND p OPERATOR(pg_catalog.<=) pg_catalog.pg_current_wal_insert_lsn()"
-							  "   AND p OPERATOR(pg_catalog.<>) ALL ($3::pg_catalog.pg_lsn[]) LIMIT 1", 3, now.data, first, seen))
+							  "   AND p OPERATOR(pg_catalog.<>) ALL ($3::pg_catalog.pg_lsn[]) LIMIT 1", 3, now, first, seen))
 			return true;
-		seen = seen ? seen : now.data;
+		seen = seen ? seen : now;
 		if (zodan_wait_passed(deadline))
 			return false;
 		zodan_wait_sleep(&job->session.waiter, 100);
@@ -302,12 +303,10 @@ list_object(ZodanJob *job, const char *node, const char *kind, const char *name,
 static void
 list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 {
-	StringInfoData claimed;
+	List	   *claimed = NIL;
 	PGresult   *result;
 	char	   *own;
 
-	initStringInfo(&claimed);
-	appendStringInfoChar(&claimed, '{');
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *reader = &job->members[i];
@@ -316,10 +315,9 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 			continue;
 		result = zodan_query(&reader->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, m->name);
 		for (int k = 0; k < PQntuples(result); k++)
-			appendStringInfo(&claimed, "%s%s", claimed.len > 1 ? "," : "", PQgetvalue(result, k, 1));
+			claimed = lappend(claimed, zodan_query_field(result, k, 1));
 		PQclear(result);
 	}
-	appendStringInfoChar(&claimed, '}');
 
 	/* this one may have been the join's source */
 	own = psprintf("{%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in);
@@ -331,7 +329,7 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 						 " WHERE ($4::bool AND plugin = $1 AND database = pg_catalog.current_database() OR slot_name = ANY ($3::text[])"
 						 "        OR starts_with(slot_name, $5) OR starts_with(slot_name, $6))"
 						 "   AND NOT active AND NOT temporary AND slot_name <> ALL ($2::text[])", 9,
-						 job->engine->plugin, claimed.data, own, blind ? "true" : "false",
+						 job->engine->plugin, zodan_array_literal(claimed), own, blind ? "true" : "false",
 						 zodan_names_helper_slots(m, &m->conn, "start"), zodan_names_helper_slots(m, &m->conn, "wal"),
 						 blind && !zodan_cluster_missing(job) ? "true" : "false",
 						 zodan_query_value(&m->conn, job->engine->slot_name, 3, job->new_dbname, m->name, ""), job->req->new_node_name);

@@ -15,6 +15,7 @@
 #include "process/launcher.h"
 
 #include "access/xact.h"
+#include "base/array.h"
 #include "base/locks.h"
 #include "base/settings.h"
 #include "base/wait.h"
@@ -119,20 +120,17 @@ start_runner(int64 request_id, bool look)
 static char *
 busy(bool looks)
 {
-	StringInfoData buf;
+	List	   *ids = NIL;
 	ListCell   *cell;
 
-	initStringInfo(&buf);
-	appendStringInfoChar(&buf, '{');
 	foreach(cell, started)
 	{
 		Started    *s = lfirst(cell);
 
 		if (looks || !s->look)
-			appendStringInfo(&buf, "%s" INT64_FORMAT, buf.len > 1 ? "," : "", s->request_id);
+			ids = lappend(ids, psprintf(INT64_FORMAT, s->request_id));
 	}
-	appendStringInfoChar(&buf, '}');
-	return buf.data;
+	return zodan_array_literal(ids);
 }
 
 static void

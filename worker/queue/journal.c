@@ -6,6 +6,7 @@
  */
 #include "queue/journal.h"
 
+#include "base/array.h"
 #include "base/failpoint.h"
 
 /* bytes of a file in a row; small ones for tests */
@@ -151,7 +152,7 @@ zodan_journal_dumps_done(List *names)
 							 "                    WHERE s.request_id::text = split_part(d, '_', 1) AND left(s.token::text, 8) = split_part(d, '_', 3)"
 							 "                      AND (s.state NOT IN ('done', 'failed', 'cancelled')"
 							 "                           OR EXISTS (SELECT FROM zodan.dump_files f WHERE f.request_id = s.request_id)))", 1,
-							 zodan_spi_array(names));
+							 zodan_array_literal(names));
 }
 
 void

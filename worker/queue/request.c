@@ -9,6 +9,7 @@
  */
 #include "queue/request.h"
 
+#include "base/array.h"
 #include "base/failpoint.h"
 #include "base/locks.h"
 #include "lib/stringinfo.h"
@@ -258,7 +259,7 @@ zodan_request_retry_after(const ZodanRequest *req, int64 ms, const char *message
 			  "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" ZODAN_LOOK_EVERY ", interval '2 s') END,"
 			  "       updated_at = clock_timestamp()"
 			  " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_ERROR), zodan_states_in(EVENT_ERROR)), 6,
-			  req->id_text, psprintf(INT64_FORMAT, ms), message, hint, zodan_spi_array(missing), zodan_spi_array(dsns));
+			  req->id_text, psprintf(INT64_FORMAT, ms), message, hint, missing == NIL ? NULL : zodan_array_literal(missing), zodan_array_literal(dsns));
 	notify_progress(req);
 }
 

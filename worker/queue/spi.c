@@ -11,7 +11,6 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -187,32 +186,4 @@ int64
 zodan_spi_int64(const char *text)
 {
 	return text ? strtoll(text, NULL, 10) : 0;
-}
-
-/*
- * Strings (char *, NULL for NULL) as the literal of an array; NULL if there are none.
- */
-char *
-zodan_spi_array(List *strings)
-{
-	StringInfoData buf;
-	ListCell   *cell;
-
-	if (strings == NIL)
-		return NULL;
-	initStringInfo(&buf);
-	foreach(cell, strings)
-	{
-		if (!lfirst(cell))
-		{
-			appendStringInfoString(&buf, buf.len ? ",NULL" : "{NULL");
-			continue;
-		}
-		appendStringInfoString(&buf, buf.len ? ",\"" : "{\"");
-		for (const char *c = lfirst(cell); *c; c++)
-			appendStringInfo(&buf, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-		appendStringInfoChar(&buf, '"');
-	}
-	appendStringInfoChar(&buf, '}');
-	return buf.data;
 }

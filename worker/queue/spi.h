@@ -21,7 +21,6 @@ extern void zodan_spi_pin_settings(void);
 extern ZodanRows *zodan_spi_execute(const char *statement, int nargs,...);
 extern ZodanRows *zodan_spi_one(const char *statement, int nargs,...);
 extern ZodanRows *zodan_spi_one_async(const char *statement, int nargs,...);
-extern char *zodan_spi_array(List *strings);
 extern bool zodan_spi_is_true(const char *text);
 extern int64 zodan_spi_int64(const char *text);
 

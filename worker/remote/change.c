@@ -82,7 +82,6 @@ zodan_change_all(ZodanCall *calls, int ncalls)
 		if (calls[i].sent)
 			continue;			/* with one before */
 		*session = zodan_connection_another(conn);
-		session->guard = conn->guard;
 		session->changes = true;
 		session->options = change_options(conn);
 		conns[nsessions++] = session;

@@ -178,13 +178,13 @@ zodan_connection_error(const ZodanConn *conn)
 }
 
 /*
- * Another session on the same node, which isn't connected yet.
+ * Another session on the same node, with the same guard, which isn't connected yet.
  */
 ZodanConn
 zodan_connection_another(const ZodanConn *conn)
 {
 	return (ZodanConn)
 	{
-		.node = conn->node,.dsn = conn->dsn,.session = conn->session,.need_password = conn->need_password
+		.node = conn->node,.dsn = conn->dsn,.session = conn->session,.need_password = conn->need_password,.guard = conn->guard
 	};
 }

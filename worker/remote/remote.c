@@ -183,6 +183,7 @@ zodan_remote_answers(const ZodanConn *conn)
 	ZodanConn	other = zodan_connection_another(conn);
 	ZodanConn  *others = &other;
 
+	other.guard = NULL;
 	zodan_remote_connect_all(&others, 1);
 	if (!other.pg)
 		return false;
@@ -379,6 +380,8 @@ cancel_calls(ZodanCall *calls, int ncalls)
 		if (calls[i].finished)
 			continue;
 		others[n] = zodan_connection_another(conn);
+		/* it may be what has kept the statement from being wanted any more */
+		others[n].guard = NULL;
 		conns[n] = &others[n];
 		cancels[n].conn = &others[n];
 		/* by a DSN with several hosts that may be another server, with another process of that number */
