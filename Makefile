@@ -30,9 +30,9 @@ queue = spi states request effects journal queue nodes
 remote = session connection remote query change pipe program
 engine = slots origins markers wal engine engine_spock engine_pglogical
 cluster = job names cluster servers own claim kept positions fence subscriptions watch
-copy = plan marks work lists schema foreign_keys snapshots units throttle progress copy stream
+copy = plan marks work lists schema foreign_keys snapshots units throttle progress statements copy stream
 phases = undo check register peers copy_database subscribe finish remove phases
-process = runner launcher upkeep
+process = roll_back runner launcher upkeep
 OBJS = $(foreach wing,$(WINGS),$(patsubst %,worker/$(wing)/%.o,$($(wing)))) worker/zodan_bgw.o
 
 PG_CONFIG ?= pg_config

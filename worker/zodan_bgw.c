@@ -219,6 +219,36 @@ validate_options(Jsonb *options, const char *operation, bool need_password)
 }
 
 /*
+ * Refuses numbers and times that are out of bounds.
+ */
+static void
+validate_bounds(TriggerData *trigger)
+{
+	bool		isnull;
+	Datum		datum;
+
+	field_text(trigger, "sync_timeout");
+	datum = field_datum(trigger, "sync_timeout", &isnull);
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, datum,
+										 DirectFunctionCall3(interval_in, CStringGetDatum("1 second"),
+															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
+		refuse("sync_timeout", "must be at least one second");
+	if (DatumGetBool(DirectFunctionCall2(interval_gt, datum,
+										 DirectFunctionCall3(interval_in, CStringGetDatum("30 days"),
+															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
+		refuse("sync_timeout", "must not be more than 30 days");
+	datum = field_datum(trigger, "max_attempts", &isnull);
+	if (!isnull && DatumGetInt32(datum) < 1)
+		refuse("max_attempts", "must be positive");
+	datum = field_datum(trigger, "copy_jobs", &isnull);
+	if (!isnull && (DatumGetInt32(datum) < 1 || DatumGetInt32(datum) > 64))
+		refuse("copy_jobs", "must be between 1 and 64");
+	datum = field_datum(trigger, "copy_rate", &isnull);
+	if (!isnull && DatumGetInt64(datum) < 1)
+		refuse("copy_rate", "must be positive");
+}
+
+/*
  * Trigger before INSERT on zodan.requests: refuses what could not run, with
  * the field's name, before a constraint could print the row. Who asks, and
  * when, isn't the user's to say.
@@ -230,7 +260,6 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	bool		need_password = !superuser();
 	bool		isnull;
-	Datum		datum;
 	char	   *operation;
 	bool		removal;
 	int			columns[3];
@@ -267,25 +296,7 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	field_text(trigger, "verb");
 	field_text(trigger, "fence");
 
-	field_text(trigger, "sync_timeout");
-	datum = field_datum(trigger, "sync_timeout", &isnull);
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, datum,
-										 DirectFunctionCall3(interval_in, CStringGetDatum("1 second"),
-															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
-		refuse("sync_timeout", "must be at least one second");
-	if (DatumGetBool(DirectFunctionCall2(interval_gt, datum,
-										 DirectFunctionCall3(interval_in, CStringGetDatum("30 days"),
-															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
-		refuse("sync_timeout", "must not be more than 30 days");
-	datum = field_datum(trigger, "max_attempts", &isnull);
-	if (!isnull && DatumGetInt32(datum) < 1)
-		refuse("max_attempts", "must be positive");
-	datum = field_datum(trigger, "copy_jobs", &isnull);
-	if (!isnull && (DatumGetInt32(datum) < 1 || DatumGetInt32(datum) > 64))
-		refuse("copy_jobs", "must be between 1 and 64");
-	datum = field_datum(trigger, "copy_rate", &isnull);
-	if (!isnull && DatumGetInt64(datum) < 1)
-		refuse("copy_rate", "must be positive");
+	validate_bounds(trigger);
 	field_text(trigger, "options");
 	validate_options(DatumGetJsonbP(field_datum(trigger, "options", &isnull)), operation, need_password);
 

@@ -29,6 +29,36 @@ static const struct config_enum_entry wal_actions[] = {
 	{NULL, 0, false}
 };
 
+static void
+define_copy(void)
+{
+	DefineCustomIntVariable("zodan.copy_jobs",
+							"Tables copied, and indexes built, at the same time.",
+							"A request's copy_jobs overrides it.",
+							&zodan_copy_jobs, 2, 1, 64,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.copy_part_size",
+							"Larger tables are copied in parts of about this size.",
+							"So that several lanes copy one large table.",
+							&zodan_copy_part_size, 128, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.copy_lag_limit",
+							"The copy slows down while replication from the source is further behind than this.",
+							"WAL of the source that its streaming standbys and subscribers have not confirmed. 0: it never does.",
+							&zodan_copy_lag_limit, 1024, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.snapshot_max_age",
+							"The copy of no table begins under a snapshot of the source that is older than this.",
+							"As long as one is open, vacuum can't remove what has died since on the source.",
+							&zodan_snapshot_max_age, 300, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("zodan.maintenance_work_mem",
+							"maintenance_work_mem for each index that is built on the new node.",
+							"0: as its size needs, at most half of shared_buffers divided by copy_jobs, or the node's own setting.",
+							&zodan_maintenance_work_mem, 0, 0, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+}
+
 /*
  * Defines all parameters. Called once a process, from _PG_init().
  */
@@ -57,31 +87,7 @@ zodan_settings_define(void)
 							NULL,
 							&zodan_connect_timeout, 10000, 100, INT_MAX / 2,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("zodan.copy_jobs",
-							"Tables copied, and indexes built, at the same time.",
-							"A request's copy_jobs overrides it.",
-							&zodan_copy_jobs, 2, 1, 64,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("zodan.copy_part_size",
-							"Larger tables are copied in parts of about this size.",
-							"So that several lanes copy one large table.",
-							&zodan_copy_part_size, 128, 1, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
-	DefineCustomIntVariable("zodan.copy_lag_limit",
-							"The copy slows down while replication from the source is further behind than this.",
-							"WAL of the source that its streaming standbys and subscribers have not confirmed. 0: it never does.",
-							&zodan_copy_lag_limit, 1024, 0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
-	DefineCustomIntVariable("zodan.snapshot_max_age",
-							"The copy of no table begins under a snapshot of the source that is older than this.",
-							"As long as one is open, vacuum can't remove what has died since on the source.",
-							&zodan_snapshot_max_age, 300, 1, INT_MAX / 1000,
-							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
-	DefineCustomIntVariable("zodan.maintenance_work_mem",
-							"maintenance_work_mem for each index that is built on the new node.",
-							"0: as its size needs, at most half of shared_buffers divided by copy_jobs, or the node's own setting.",
-							&zodan_maintenance_work_mem, 0, 0, MAX_KILOBYTES,
-							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	define_copy();
 	DefineCustomIntVariable("zodan.max_lag",
 							"A new node counts as joined once it lags less than this.",
 							"A joined one is in trouble when it lags more.",

@@ -16,14 +16,13 @@
  */
 #include "copy/copy.h"
 
-#include <math.h>
-
 #include "base/failpoint.h"
 #include "base/settings.h"
 #include "cluster/names.h"
 #include "copy/marks.h"
 #include "copy/progress.h"
 #include "copy/snapshots.h"
+#include "copy/statements.h"
 #include "copy/throttle.h"
 #include "copy/units.h"
 #include "mb/pg_wchar.h"
@@ -33,14 +32,6 @@
 #include "utils/memutils.h"
 
 #define THROTTLED_MS	10
-
-/*
- * In kB: what sorting an index gets at least, and what each sorted run takes
- * while it's merged; and how many are at a time, at most. See tuplesort.c.
- */
-#define MIN_SORT_KB		8192
-#define MERGE_KB		264
-#define MERGE_RUNS		500
 
 typedef struct Lane
 {
@@ -185,45 +176,6 @@ empty_begun(ZodanJob *job, Lane *lane, List *tables)
 					psprintf("tables that an earlier attempt did not get through with, and that are emptied and copied again: %d", nbegun));
 }
 
-/* ---------- units ---------- */
-
-/*
- * What is read of a table: its own rows, all that are to be copied or those of
- * one part. The last part has no end: the table may have grown.
- */
-static char *
-rows_of(const ZodanTable *table, const ZodanUnit *unit)
-{
-	int			nparts = unit->group->nparts;
-	StringInfoData where;
-
-	initStringInfo(&where);
-	if (nparts > 1)
-		appendStringInfo(&where, "ctid OPERATOR(pg_catalog.>=) '(" INT64_FORMAT ",0)'", table->pages * unit->part / nparts);
-	if (unit->part < nparts - 1)
-		appendStringInfo(&where, " AND ctid OPERATOR(pg_catalog.<) '(" INT64_FORMAT ",0)'",
-						 table->pages * (unit->part + 1) / nparts);
-	if (table->row_filter)
-		appendStringInfo(&where, "%s%s", where.len ? " AND " : "", table->row_filter);
-	if (where.len == 0)
-		return table->columns ? psprintf("%s (%s)", table->name, table->columns) : table->name;
-	return psprintf("(SELECT %s FROM ONLY %s WHERE %s)", table->columns ? table->columns : "", table->name, where.data);
-}
-
-/*
- * The options of the COPY of a table. Both ends speak the source's encoding,
- * which is the new node's; in binary form text is in the session's, which is
- * that of the coordinator's database.
- */
-static char *
-copy_options(const ZodanTable *table, const char *encoding)
-{
-	bool		binary = table->binary && (strcmp(encoding, GetDatabaseEncodingName()) == 0 ||
-										   strcmp(encoding, "SQL_ASCII") == 0 || GetDatabaseEncoding() == PG_SQL_ASCII);
-
-	return psprintf("(FORMAT %s, ENCODING %s)", binary ? "binary" : "text", quote_literal_cstr(encoding));
-}
-
 /*
  * Begins a unit of rows.
  */
@@ -251,9 +203,9 @@ start_rows(ZodanJob *job, Lane *lane)
 	foreach(cell, group->tables)
 	{
 		ZodanTable *table = lfirst(cell);
-		char	   *options = copy_options(table, PQparameterStatus(lane->from.pg, "server_encoding"));
+		char	   *options = zodan_statements_options(table, PQparameterStatus(lane->from.pg, "server_encoding"));
 
-		appendStringInfo(&out, "COPY %s TO STDOUT %s;", rows_of(table, lane->unit), options);
+		appendStringInfo(&out, "COPY %s TO STDOUT %s;", zodan_statements_rows(table, lane->unit), options);
 		/* of a table that was rewritten meanwhile the pages would be others */
 		if (group->nparts > 1)
 			appendStringInfo(&out, "DO %s;", quote_literal_cstr(psprintf(
@@ -270,50 +222,6 @@ start_rows(ZodanJob *job, Lane *lane)
 	zodan_pipe_start(&lane->pipe, out.data, in.data, lane->counts, list_length(group->tables));
 	pfree(out.data);
 	pfree(in.data);
-}
-
-/*
- * The statements that finish tables whose indexes are built: keys, what else
- * the indexes are used for, statistics.
- */
-static char *
-finish_statements(ZodanJob *job, const ZodanGroup *group)
-{
-	StringInfoData keys;
-	StringInfoData rest;
-	ListCell   *cell;
-
-	initStringInfo(&keys);
-	initStringInfo(&rest);
-	foreach(cell, group->indexes)
-	{
-		ZodanIndex *index = lfirst(cell);
-
-		if (index->key)
-			zodan_plan_add_key(&keys, index->table->name, index->name, index->key);
-		if (index->mark)
-			appendStringInfo(&rest, "ALTER TABLE %s %s;", index->table->name, index->mark);
-	}
-	appendStringInfoString(&rest, "ANALYZE ");
-	foreach(cell, group->tables)
-		appendStringInfo(&rest, "%s%s", foreach_current_index(cell) ? ", " : "", ((ZodanTable *) lfirst(cell))->name);
-	return psprintf("%s%s%s", zodan_marks_built(job, group->tables), zodan_plan_make_keys(&keys), rest.data);
-}
-
-/*
- * The memory, in kB, with which a B-tree of so many bytes is sorted the fastest.
- * Sorting short runs, which the processor's caches and a process's memory hold,
- * and merging them takes less time than sorting all at once; less than this, and
- * there would be more of them than can be merged at a time: each takes
- * MERGE_KB of the same memory, and no more than MERGE_RUNS ever are. What is
- * sorted is taken for twice the index.
- */
-static int
-sort_memory(int64 bytes)
-{
-	double		kb = 2 * bytes / 1024.0;
-
-	return (int) Max(Max(MIN_SORT_KB, sqrt(2 * kb * MERGE_KB)), kb / MERGE_RUNS);
 }
 
 /*
@@ -334,12 +242,12 @@ start_call(ZodanJob *job, Lane *lane, bool lanes_have_work)
 		((ZodanIndex *) linitial(lane->unit->indexes))->btree)
 		appendStringInfo(&sql, "SELECT pg_catalog.set_config('maintenance_work_mem', least(setting::int, %d)::text, true)"
 						 "  FROM pg_catalog.pg_settings WHERE name = 'maintenance_work_mem';",
-						 sort_memory(((ZodanIndex *) linitial(lane->unit->indexes))->work));
+						 zodan_statements_sort_memory(((ZodanIndex *) linitial(lane->unit->indexes))->work));
 	foreach(cell, lane->unit->indexes)
 		appendStringInfo(&sql, "%s;", ((ZodanIndex *) lfirst(cell))->definition);
 	lane->call = (ZodanCall)
 	{
-		.conn = &lane->to,.sql = lane->unit->kind == UNIT_FINISH ? finish_statements(job, lane->unit->group) : sql.data
+		.conn = &lane->to,.sql = lane->unit->kind == UNIT_FINISH ? zodan_statements_finish(job, lane->unit->group) : sql.data
 	};
 	lane->answer = zodan_session_deadline(&job->session);
 	zodan_remote_start(&lane->call);

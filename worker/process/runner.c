@@ -36,6 +36,7 @@
 #include "phases/phases.h"
 #include "phases/undo.h"
 #include "postmaster/interrupt.h"
+#include "process/roll_back.h"
 #include "queue/nodes.h"
 #include "queue/queue.h"
 #include "queue/states.h"
@@ -209,145 +210,6 @@ run_phases(Runner *runner)
 }
 
 /*
- * Ends a request whose effects the user wants to look at.
- */
-static void
-leave_effects(ZodanJob *job)
-{
-	List	   *effects = zodan_effects_live(job->req);
-	ListCell   *cell;
-
-	foreach(cell, effects)
-	{
-		ZodanEffect *effect = lfirst(cell);
-
-		zodan_journal_event(job->req, "warning", effect->node, psprintf("%s %s is left", effect->kind, effect->name));
-	}
-	zodan_request_set_error(job->req, psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
-					psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
-							 " AND state IN ('intent', 'done') lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
-							 job->req->id, job->req->id));
-	zodan_request_end(job->req, "rolling_back", EVENT_ROLLED_BACK, false);
-}
-
-/*
- * Ends a request that is undone, or lets it begin anew, if that was what it
- * was undone for and it may have another attempt.
- */
-static void
-end_undone(ZodanJob *job)
-{
-	ZodanRequest *req = job->req;
-
-	zodan_journal_event(job->req, "info", NULL, "what the request made is undone");
-	if (strcmp(req->asked, "restart") != 0)
-	{
-		zodan_request_set_error(req, req->reason, req->reason_hint);
-		zodan_request_end(req, "rolling_back", strcmp(req->asked, "abandon") == 0 ? EVENT_FAIL : EVENT_ROLLED_BACK, true);
-		return;
-	}
-	if (req->max_attempts > 0 && req->attempt >= req->max_attempts)
-	{
-		zodan_request_set_error(req, req->reason, req->reason_hint ? psprintf("%s Then file the request again.", req->reason_hint) : "File the request again.");
-		if (zodan_request_fail(req, "rolling_back", true))
-			return;
-	}
-	else if (zodan_request_restart(req, zodan_retry_backoff_ms(req->attempt)))
-	{
-		zodan_journal_event(req, "warning", NULL, "the request begins anew");
-		return;
-	}
-	/* it was cancelled meanwhile */
-	zodan_request_set_error(req, NULL, NULL);
-	zodan_request_end(req, "rolling_back", EVENT_ROLLED_BACK, true);
-}
-
-/*
- * Ends a request whose node isn't its own any more: why.
- */
-static void
-abandon(ZodanJob *job, const char *why)
-{
-	char	   *left = zodan_own_abandon(job);
-
-	zodan_work_forget(job);
-	zodan_journal_event(job->req, "error", job->req->new_node_name, why);
-	zodan_request_set_error(job->req, why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
-					"It was left alone, and nothing of the request is left on the other nodes.");
-	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, true);
-}
-
-static void
-refuse_opened(ZodanJob *job)
-{
-	zodan_request_set_error(job->req, psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
-							psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end.", job->req->id));
-	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, false);
-}
-
-/*
- * Undoes the request, from whatever state it is in.
- */
-static void
-roll_back(ZodanJob *job, const char *state)
-{
-	List	   *effects = zodan_effects_live(job->req);
-	char	   *lost;
-	char	   *stays;
-	bool		fence;
-
-	if (strcmp(state, "rolling_back") != 0)
-		zodan_request_roll_back(job->req, state);
-	job->req->phase = NULL;
-	job->direction = ZODAN_BACK;
-	/* one that isn't the request's any more is left alone anyway */
-	if (job->req->opening && strcmp(job->req->asked, "abandon") != 0)
-	{
-		refuse_opened(job);
-		return;
-	}
-	if (effects != NIL && job->req->keep)
-	{
-		leave_effects(job);
-		return;
-	}
-	if (effects != NIL)
-	{
-		zodan_cluster_open(job);
-		zodan_cluster_require(job, false);
-		zodan_cluster_lock(job);
-		lost = zodan_claim_begin_undo(job);
-		if (lost)
-		{
-			abandon(job, lost);
-			return;
-		}
-		if (job->req->opening)
-		{
-			refuse_opened(job);
-			return;
-		}
-		if (job->new_conn.pg)
-			zodan_engine_keep_ddl(job->engine, &job->new_conn);
-		stays = zodan_undo(job, &fence);
-		if (stays)
-		{
-			zodan_request_set_error(job->req, stays, psprintf(fence ? "All else is undone. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
-											"All else is undone, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
-											job->req->id));
-			/* it can only be undone from here on */
-			zodan_journal_forget_phases(job->req);
-			zodan_request_end(job->req, "rolling_back", EVENT_FAIL, false);
-			return;
-		}
-	}
-	ZODAN_FAILPOINT(job->req, "rolled_back", NULL);
-	/* also where an earlier attempt came as far as this: the next dump is another one */
-	zodan_work_forget(job);
-	end_undone(job);
-}
-
-/*
  * An error of a request whose slot has lost its WAL is about that, whatever it
  * says, and no retry can mend it: what rests on the slot is undone, and begins
  * anew.
@@ -449,7 +311,7 @@ run_request(Runner *runner)
 		if (strcmp(req->state, "running") == 0)
 			run_phases(runner);
 		else
-			roll_back(job, req->state);
+			zodan_roll_back(job, req->state);
 	}
 	PG_CATCH();
 	{

@@ -35,6 +35,34 @@ zodan_spi_pin_settings(void)
 }
 
 /*
+ * What the statement has returned, in a context of the caller's.
+ */
+static ZodanRows *
+copy_rows(MemoryContext caller)
+{
+	ZodanRows  *rows = MemoryContextAllocZero(caller, sizeof(ZodanRows));
+
+	rows->nrows = (int) SPI_processed;
+	if (SPI_tuptable)
+	{
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		rows->value = MemoryContextAlloc(caller, sizeof(char **) * Max(rows->nrows, 1));
+		for (int r = 0; r < rows->nrows; r++)
+		{
+			rows->value[r] = MemoryContextAlloc(caller, sizeof(char *) * desc->natts);
+			for (int c = 0; c < desc->natts; c++)
+			{
+				char	   *text = SPI_getvalue(SPI_tuptable->vals[r], desc, c + 1);
+
+				rows->value[r][c] = text ? MemoryContextStrdup(caller, text) : NULL;
+			}
+		}
+	}
+	return rows;
+}
+
+/*
  * Runs one statement with text parameters and returns its rows, allocated in
  * the caller's memory context. For a statement that returns none, nrows is
  * the number of rows that it changed. Durable: its transaction is when that has
@@ -76,25 +104,7 @@ run(const char *statement, bool durable, int nargs, va_list args)
 	if (rc < 0)
 		elog(ERROR, "SPI failed: %s", SPI_result_code_string(rc));
 
-	rows = MemoryContextAllocZero(caller, sizeof(ZodanRows));
-	rows->nrows = (int) SPI_processed;
-	if (SPI_tuptable)
-	{
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-
-		rows->value = MemoryContextAlloc(caller, sizeof(char **) * Max(rows->nrows, 1));
-		for (int r = 0; r < rows->nrows; r++)
-		{
-			rows->value[r] = MemoryContextAlloc(caller, sizeof(char *) * desc->natts);
-			for (int c = 0; c < desc->natts; c++)
-			{
-				char	   *text = SPI_getvalue(SPI_tuptable->vals[r], desc, c + 1);
-
-				rows->value[r][c] = text ? MemoryContextStrdup(caller, text) : NULL;
-			}
-		}
-	}
-
+	rows = copy_rows(caller);
 	SPI_finish();
 	PopActiveSnapshot();
 	if (own)

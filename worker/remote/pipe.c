@@ -302,25 +302,13 @@ step_end(ZodanPipe *pipe)
 }
 
 /*
- * Does what can be done without waiting. Returns whether everything has been
- * committed; then the pipe is idle and its counts are final.
+ * Goes from state to state as far as that is possible without waiting; returns
+ * whether all is done.
  */
-bool
-zodan_pipe_step(ZodanPipe *pipe)
+static bool
+advance(ZodanPipe *pipe)
 {
-	int64		before = pipe->bytes;
-	ZodanPipeState state_before = pipe->state;
 	bool		done = false;
-
-	if (pipe->state == PIPE_IDLE)
-		return false;
-	/* rows are taken in only when there's room for them: see stream() */
-	if (PQflush(pipe->from->pg) < 0)
-		raise_connection(pipe->from);
-	if (pipe->state != PIPE_STREAMING && !pipe->from_ready)
-		consume(pipe->from);
-	flush(pipe);
-	consume(pipe->to);
 
 	for (bool more = true; more && !done;)
 		switch (pipe->state)
@@ -364,7 +352,31 @@ zodan_pipe_step(ZodanPipe *pipe)
 				pipe->to_ready = true;
 				break;
 		}
+	return done;
+}
 
+/*
+ * Does what can be done without waiting. Returns whether everything has been
+ * committed; then the pipe is idle and its counts are final.
+ */
+bool
+zodan_pipe_step(ZodanPipe *pipe)
+{
+	int64		before = pipe->bytes;
+	ZodanPipeState state_before = pipe->state;
+	bool		done;
+
+	if (pipe->state == PIPE_IDLE)
+		return false;
+	/* rows are taken in only when there's room for them: see stream() */
+	if (PQflush(pipe->from->pg) < 0)
+		raise_connection(pipe->from);
+	if (pipe->state != PIPE_STREAMING && !pipe->from_ready)
+		consume(pipe->from);
+	flush(pipe);
+	consume(pipe->to);
+
+	done = advance(pipe);
 	if (pipe->bytes != before || pipe->state != state_before || pipe->starved)
 		pipe->stalled = zodan_session_deadline(pipe->from->session);
 	else if (zodan_wait_passed(pipe->stalled))

@@ -85,6 +85,21 @@ pin_sessions(ZodanConn **conns, int nconns, int64 timeout_ms)
 }
 
 /*
+ * Goes on with connecting, without waiting.
+ */
+static PostgresPollingStatusType
+poll_connection(ZodanConn *conn)
+{
+	PostgresPollingStatusType status = PQconnectPoll(conn->pg);
+
+	if (status == PGRES_POLLING_OK)
+		zodan_connection_finish(conn);
+	else if (status == PGRES_POLLING_FAILED)
+		zodan_connection_refused(conn);
+	return status;
+}
+
+/*
  * Connects all of them side by side, within zodan.connect_timeout, but not
  * longer than a statement may take. Those that fail have no pg, but an error;
  * nothing is raised.
@@ -96,7 +111,6 @@ zodan_remote_connect_all(ZodanConn **conns, int nconns)
 	int64		timeout_ms;
 	ZodanDeadline deadline;
 	ZodanSocket *sockets = palloc(sizeof(ZodanSocket) * nconns);
-	ZodanConn **waiting = palloc(sizeof(ZodanConn *) * nconns);
 	PostgresPollingStatusType *poll = palloc(sizeof(PostgresPollingStatusType) * nconns);
 	bool	   *pending = palloc0(sizeof(bool) * nconns);
 
@@ -119,7 +133,6 @@ zodan_remote_connect_all(ZodanConn **conns, int nconns)
 		for (int i = 0; i < nconns; i++)
 			if (pending[i])
 			{
-				waiting[n] = conns[i];
 				sockets[n].fd = PQsocket(conns[i]->pg);
 				sockets[n++].events = poll[i] == PGRES_POLLING_READING ?
 					WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
@@ -138,23 +151,14 @@ zodan_remote_connect_all(ZodanConn **conns, int nconns)
 		{
 			if (!pending[i])
 				continue;
-			Assert(waiting[k] == conns[i]);
 			if (!sockets[k++].ready)
 				continue;
-			poll[i] = PQconnectPoll(conns[i]->pg);
-			if (poll[i] == PGRES_POLLING_OK || poll[i] == PGRES_POLLING_FAILED)
-			{
-				pending[i] = false;
-				if (poll[i] == PGRES_POLLING_OK)
-					zodan_connection_finish(conns[i]);
-				else
-					zodan_connection_refused(conns[i]);
-			}
+			poll[i] = poll_connection(conns[i]);
+			pending[i] = poll[i] != PGRES_POLLING_OK && poll[i] != PGRES_POLLING_FAILED;
 		}
 	}
 	pin_sessions(conns, nconns, timeout_ms);
 	pfree(sockets);
-	pfree(waiting);
 	pfree(poll);
 	pfree(pending);
 }

@@ -1,0 +1,12 @@
+/*
+ * roll_back.h
+ *		A request is rolled back.
+ */
+#ifndef ZODAN_ROLL_BACK_H
+#define ZODAN_ROLL_BACK_H
+
+#include "cluster/cluster.h"
+
+extern void zodan_roll_back(ZodanJob *job, const char *state);
+
+#endif							/* ZODAN_ROLL_BACK_H */
