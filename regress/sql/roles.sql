@@ -1,4 +1,4 @@
--- Who may do what: a role without privileges, one with those that the README grants to an operator.
+-- Who may do what: a role without privileges, one with those that docs/operations.md grants to an operator.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS zodan_bgw;
 RESET client_min_messages;
@@ -98,7 +98,7 @@ SELECT replace(replace(message, session_user, 'me'), 'regress_zodan_operator', '
   FROM zodan.events WHERE request_id = :first ORDER BY id;
 
 -- a role that only may ask
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA zodan FROM regress_zodan_operator;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA zodan FROM regress_zodan_operator;
 SET ROLE regress_zodan_operator;
 BEGIN;
 INSERT INTO zodan.requests (src_node_name, src_dsn, new_node_name, new_node_dsn)

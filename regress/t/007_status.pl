@@ -37,7 +37,7 @@ my $c = ZodanCluster->new(
 my $n3 = $c->add_server('n3', conf => "zodan.copy_part_size = 1MB\n");
 my @names = qw(n1 n2 n3);
 
-# an operator, as the README has it
+# an operator, as docs/operations.md has it
 $c->queue('n3', q{
 	CREATE ROLE operator LOGIN;
 	GRANT USAGE ON SCHEMA zodan TO operator;
