@@ -18,7 +18,7 @@ DATA = sql/zodan_bgw--1.0.sql
 
 REGRESS = $(sort $(basename $(notdir $(wildcard regress/sql/*.sql))))
 REGRESS_OPTS = --encoding=UTF8 --inputdir=regress --outputdir=regress/output
-EXTRA_CLEAN = regress/output
+EXTRA_CLEAN = regress/output $(SQL_HEADERS)
 TAP_TESTS = 1
 PROVE_TESTS = regress/t/*.pl
 
@@ -35,6 +35,13 @@ phases = undo check register peers copy_database subscribe finish remove phases
 process = roll_back runner launcher upkeep
 OBJS = $(foreach wing,$(WINGS),$(patsubst %,worker/$(wing)/%.o,$($(wing)))) worker/zodan_bgw.o
 
+# Long SQL statements: each is a file, and becomes a header that is a C string,
+# without the lines that begin with --.
+SQL_HEADERS = $(patsubst %.sql,%.h,$(wildcard worker/sql/*.sql))
+
+worker/sql/%.h: worker/sql/%.sql
+	sed -e '/^--/d' -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $< >$@
+
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(shell $(PG_CONFIG) --includedir) -Iworker
 ifdef FAILPOINTS
@@ -44,7 +51,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-f
 SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
 
 # these need no server to start with
-ifneq (,$(filter demo check check-% bench bench-% soak,$(MAKECMDGOALS)))
+ifneq (,$(filter demo check check-% bench bench-% soak sql-headers,$(MAKECMDGOALS)))
 
 demo:
 	@sh regress/sandbox.sh demo perl regress/demo.pl
@@ -67,7 +74,10 @@ bench-%:
 soak:
 	@MINUTES='$(or $(MINUTES),30)' sh regress/sandbox.sh check sh regress/check.sh --soak
 
-.PHONY: demo check check-all bench soak
+# for what reads the C code without building it
+sql-headers: $(SQL_HEADERS)
+
+.PHONY: demo check check-all bench soak sql-headers
 
 else
 
@@ -85,6 +95,6 @@ endif
 include $(PGXS)
 
 # PGXS doesn't know which object needs which header
-$(OBJS) $(OBJS:.o=.bc): $(wildcard worker/*/*.h)
+$(OBJS) $(OBJS:.o=.bc): $(wildcard worker/*/*.h) $(SQL_HEADERS)
 
 endif

@@ -38,7 +38,7 @@ END
 trap 'exit 130' INT TERM HUP
 
 mkdir "$ZODAN_SCRATCH/tree"
-tar -cf - --exclude=.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=tmp_check . |
+tar -cf - --exclude=.git --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude='worker/sql/*.h' --exclude=tmp_check . |
 	tar -xf - --no-same-owner -C "$ZODAN_SCRATCH/tree"
 
 as=
