@@ -28,6 +28,10 @@ typedef struct ForeignKey
 #define LOCK_RETRY_MS		5
 #define VIOLATION_RETRY_MS	1000
 
+static const char *const keys_query =
+#include "sql/foreign_keys.h"
+;
+
 /*
  * Returns the source's foreign keys, and in *n how many there are. Those of
  * partitions that come with their table's are not among them.
@@ -38,22 +42,7 @@ foreign_keys(ZodanJob *job, const char *skipped_schemas, int *n)
 	PGresult   *result;
 	ForeignKey *keys;
 
-	result = zodan_query(&ZODAN_SOURCE(job)->conn,
-						 "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),"
-						 "       pg_catalog.format('%I.%I', rn.nspname, r.relname),"
-						 "       pg_catalog.quote_ident(k.conname),"
-						 "       pg_catalog.pg_get_constraintdef(k.oid), k.convalidated, c.relkind = 'p'"
-						 "  FROM pg_catalog.pg_constraint k"
-						 "  JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
-						 "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-						 "  JOIN pg_catalog.pg_class r ON r.oid = k.confrelid"
-						 "  JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace"
-						 " WHERE k.contype = 'f' AND k.conparentid = 0"
-						 "   AND n.nspname <> ALL ($1::text[] || $2::text[] || '{zodan,pg_catalog,information_schema}'::text[])"
-						 "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
-						 "                    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-						 "                      AND d.objid = c.oid AND d.deptype = 'e')"
-						 " ORDER BY 1, 3", 2, skipped_schemas, job->engine->foreign_schemas);
+	result = zodan_query(&ZODAN_SOURCE(job)->conn, keys_query, 2, skipped_schemas, job->engine->foreign_schemas);
 	*n = PQntuples(result);
 	keys = palloc(sizeof(ForeignKey) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
