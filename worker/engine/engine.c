@@ -18,6 +18,10 @@
 /* how long a worker has to be running, while its subscription is down, to count as lost */
 #define LOST_AFTER			"2 s"
 
+static const char *const skip_statement =
+#include "sql/engine_skip_until.h"
+;
+
 static const ZodanEngine *const engines[] = {&zodan_engine_spock, &zodan_engine_pglogical};
 
 /*
@@ -454,20 +458,7 @@ zodan_engine_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *n
 void
 zodan_engine_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *tables)
 {
-	PQclear(zodan_query(conn, zodan_engine_sql(engine,
-						"WITH given AS (SELECT * FROM pg_catalog.json_to_recordset($2::json)"
-						"          AS t(nspname pg_catalog.name, relname pg_catalog.name, lsn pg_catalog.pg_lsn)),"
-						" tables AS (SELECT * FROM given UNION ALL"
-						"   SELECT n.nspname, c.relname, (SELECT pg_catalog.max(lsn) FROM given)"
-						"     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-						"    WHERE c.relkind = 'p' AND c.relpersistence <> 't')"
-						"INSERT INTO {e}.local_sync_status"
-						"       (sync_kind, sync_subid, sync_nspname, sync_relname, sync_status, sync_statuslsn)"
-						" SELECT 'd', s.sub_id, t.nspname, t.relname, 'y', t.lsn FROM {e}.subscription s, tables t"
-						"  WHERE s.sub_name = $1"
-						" ON CONFLICT (sync_subid, sync_nspname, sync_relname)"
-						" DO UPDATE SET sync_status = 'y', sync_statuslsn = excluded.sync_statuslsn"),
-						2, name, tables));
+	PQclear(zodan_query(conn, zodan_engine_sql(engine, skip_statement), 2, name, tables));
 }
 
 /*

@@ -27,28 +27,9 @@ static const char *const wal_function =
 " OUT main_data_length int4, OUT fpi_length int4, OUT description text, OUT block_ref text)"
 " RETURNS SETOF record AS '$libdir/pg_walinspect', 'pg_get_wal_records_info' LANGUAGE C STRICT";
 
-/*
- * Of the commits that start in [$2, $3), what the WAL from $1 on tells: a row
- * for each label, with the largest position of those that have changed this
- * database; a row without a label, with where the first record starts, and
- * whether some commit's changes must be further back than $1. A label alone
- * doesn't tell: other databases of the server write to the same WAL.
- */
-static const char *const wal_query =
-"WITH r AS MATERIALIZED (SELECT * FROM zodan_wal_records($1::pg_catalog.pg_lsn, $3::pg_catalog.pg_lsn)),"
-" touched AS (SELECT xid::text, pg_catalog.bool_or(block_ref LIKE '%/' || d.oid || '/%') AS here"
-"   FROM r, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND block_ref LIKE '%rel %'"
-"  GROUP BY xid::text),"
-" commits AS (SELECT xid::text AS top, pg_catalog.regexp_match(description, 'origin: node (\\d+), lsn ([0-9A-F]+/[0-9A-F]+)') AS m,"
-"   pg_catalog.regexp_match(description, 'subxacts:((?: \\d+)+)') AS subs"
-"   FROM r WHERE resource_manager = 'Transaction' AND record_type LIKE 'COMMIT%' AND start_lsn >= $2::pg_catalog.pg_lsn),"
-" labelled AS (SELECT c.m[1] AS label, c.m[2]::pg_catalog.pg_lsn AS lsn, pg_catalog.bool_or(t.here) AS here FROM commits c"
-"  CROSS JOIN LATERAL pg_catalog.unnest(c.top || pg_catalog.string_to_array(pg_catalog.ltrim(coalesce(c.subs[1], '')), ' ')) AS x(xid)"
-"   LEFT JOIN touched t ON t.xid = x.xid WHERE c.m IS NOT NULL AND c.m[2] <> '0/0' GROUP BY c.top, c.m)"
-" SELECT NULL AS label, pg_catalog.min(start_lsn), EXISTS (SELECT FROM labelled WHERE here IS NULL)"
-"   FROM r WHERE start_lsn >= $2::pg_catalog.pg_lsn"
-" UNION ALL"
-" SELECT label, pg_catalog.max(lsn), false FROM labelled WHERE here GROUP BY label";
+static const char *const labels_query =
+#include "sql/wal_labels.h"
+;
 
 /*
  * The last commit in [$1, $2) of a transaction that has written a marker with the
@@ -158,7 +139,7 @@ zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consist
 		XLogRecPtr	first = InvalidXLogRecPtr;
 		bool		unclear = false;
 		bool		all = true;
-		PGresult   *result = read_wal(source, wal_query, zodan_lsn_format(from), zodan_lsn_format(start),
+		PGresult   *result = read_wal(source, labels_query, zodan_lsn_format(from), zodan_lsn_format(start),
 										  zodan_lsn_format(end));
 
 		for (int row = 0; row < PQntuples(result); row++)
