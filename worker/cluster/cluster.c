@@ -16,6 +16,10 @@
 #define PREDECESSOR_MS	10000
 #define ABSENT_MS		2000
 
+static const char *const members_query =
+#include "sql/cluster_members.h"
+;
+
 static void
 set_conn(ZodanJob *job, ZodanConn *conn, const char *node, const char *dsn)
 {
@@ -35,17 +39,7 @@ find_members(ZodanJob *job)
 	ZodanMember source = job->members[0];
 	PGresult   *result;
 
-	result = zodan_query(&source.conn, zodan_engine_sql(job->engine, psprintf(
-						 "SELECT n.node_name, i.if_dsn, l.node_id IS NOT NULL,"
-						 "       s.sub_slot_name, o.roident, %s"
-						 "  FROM {e}.node n"
-						 "  LEFT JOIN {e}.node_interface i ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
-						 "  LEFT JOIN {e}.local_node l ON l.node_id = n.node_id"
-						 "  LEFT JOIN LATERAL (SELECT * FROM {e}.subscription WHERE sub_origin = n.node_id"
-						 "                      ORDER BY sub_id LIMIT 1) AS s ON true"
-						 "  LEFT JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name"
-						 " WHERE n.node_name <> $1 OR l.node_id IS NOT NULL"
-						 " ORDER BY l.node_id IS NULL, n.node_name", job->engine->commit_label)),
+	result = zodan_query(&source.conn, zodan_engine_sql(job->engine, psprintf(members_query, job->engine->commit_label)),
 						 1, job->req->new_node_name);
 	job->nmembers = Max(PQntuples(result), 1);
 	job->members = palloc0(sizeof(ZodanMember) * job->nmembers);

@@ -27,6 +27,10 @@ static const char *const subscriptions_to =
 "SELECT s.sub_name, s.sub_slot_name, s.sub_enabled FROM {e}.subscription s"
 "  JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = $1";
 
+static const char *const slots_query =
+#include "sql/remove_slots.h"
+;
+
 /*
  * Does a node that can be reached know the one that goes?
  */
@@ -321,14 +325,7 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 
 	/* this one may have been the join's source */
 	own = psprintf("{%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in);
-	result = zodan_query(&m->conn,
-						 "SELECT slot_name, slot_name = ANY ($3::text[]) OR starts_with(slot_name, $5) OR starts_with(slot_name, $6)"
-						 "       OR $7::bool AND starts_with(slot_name, $8) AND substr(slot_name, length($8) + 1) ~"
-						 "          ('(^|_)' || regexp_replace(lower($9), '[^a-z0-9]', '_', 'g') || '(_x[0-9a-f]*)?$')"
-						 "  FROM pg_catalog.pg_replication_slots"
-						 " WHERE ($4::bool AND plugin = $1 AND database = pg_catalog.current_database() OR slot_name = ANY ($3::text[])"
-						 "        OR starts_with(slot_name, $5) OR starts_with(slot_name, $6))"
-						 "   AND NOT active AND NOT temporary AND slot_name <> ALL ($2::text[])", 9,
+	result = zodan_query(&m->conn, slots_query, 9,
 						 job->engine->plugin, zodan_array_literal(claimed), own, blind ? "true" : "false",
 						 zodan_names_helper_slots(m, &m->conn, "start"), zodan_names_helper_slots(m, &m->conn, "wal"),
 						 blind && !zodan_cluster_missing(job) ? "true" : "false",

@@ -38,6 +38,10 @@
 #define FIRST_PAUSE_MS	100
 #define LAST_PAUSE_MS	5000
 
+static const char *const subscriptions_query =
+#include "sql/upkeep_subscriptions.h"
+;
+
 /* A marker on a provider, which the reader of a slot must confirm in time */
 typedef struct Marker
 {
@@ -251,16 +255,8 @@ look_at_subscription(Watched *node, const PGresult *subs, int row)
 static void
 look_at_subscriptions(Watched *node)
 {
-	PGresult   *subs = ask(node, &node->conn, zodan_engine_sql(node->engine, psprintf(
-						   "SELECT p.node_name, s.sub_name, s.sub_enabled, x.status, s.sub_slot_name, i.if_dsn"
-						   "  FROM {e}.node p"
-						   "  LEFT JOIN {e}.subscription s ON s.sub_origin = p.node_id"
-						   "  LEFT JOIN {e}.node_interface i ON i.if_id = s.sub_origin_if"
-						   "  LEFT JOIN (%s) AS x(name, status) ON x.name = s.sub_name"
-						   " WHERE NOT EXISTS (SELECT FROM {e}.local_node l WHERE l.node_id = p.node_id)"
-						   "   AND p.node_name <> ALL ($1::text[])"
-						   "   AND (s.sub_name IS NULL OR s.sub_name <> ALL ($1::text[]))"
-						   " ORDER BY 1, 2", node->engine->sub_status)), 1, node->unfinished);
+	PGresult   *subs = ask(node, &node->conn, zodan_engine_sql(node->engine, psprintf(subscriptions_query, node->engine->sub_status)),
+						   1, node->unfinished);
 
 	for (int row = 0; subs && row < PQntuples(subs); row++)
 		look_at_subscription(node, subs, row);
