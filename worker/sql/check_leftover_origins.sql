@@ -1,0 +1,6 @@
+-- Check leftover_origins: there are no origins of the names that the join gives.
+SELECT 'origin ' || o.roname,
+       'none of that name',
+       format('SELECT pg_replication_origin_drop(%L) on this node.', o.roname)
+  FROM pg_catalog.pg_replication_origin o, p
+ WHERE o.roname = ANY (origins)

@@ -1,0 +1,6 @@
+-- Check leftover_slots: there are no slots of the names that the join gives.
+SELECT 'slot ' || s.slot_name,
+       'none of that name',
+       format('SELECT pg_drop_replication_slot(%L) on this node.', s.slot_name)
+  FROM pg_catalog.pg_replication_slots s, p
+ WHERE s.slot_name = ANY (slots)

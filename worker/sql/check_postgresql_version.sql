@@ -1,0 +1,6 @@
+-- Check postgresql_version: the server is of a version in which all works.
+SELECT 'PostgreSQL ' || current_setting('server_version'),
+       'PostgreSQL 15.13 or newer',
+       'Upgrade the server.'
+  FROM p
+ WHERE current_setting('server_version_num')::int < 150013
