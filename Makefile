@@ -12,6 +12,8 @@
 #
 # All but the first install what is missing (Debian packages, as root), build for
 # a private copy of the server in a scratch folder, and leave nothing behind.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 EXTENSION = zodan_bgw
 MODULE_big = zodan_bgw
 DATA = sql/zodan_bgw--1.0.sql

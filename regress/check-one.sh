@@ -6,6 +6,8 @@
 #
 # TEST is a Perl file below regress, or "build": nothing was warned of when the
 # extension was built; or "sql": the tests of pg_regress, on a server of their own.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 set -eu
 
 name=${1%%:*}

@@ -12,6 +12,8 @@
 # instead of a server stands for what is found by reading the sources.
 # CHECK_JOBS is the number of tests that run at a time: 2, since a test mostly
 # waits. With ZODAN_FAULTS those of regress/nightly are run, too.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 set -eu
 
 servers=$ZODAN_SCRATCH/servers

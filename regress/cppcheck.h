@@ -1,4 +1,8 @@
-/* What cppcheck must know of PostgreSQL's headers, which it doesn't read: see t/000_cppcheck.pl */
+/*
+ * What cppcheck must know of PostgreSQL's headers, which it doesn't read: see t/000_cppcheck.pl
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
+ */
 #define PG_VERSION_NUM 170000
 #define INT64_FORMAT "%ld"
 #define UINT64_FORMAT "%lu"

@@ -3,6 +3,8 @@
 # at the end. KEEP=1 leaves it all running and says how to connect.
 #
 # DEMO_ORDERS: rows to begin with; DEMO_RATE: transactions/s on each node.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

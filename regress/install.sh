@@ -7,6 +7,8 @@
 # The server is the one that PG_CONFIG names. Without that it's one of Debian's
 # packages: a version that has all of them already, or else the release's own.
 # Installing needs root; where nothing is missing, anybody can run this.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 set -eu
 
 # what is needed besides the server

@@ -7,6 +7,8 @@
 #   regress/sandbox.sh demo|check|bench COMMAND...
 #
 # The command finds PG_CONFIG, and the scratch folder as ZODAN_SCRATCH.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 set -eu
 umask 022
 cd "$(dirname "$0")/.."

@@ -7,6 +7,8 @@
 #   regress/server.sh PG_CONFIG FOLDER
 #
 # With FAILPOINTS in the environment, tests can make a request fail there.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 set -eu
 
 pg_config=$1

@@ -2,6 +2,8 @@
 # Stops the servers whose data is below a folder, at once.
 #
 #   regress/stop-servers.sh FOLDER
+#
+# Copyright (c) 2026, the zodan_bgw authors
 
 # whether a process is there and is a server: a crash leaves the file with its number
 is_server() { grep -qs postgres "/proc/$1/cmdline"; }

@@ -1,4 +1,8 @@
-/* zodan_bgw--1.0.sql: the schema "zodan", which is all that a user of the extension sees */
+/*
+ * zodan_bgw--1.0.sql: the schema "zodan", which is all that a user of the extension sees
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
+ */
 
 \echo Use "CREATE EXTENSION zodan_bgw" to load this file. \quit
 

@@ -1,6 +1,8 @@
 /*
  * zodan_bgw.c
  *		The library's entry points: _PG_init() and the functions that SQL calls.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "base/compat.h"
 

@@ -9,6 +9,8 @@
 #
 # zodan_bgw leaves tables with statistics, as pgcopydb does; what gathering them
 # afterwards takes is printed with the others' seconds, not counted in them.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -1,6 +1,8 @@
 # Measures joins: fixed cost, how it grows with the cluster, what it costs the
 # writers, and what an idle launcher takes. Prints figures and ratios; nothing
 # is asserted, since the machine's noise is in all of them.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

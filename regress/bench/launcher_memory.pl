@@ -2,6 +2,8 @@
 # Files 1,000 that fail at once, their nodes being out of reach, and prints its
 # memory after the first 100 and after all. What a session's own caches take in
 # the first requests isn't growth.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -6,6 +6,8 @@
  * that "from" sends into "to", both connection strings; returns how many bytes
  * that were, how long it took and the processor time of this process, in
  * seconds.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "base/compat.h"
 

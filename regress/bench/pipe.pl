@@ -1,6 +1,8 @@
 # Measures the loop that moves rows, from one socket to the other, against two
 # ends that do nothing but send and take in: what it takes of a processor, by
 # the size of rows. Shows by perf, where that is there, what takes the time.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -7,6 +7,8 @@
 #
 # The phases are those of zodan.phases(). Each victim dies at the beginning of
 # every third of them; with ZODAN_FAULTS=all at every point of all of them.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

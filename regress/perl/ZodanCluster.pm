@@ -9,6 +9,8 @@
 #
 # The engine is pglogical, or Spock where ZODAN_ENGINE says so; PG_CONFIG is
 # the server's pg_config.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 package ZodanCluster;
 
 use strict;

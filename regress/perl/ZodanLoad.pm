@@ -1,5 +1,7 @@
 # ZodanLoad: what goes on in a ZodanCluster while a node joins: writers on its
 # nodes, and servers that die.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 package ZodanLoad;
 
 use strict;

@@ -2,6 +2,8 @@
 # itself when one of its processes has crashed, so nobody else might notice.
 #
 #   perl -Iregress/perl -MZodanLogs -e 'exit ZodanLogs::report(@ARGV)' FILE...
+#
+# Copyright (c) 2026, the zodan_bgw authors
 package ZodanLogs;
 
 use strict;

@@ -10,6 +10,8 @@
 # While it stalls it neither reads nor writes nor closes anything, and who
 # connects is accepted by the kernel and never answered: what it looks like when
 # packets vanish, but that TCP itself doesn't notice.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 package ZodanProxy;
 
 use strict;

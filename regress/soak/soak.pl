@@ -2,6 +2,8 @@
 # processes die every few seconds. After each round the rows of all nodes are
 # compared. Runs for MINUTES (default: 30); prints how often what died, how many
 # nodes joined and left, and what was lost.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -1,4 +1,6 @@
 -- The extension stays as long as requests are open, or have left something on nodes.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 CREATE DATABASE regress_zodan_drop;
 \c regress_zodan_drop
 \set SHOW_CONTEXT never

@@ -1,5 +1,7 @@
 -- The functions that steer a request, where no worker has a part in it: the launcher, if there is one,
 -- looks after another database, and the requests wait for a time that won't come.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS zodan_bgw;
 RESET client_min_messages;

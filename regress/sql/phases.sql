@@ -1,4 +1,6 @@
 -- The table of phases as the worker has it, and what every object says of itself.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS zodan_bgw;
 RESET client_min_messages;

@@ -1,4 +1,6 @@
 -- What is refused when a request is filed: with the field's name, and with nothing stored.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS zodan_bgw;
 RESET client_min_messages;

@@ -1,4 +1,6 @@
 -- Who may do what: a role without privileges, one with those that docs/operations.md grants to an operator.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS zodan_bgw;
 RESET client_min_messages;

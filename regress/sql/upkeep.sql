@@ -1,5 +1,7 @@
 -- Upkeep without pg_cron, which isn't on this server: what the functions say is missing. And the
 -- table of the joined nodes: what may be written there, and that no password stays.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS zodan_bgw;
 RESET client_min_messages;

@@ -1,4 +1,6 @@
 # cppcheck has nothing to say about the C code.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

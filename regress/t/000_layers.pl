@@ -6,6 +6,8 @@
 # runs it has to be one of zodan_change_all()'s. The same rules
 # hold for the statements in worker/sql, which C files include: NAME.sql and NAME_*.sql
 # belong to NAME.c.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -1,5 +1,7 @@
 # The links in README.md and docs/: each file that they name is there, and has the
 # heading. Protects readers from a section that was renamed or moved.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

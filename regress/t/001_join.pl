@@ -1,4 +1,6 @@
 # A join of one node to one, from INSERT to done, and of a fourth to three.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -3,6 +3,8 @@
 # are the same on all four. In the middle of the copy rows are changed on one
 # node after another: those must come out in that order. Protects from what a
 # join is there to avoid: a change that is lost, doubled, or overtaken.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -3,6 +3,8 @@
 # do, and nothing is changed anywhere. Protects from an operator who mends one
 # thing after the other, and from a join that starts on a cluster that can't
 # take it.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

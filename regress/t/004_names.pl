@@ -3,6 +3,8 @@
 # nodes, the database, schemas, tables, columns, sequences, constraints, roles.
 # Protects from a name that is taken apart on its way through SQL, a connection
 # string, an array, JSON, pg_dump's arguments or the name of a slot.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

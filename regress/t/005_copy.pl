@@ -2,6 +2,8 @@
 # gets its structure as pg_dump tells it, and of the tables in the replication
 # sets all rows. Protects from what is left out without a word: a constraint, a
 # comment, a position of a sequence, rows of a kind of table that nobody thought of.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

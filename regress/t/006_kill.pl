@@ -4,6 +4,8 @@
 # request ends done, and the new node has exactly the rows of the others, which
 # are written all the time. Protects from rows that are lost or doubled between
 # the runner's death and its successor, and from a request that nobody goes on with.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -4,6 +4,8 @@
 # and log every statement. Protects from a status that is wrong or stands
 # still, from requests that wait for the next poll, and from a password in a
 # log, an event, a notification, a list of processes.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -3,6 +3,8 @@
 # filed again. Pause and resume in the middle. Protects from half a node that
 # is left behind: slots that hold WAL for ever, a database that nobody can
 # connect to, a cluster that thinks it has one node more.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

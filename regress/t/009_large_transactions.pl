@@ -2,6 +2,8 @@
 # by which the new node catches up is stopped in the middle of one. Protects from
 # losing that one: Spock takes a worker that was stopped in the middle for a
 # transaction that can't be applied, and would discard it.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

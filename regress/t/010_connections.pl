@@ -2,6 +2,8 @@
 # certificate, the new node by a service of a service file. Protects from a
 # part of a join (its programs, the copy, the engine) that connects in another
 # way than the rest.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

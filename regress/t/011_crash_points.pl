@@ -4,6 +4,8 @@
 # and after that was stored. The request ends done without anybody's help, rows are
 # the same, and nothing is left that a join without a crash wouldn't leave.
 # Protects from a step that can't be taken twice, and from debris.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -1,6 +1,8 @@
 # While the new node's foreign keys are checked, the source writes the tables
 # that they are of. Protects from locks that an apply worker deadlocks with: the
 # worker's transaction would be the victim, which Spock discards.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

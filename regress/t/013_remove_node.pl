@@ -3,6 +3,8 @@
 # the others, nothing of any of them is left on those, and one that comes back
 # under its old name gets and sends everything. Protects from slots that hold
 # WAL for a node that never comes, and from rows that were nowhere else.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

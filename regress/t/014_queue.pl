@@ -2,6 +2,8 @@
 # the same cluster. One runs, the others wait and say for whom; each in its turn
 # adds its node. Protects from two that change a cluster together, and from one
 # that nobody starts when the other has ended.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -6,6 +6,8 @@
 # outage, that waits on for a node that has been back for a minute, or that
 # hangs on a connection whose other end has gone silent; and from one that is
 # tried again where that can't help.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -4,6 +4,8 @@
 # changes the cluster. Protects from alerts that don't come, that come each time,
 # or that come while all is well; from a purge of what is still needed; and from
 # passwords that are kept for it.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -4,6 +4,8 @@
 # the rows are copied again, and all nodes end with the same rows although they
 # were written all the time. Protects from a copy that starts from zero, and
 # from rows that differ because tables were copied at different times.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

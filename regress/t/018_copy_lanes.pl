@@ -4,6 +4,8 @@
 # that is left to pg_restore is there, too, and the new node's structure is the
 # source's. Protects from lost or doubled rows at the seams of parts, and from
 # indexes, keys or statistics that nobody made.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

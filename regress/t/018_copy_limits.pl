@@ -3,6 +3,8 @@
 # the new node takes rows more slowly than the source sends them. Protects from
 # a vacuum that is held back for hours, from a copy that drowns a production
 # server, and from rows that differ because they were copied at different times.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -3,6 +3,8 @@
 # that. A node that has removed WAL which a slot still needed makes the request
 # begin anew. Protects from a full disk on a production server, and from a new
 # node that lacks what was in that WAL.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -5,6 +5,8 @@
 # that applies the first transaction of a stream to tables that have it already
 # (a row becomes older than it was copied, and stays so), and from changes that
 # are applied twice or never when the stream begins again.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

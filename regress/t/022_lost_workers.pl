@@ -4,6 +4,8 @@
 # that a subscription gets, or of one that has been seen replicating before. The
 # request has all apply workers of that node started again, and only there.
 # Protects from a request that waits forever for what nobody mends.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

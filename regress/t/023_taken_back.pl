@@ -3,6 +3,8 @@
 # is another crash. Protects from a join that fails on what is there already,
 # and from rows that are there twice. What the first crash takes back depends on
 # the moment; so the test takes it back itself, while the request stands still.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -3,6 +3,8 @@
 # there first. The request dies, and is cancelled, between these steps. Protects
 # from a structure that is made in an order in which it can't be, and from half
 # a structure that is in the way of the next attempt, or stays.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

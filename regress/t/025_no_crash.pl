@@ -7,6 +7,8 @@
 # changed a subscription is aborted, and something else is committed in the same
 # session: they crash the server, and with it everybody who is connected to that
 # node.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

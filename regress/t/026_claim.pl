@@ -4,6 +4,8 @@
 # nodes from a request that trusts its journal: it would empty their tables, and
 # drop their subscriptions; and new nodes from ending up with rows that the source
 # has lost, or without those that it has.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

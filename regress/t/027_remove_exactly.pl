@@ -2,6 +2,8 @@
 # contain that of the node which goes; and a node of the same name in another
 # cluster, to which a wrong connection string leads. Protects live nodes from being
 # taken out of their cluster, and those that are down from not being able to go on.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

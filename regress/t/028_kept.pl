@@ -3,6 +3,8 @@
 # "public". Protects from a roll back that drops by the names of what was dumped,
 # which may be the user's; from privileges of the source's that stay; and from one
 # that tries for ever where something has come to depend on what was copied.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

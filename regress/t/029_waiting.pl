@@ -4,6 +4,8 @@
 # having been made, from nodes that are asked again and again though nothing is
 # wrong with them, from requests that stand still when a clock is put back, and from
 # disks that fill up unseen.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -3,6 +3,8 @@
 # overtaken when its node was open already. Protects from requests that can neither go
 # on nor be rolled back, from a dump of the life before, and from a node that nobody
 # can connect to.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

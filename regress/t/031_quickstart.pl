@@ -1,6 +1,8 @@
 # docs/quickstart.md, typed word for word into one shell: every command succeeds, and
 # what the page says that they print is what they print. Protects newcomers from a
 # page that has drifted from the product.
+#
+# Copyright (c) 2026, the zodan_bgw authors
 use strict;
 use warnings;
 

@@ -1,6 +1,8 @@
 /*
  * array.c
  *		Arrays, as SQL takes them.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "base/array.h"
 

@@ -1,6 +1,8 @@
 /*
  * array.h
  *		Arrays, as SQL takes them.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_ARRAY_H
 #define ZODAN_ARRAY_H

@@ -3,6 +3,8 @@
  *		Differences between the PostgreSQL releases that we build for, 15 to 18.
  *
  * This is the only place where PG_VERSION_NUM stands.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_COMPAT_H
 #define ZODAN_COMPAT_H

@@ -1,6 +1,8 @@
 /*
  * dsn.c
  *		Connection strings, and keeping passwords out of all that anybody reads.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "base/dsn.h"
 

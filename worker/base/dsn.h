@@ -1,6 +1,8 @@
 /*
  * dsn.h
  *		Connection strings, and keeping passwords out of all that anybody reads.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_DSN_H
 #define ZODAN_DSN_H

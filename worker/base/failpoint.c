@@ -32,6 +32,8 @@
  *		kill	the process kills itself, as SIGKILL does
  *		error	a transient error is raised
  *		wait	the process waits until that file is gone, or not empty any more
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "base/failpoint.h"
 

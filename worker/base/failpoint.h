@@ -1,6 +1,8 @@
 /*
  * failpoint.h
  *		Named points of a request's run at which a test can make it fail.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_FAILPOINT_H
 #define ZODAN_FAILPOINT_H

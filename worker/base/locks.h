@@ -9,6 +9,8 @@
  * By those of a session and of a process the sessions of a request can be found
  * on a node: those of the worker itself hold both; those of its child processes
  * have the token in their name.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_LOCKS_H
 #define ZODAN_LOCKS_H

@@ -1,6 +1,8 @@
 /*
  * lsn.c
  *		Positions in the WAL, as text and as numbers.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "base/lsn.h"
 

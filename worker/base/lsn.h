@@ -1,6 +1,8 @@
 /*
  * lsn.h
  *		Positions in the WAL, as text and as numbers.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_LSN_H
 #define ZODAN_LSN_H

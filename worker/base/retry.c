@@ -1,6 +1,8 @@
 /*
  * retry.c
  *		What to do about an error: try again, when, or give up.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "base/retry.h"
 

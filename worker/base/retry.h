@@ -1,6 +1,8 @@
 /*
  * retry.h
  *		What to do about an error: try again, when, or give up.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_RETRY_H
 #define ZODAN_RETRY_H

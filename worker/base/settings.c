@@ -1,6 +1,8 @@
 /*
  * settings.c
  *		The configuration parameters "zodan.*": defaults, bounds, help texts.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "base/settings.h"
 

@@ -1,6 +1,8 @@
 /*
  * settings.h
  *		The configuration parameters "zodan.*".
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_SETTINGS_H
 #define ZODAN_SETTINGS_H

@@ -5,6 +5,8 @@
  * Every wait ends on the death of the postmaster, answers interrupts, and has
  * a deadline. A wait that is longer than TICK_MS is cut into ticks, so that
  * the waiter can look whether anybody has asked for the request's end.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "base/wait.h"
 

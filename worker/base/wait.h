@@ -1,6 +1,8 @@
 /*
  * wait.h
  *		The one place where the worker sleeps.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_WAIT_H
 #define ZODAN_WAIT_H

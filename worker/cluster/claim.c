@@ -24,6 +24,8 @@
  *
  * The statement that opens the node takes the mark away: an open node never has
  * one.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/claim.h"
 

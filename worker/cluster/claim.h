@@ -1,6 +1,8 @@
 /*
  * claim.h
  *		The request's claim on its new node.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_CLAIM_H
 #define ZODAN_CLAIM_H

@@ -2,6 +2,8 @@
  * cluster.c
  *		The nodes that a request is about: who they are, the sessions on them,
  *		and the lock that keeps others away.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/cluster.h"
 

@@ -1,6 +1,8 @@
 /*
  * cluster.h
  *		The nodes that a request is about, and what all of its phases share.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_CLUSTER_H
 #define ZODAN_CLUSTER_H

@@ -1,6 +1,8 @@
 /*
  * fence.c
  *		Keeps users out of a node's database.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/fence.h"
 

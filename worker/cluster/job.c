@@ -1,6 +1,8 @@
 /*
  * job.c
  *		A request that is being carried out: how far it is.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/job.h"
 

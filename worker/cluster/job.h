@@ -1,6 +1,8 @@
 /*
  * job.h
  *		A request that is being carried out, and its nodes: what is handed through.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_JOB_H
 #define ZODAN_JOB_H

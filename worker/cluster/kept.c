@@ -10,6 +10,8 @@
  * nevertheless when the structure is restored is never among what a roll back
  * drops. And what the restore has changed of things that were there is changed
  * back.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/kept.h"
 

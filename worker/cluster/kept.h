@@ -1,6 +1,8 @@
 /*
  * kept.h
  *		What the new node had before the join.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_KEPT_H
 #define ZODAN_KEPT_H

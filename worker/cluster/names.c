@@ -4,6 +4,8 @@
  *
  * All names are computed from the names of the nodes, so that a runner that
  * comes after a crash finds what its predecessor has made.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/names.h"
 

@@ -1,6 +1,8 @@
 /*
  * names.h
  *		The names of all that a join makes.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_NAMES_H
 #define ZODAN_NAMES_H

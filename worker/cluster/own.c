@@ -6,6 +6,8 @@
  * request has made on the other nodes may have been dropped, and made again by
  * somebody else, under the same name. A subscription of the request's is told from
  * a later one by the replication origin that was made in the same transaction.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/own.h"
 

@@ -1,6 +1,8 @@
 /*
  * own.h
  *		What a join has on the existing nodes that is provably its own.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_OWN_H
 #define ZODAN_OWN_H

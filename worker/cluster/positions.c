@@ -4,6 +4,8 @@
  *		new node takes each peer's own stream.
  *
  * B, M, W, C and R are those of docs/how-a-join-works.md.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/positions.h"
 

@@ -1,6 +1,8 @@
 /*
  * positions.h
  *		Positions in the nodes' WAL.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_POSITIONS_H
 #define ZODAN_POSITIONS_H

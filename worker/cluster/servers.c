@@ -6,6 +6,8 @@
  * Positions and snapshots of a server that was promoted, or restored to an earlier
  * moment, are worth nothing, nor is what was made there. One that is another server
  * or database than before is left alone.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/servers.h"
 

@@ -2,6 +2,8 @@
  * servers.h
  *		Which server and database each of a request's nodes is, on which timeline,
  *		and how far its WAL was flushed.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_SERVERS_H
 #define ZODAN_SERVERS_H

@@ -1,6 +1,8 @@
 /*
  * subscriptions.c
  *		The subscriptions between the new node and the others.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/subscriptions.h"
 

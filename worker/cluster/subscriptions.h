@@ -1,6 +1,8 @@
 /*
  * subscriptions.h
  *		The subscriptions between the new node and the others.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_SUBSCRIPTIONS_H
 #define ZODAN_SUBSCRIPTIONS_H

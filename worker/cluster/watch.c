@@ -11,6 +11,8 @@
  * The sessions are this file's own, since those of the phases are in the
  * middle of something. A node that doesn't answer is passed over: whoever
  * needs it will say so.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "cluster/watch.h"
 

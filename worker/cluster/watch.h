@@ -1,6 +1,8 @@
 /*
  * watch.h
  *		What a request's slots cost the nodes until it has ended.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_WATCH_H
 #define ZODAN_WATCH_H

@@ -13,6 +13,8 @@
  * One loop moves all lanes. What has been begun and done is stored by tables
  * and indexes (plan.c): a table of which a crash has left a part is emptied
  * before it's copied again, and an index is there or is not.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/copy.h"
 

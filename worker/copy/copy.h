@@ -1,6 +1,8 @@
 /*
  * copy.h
  *		The rows, the indexes on them, and the lanes that bring both.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_COPY_H
 #define ZODAN_COPY_H

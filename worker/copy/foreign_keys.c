@@ -7,6 +7,8 @@
  * all of them have been brought to the same point: until then a TRUNCATE of two
  * tables, one of which is past it, empties the other alone, which a key that
  * refers to it would refuse.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/foreign_keys.h"
 

@@ -1,6 +1,8 @@
 /*
  * foreign_keys.h
  *		The source's foreign keys.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_FOREIGN_KEYS_H
 #define ZODAN_FOREIGN_KEYS_H

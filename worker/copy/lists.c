@@ -10,6 +10,8 @@
  *		tables		of what follows, the tables that need nothing but these:
  *					several sessions can make them side by side
  *		tail		all else, which may need any of them
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/lists.h"
 

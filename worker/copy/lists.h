@@ -1,6 +1,8 @@
 /*
  * lists.h
  *		The lists of what is restored when.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_LISTS_H
 #define ZODAN_LISTS_H

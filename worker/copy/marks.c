@@ -13,6 +13,8 @@
  * The marks are a table in a schema of their own, whose name has the request's
  * token. They have the origin of a lane of the copy's, so they never leave the
  * node, and are dropped before it is opened.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/marks.h"
 

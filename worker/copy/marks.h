@@ -1,6 +1,8 @@
 /*
  * marks.h
  *		What the new node itself says of the copy.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_MARKS_H
 #define ZODAN_MARKS_H

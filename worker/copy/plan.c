@@ -15,6 +15,8 @@
  *
  * Only plain indexes of replicated tables, and the keys that rest on them, are
  * in the plan; pg_restore makes all that is more special. See schema.c.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/plan.h"
 

@@ -1,6 +1,8 @@
 /*
  * plan.h
  *		What a join copies.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_PLAN_H
 #define ZODAN_PLAN_H

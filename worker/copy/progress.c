@@ -8,6 +8,8 @@
  * way; the time that is left is what that makes of those that are left, divided
  * by the lanes, but no less than a lane takes for the largest index. The size of
  * things is that on the source.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/progress.h"
 

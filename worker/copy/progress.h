@@ -1,6 +1,8 @@
 /*
  * progress.h
  *		How far a copy is, and how long it will take.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_PROGRESS_H
 #define ZODAN_PROGRESS_H

@@ -13,6 +13,8 @@
  * Foreign keys are taken from the source's catalog instead, since pg_restore
  * can't add them without locking out the engine's apply for the time that
  * checking all rows takes.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/schema.h"
 

@@ -1,6 +1,8 @@
 /*
  * schema.h
  *		The structure of the database: pg_dump, pg_restore; sequences.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_SCHEMA_H
 #define ZODAN_SCHEMA_H

@@ -11,6 +11,8 @@
  * brought to their end, and so are those that need the same one: see units.c.
  *
  * The position of each table then is that of its own snapshot: see plan.c.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/snapshots.h"
 

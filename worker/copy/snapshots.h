@@ -1,6 +1,8 @@
 /*
  * snapshots.h
  *		The snapshots of the source under which tables are copied.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_SNAPSHOTS_H
 #define ZODAN_SNAPSHOTS_H

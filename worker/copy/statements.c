@@ -2,6 +2,8 @@
  * statements.c
  *		What the lanes of a copy send: what is read of a table, in which form, what
  *		finishes it, and the memory to sort an index with.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/statements.h"
 

@@ -1,6 +1,8 @@
 /*
  * statements.h
  *		What the lanes of a copy send.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_STATEMENTS_H
 #define ZODAN_STATEMENTS_H

@@ -21,6 +21,8 @@
  * that it has come to, and for each table skips what is there.
  *
  * When all tables stand at the same point, the seal is taken off.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/stream.h"
 

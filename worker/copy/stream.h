@@ -1,6 +1,8 @@
 /*
  * stream.h
  *		The source's stream by which the new node catches up.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_STREAM_H
 #define ZODAN_STREAM_H

@@ -9,6 +9,8 @@
  *
  * The lower of the two fills a bucket that holds what may be moved in
  * BUCKET_MS: so the rate is held over any time longer than that.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/throttle.h"
 

@@ -1,6 +1,8 @@
 /*
  * throttle.h
  *		How many bytes the copy may move now.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_THROTTLE_H
 #define ZODAN_THROTTLE_H

@@ -26,6 +26,8 @@
  *
  * Tables of a family need the same snapshot: when one is begun all are given
  * it, and come next.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/units.h"
 

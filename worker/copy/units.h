@@ -1,6 +1,8 @@
 /*
  * units.h
  *		The work of a copy, in pieces that a lane does at a time.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_UNITS_H
 #define ZODAN_UNITS_H

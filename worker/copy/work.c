@@ -5,6 +5,8 @@
  * What the directory holds is stored in a table, so that a standby of the
  * coordinator has it, and a dump counts exactly when the journal says so. Each
  * process that needs the files writes them anew.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/work.h"
 

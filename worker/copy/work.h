@@ -1,6 +1,8 @@
 /*
  * work.h
  *		The request's work directory.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_WORK_H
 #define ZODAN_WORK_H

@@ -3,6 +3,8 @@
  *		What the replication engines have in common: the shape of their
  *		catalogs, which differ by the schema's name only. In the statements
  *		below {e} stands for that.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "engine/engine.h"
 

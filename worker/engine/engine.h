@@ -1,6 +1,8 @@
 /*
  * engine.h
  *		What differs between the replication engines: SQL texts.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_ENGINE_H
 #define ZODAN_ENGINE_H

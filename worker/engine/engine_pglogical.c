@@ -1,6 +1,8 @@
 /*
  * engine_pglogical.c
  *		What is pglogical's own (2.4).
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "engine/engine.h"
 

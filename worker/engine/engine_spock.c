@@ -1,6 +1,8 @@
 /*
  * engine_spock.c
  *		What is Spock's own (5.x and 6.x).
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "engine/engine.h"
 

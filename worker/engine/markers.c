@@ -1,6 +1,8 @@
 /*
  * markers.c
  *		Markers: messages in the WAL of a node, and waiting until they have arrived.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "engine/markers.h"
 

@@ -1,6 +1,8 @@
 /*
  * markers.h
  *		Markers: messages in the WAL of a node, and waiting until they have arrived.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_MARKERS_H
 #define ZODAN_MARKERS_H

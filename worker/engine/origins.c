@@ -1,6 +1,8 @@
 /*
  * origins.c
  *		Replication origins.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "engine/origins.h"
 

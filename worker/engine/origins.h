@@ -1,6 +1,8 @@
 /*
  * origins.h
  *		Replication origins.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_ORIGINS_H
 #define ZODAN_ORIGINS_H

@@ -1,6 +1,8 @@
 /*
  * slots.c
  *		Replication slots, and snapshots that making one exports.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "engine/slots.h"
 

@@ -1,6 +1,8 @@
 /*
  * slots.h
  *		Replication slots, and snapshots that making one exports.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_SLOTS_H
 #define ZODAN_SLOTS_H

@@ -5,6 +5,8 @@
  *
  * It's read with the function of pg_walinspect's library, backwards, since the
  * latest such commit is what's wanted.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "engine/wal.h"
 

@@ -1,6 +1,8 @@
 /*
  * wal.h
  *		What a node's WAL tells of commits.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_WAL_H
 #define ZODAN_WAL_H

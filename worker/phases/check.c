@@ -7,6 +7,8 @@
  * maybe whether it may go away by itself) for each thing that is wrong. So every
  * failure is found and listed, on all nodes, in one go; the first phase only
  * ends the request where the second could say nothing.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "phases/check.h"
 

@@ -1,6 +1,8 @@
 /*
  * check.h
  *		The checks before a join.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_CHECK_H
 #define ZODAN_CHECK_H

@@ -1,6 +1,8 @@
 /*
  * copy_database.c
  *		The phases copy_schema, copy_data and build_indexes.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "phases/copy_database.h"
 

@@ -1,6 +1,8 @@
 /*
  * copy_database.h
  *		The phases copy_schema, copy_data and build_indexes.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_COPY_DATABASE_H
 #define ZODAN_COPY_DATABASE_H

@@ -1,6 +1,8 @@
 /*
  * finish.c
  *		The phases monitor_lag and finish.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "phases/finish.h"
 

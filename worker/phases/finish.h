@@ -1,6 +1,8 @@
 /*
  * finish.h
  *		The phases monitor_lag and finish.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_FINISH_H
 #define ZODAN_FINISH_H

@@ -1,6 +1,8 @@
 /*
  * peers.c
  *		The phases bookmark_peers and sync_peers_to_source.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "phases/peers.h"
 

@@ -1,6 +1,8 @@
 /*
  * peers.h
  *		The phases bookmark_peers and sync_peers_to_source.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_PEERS_H
 #define ZODAN_PEERS_H

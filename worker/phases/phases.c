@@ -4,6 +4,8 @@
  *		names stand. zodan.phases() shows it.
  *
  * What a phase has made is undone by its effects: see undo.c.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "phases/phases.h"
 

@@ -1,6 +1,8 @@
 /*
  * phases.h
  *		The table of phases.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_PHASES_H
 #define ZODAN_PHASES_H

@@ -2,6 +2,8 @@
  * register.c
  *		The phase register_node: the new node is fenced and made a node, and the
  *		subscriptions between it and the others are made, disabled.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "phases/register.h"
 

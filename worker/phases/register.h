@@ -1,6 +1,8 @@
 /*
  * register.h
  *		The phase register_node.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_REGISTER_H
 #define ZODAN_REGISTER_H

@@ -4,6 +4,8 @@
  *
  * What the node has on each of the others is listed as effects, as if this
  * request had made it, and then undone as in a rollback: see undo.c.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "phases/remove.h"
 

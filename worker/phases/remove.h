@@ -1,6 +1,8 @@
 /*
  * remove.h
  *		The phases of remove_node.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_REMOVE_H
 #define ZODAN_REMOVE_H

@@ -10,6 +10,8 @@
  * takes from each node only what was written there, from R on.
  *
  * X is found as R is: see cut().
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "phases/subscribe.h"
 

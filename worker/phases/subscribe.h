@@ -1,6 +1,8 @@
 /*
  * subscribe.h
  *		The phases from mirror_replication_sets to subscribe_existing_nodes.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_SUBSCRIBE_H
 #define ZODAN_SUBSCRIBE_H

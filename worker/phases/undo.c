@@ -4,6 +4,8 @@
  *
  * Each kind of effect has one way to be undone, which also does where nothing
  * is left to undo; so a rollback that was interrupted just starts again.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "phases/undo.h"
 

@@ -1,6 +1,8 @@
 /*
  * undo.h
  *		Undoes what a request has made.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_UNDO_H
 #define ZODAN_UNDO_H

@@ -11,6 +11,8 @@
  * comes after a crash needs to know nothing of what its predecessor did. Only
  * between the start of a runner and its taking that lock the launcher itself
  * has to remember it.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "process/launcher.h"
 

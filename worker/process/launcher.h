@@ -1,6 +1,8 @@
 /*
  * launcher.h
  *		The process that looks after the queue.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_LAUNCHER_H
 #define ZODAN_LAUNCHER_H

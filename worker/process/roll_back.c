@@ -1,6 +1,8 @@
 /*
  * roll_back.c
  *		A request is rolled back: what becomes of it and of what it has made.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "process/roll_back.h"
 

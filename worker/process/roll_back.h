@@ -1,6 +1,8 @@
 /*
  * roll_back.h
  *		A request is rolled back.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_ROLL_BACK_H
 #define ZODAN_ROLL_BACK_H

@@ -17,6 +17,8 @@
  * no trace unless it has found one of those that were missing: then the
  * attempt begins at once, and that runner makes it. One is started for a join
  * that is paused or has failed, too, and looks at its slots: see watch.c.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "process/runner.h"
 

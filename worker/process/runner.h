@@ -1,6 +1,8 @@
 /*
  * runner.h
  *		The process that runs one request.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_RUNNER_H
 #define ZODAN_RUNNER_H

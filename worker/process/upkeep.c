@@ -14,6 +14,8 @@
  * a marker on each provider is confirmed within zodan.max_lag. For so long a
  * node that isn't well is looked at again and again, too, before that counts:
  * an engine starts its workers again after an error, which takes seconds.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "process/upkeep.h"
 

@@ -1,6 +1,8 @@
 /*
  * upkeep.h
  *		What has to be done from time to time.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_UPKEEP_H
 #define ZODAN_UPKEEP_H

@@ -1,6 +1,8 @@
 /*
  * effects.c
  *		What a request has made on the nodes, or has the intent to make.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "queue/effects.h"
 

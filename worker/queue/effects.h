@@ -2,6 +2,8 @@
  * effects.h
  *		What a request has made on the nodes, or has the intent to make.
  *		All calls are about the request that this process has loaded.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_EFFECTS_H
 #define ZODAN_EFFECTS_H

@@ -3,6 +3,8 @@
  *		What a request has done, so that another process can go on with it: its
  *		phases, what it has made on which node, positions, and its log. What it
  *		has copied stands in plan.c.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "queue/journal.h"
 

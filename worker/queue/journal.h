@@ -2,6 +2,8 @@
  * journal.h
  *		What a request has done. All calls are about the one that this process
  *		has loaded.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_JOURNAL_H
 #define ZODAN_JOURNAL_H

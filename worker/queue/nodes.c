@@ -6,6 +6,8 @@
  * A node gets its row when its request is done, and loses it when a request
  * that removes it is: requests don't stay, so that they can't be asked. No
  * password is kept, whoever has written the row: a trigger sees to that.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "queue/nodes.h"
 

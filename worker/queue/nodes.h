@@ -1,6 +1,8 @@
 /*
  * nodes.h
  *		The nodes that have joined, and how they are.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_NODES_H
 #define ZODAN_NODES_H

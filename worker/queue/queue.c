@@ -1,6 +1,8 @@
 /*
  * queue.c
  *		The queue: which requests are due, and who runs what.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "queue/queue.h"
 

@@ -1,6 +1,8 @@
 /*
  * queue.h
  *		The queue: which requests are due, and who runs what.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_QUEUE_H
 #define ZODAN_QUEUE_H

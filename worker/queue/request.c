@@ -6,6 +6,8 @@
  * zodan_spi_one() treats anything but exactly one changed row as an error, since
  * that means that somebody else has taken the request. What a user asks for
  * meanwhile isn't overwritten.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "queue/request.h"
 

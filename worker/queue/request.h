@@ -4,6 +4,8 @@
  *
  * A function is a transaction of its own. One that changes a request's state
  * raises an error when that isn't what it was.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_REQUEST_H
 #define ZODAN_REQUEST_H

@@ -5,6 +5,8 @@
  * Each is one transaction (or runs in the caller's, when it has one), so that
  * nothing is held while a remote node is talked to. All values travel as
  * text; the casts stand in the statements.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "queue/spi.h"
 

@@ -2,6 +2,8 @@
  * spi.h
  *		Statements on the tables of the schema "zodan", for the files that keep
  *		them.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_SPI_H
 #define ZODAN_SPI_H

@@ -8,6 +8,8 @@
  *
  * A running request doesn't change its state when a user asks for something: that
  * is noted, its runner sees it, and what the runner does is an event of its own.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "queue/states.h"
 

@@ -1,6 +1,8 @@
 /*
  * states.h
  *		The states of a request, and what leads from one to another.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_STATES_H
 #define ZODAN_STATES_H

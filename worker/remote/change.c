@@ -21,6 +21,8 @@
  * That holds however the session ends: by an error, a cancel, a time-out, by the
  * end of our process or of the network. Such sessions hold the lock of the
  * cluster: see zodan_session_change_pins().
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "remote/change.h"
 

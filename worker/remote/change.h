@@ -1,6 +1,8 @@
 /*
  * change.h
  *		Changes of an engine's subscriptions and nodes.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_CHANGE_H
 #define ZODAN_CHANGE_H

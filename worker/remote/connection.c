@@ -2,6 +2,8 @@
  * connection.c
  *		One connection: how it is made without waiting, and what it says when it
  *		fails, without passwords.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "remote/connection.h"
 

@@ -1,6 +1,8 @@
 /*
  * connection.h
  *		One connection to a node.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_CONNECTION_H
 #define ZODAN_CONNECTION_H

@@ -15,6 +15,8 @@
  * Several COPYs, each of another table, can follow each other in one
  * transaction. The owner sets a budget before each step: that many bytes may
  * be moved, and no row is begun beyond it.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "remote/pipe.h"
 

@@ -1,6 +1,8 @@
 /*
  * pipe.h
  *		COPY from a connection to one node into a connection to another.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_PIPE_H
 #define ZODAN_PIPE_H

@@ -4,6 +4,8 @@
  *
  * They end with us. Passwords reach them by their environment, never by their
  * arguments.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "remote/program.h"
 

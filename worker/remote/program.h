@@ -1,6 +1,8 @@
 /*
  * program.h
  *		PostgreSQL's own programs as child processes.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_PROGRAM_H
 #define ZODAN_PROGRAM_H

@@ -1,6 +1,8 @@
 /*
  * query.c
  *		One statement on one node, and what it returns.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "remote/query.h"
 

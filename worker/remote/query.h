@@ -1,6 +1,8 @@
 /*
  * query.h
  *		One statement on one node, and what it returns.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_QUERY_H
 #define ZODAN_QUERY_H

@@ -7,6 +7,8 @@
  * Nothing here blocks: sockets are waited for together with the process's
  * latch. No connection or result is closed on an error, since each error ends
  * the process.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "remote/remote.h"
 

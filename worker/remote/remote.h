@@ -1,6 +1,8 @@
 /*
  * remote.h
  *		Sessions on the nodes.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_REMOTE_H
 #define ZODAN_REMOTE_H

@@ -2,6 +2,8 @@
  * session.c
  *		What the sessions of a request, or of upkeep, have in common: whose they
  *		are, what each starts with, and how long a statement may take.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "remote/session.h"
 

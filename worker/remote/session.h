@@ -1,6 +1,8 @@
 /*
  * session.h
  *		What the sessions of a request, or of upkeep, have in common.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
  */
 #ifndef ZODAN_SESSION_H
 #define ZODAN_SESSION_H

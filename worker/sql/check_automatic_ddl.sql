@@ -1,5 +1,7 @@
 -- Check automatic_ddl: the engine doesn't replicate DDL, neither here nor in a session
 -- for which a role or the database sets that.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT x.found,
        'off',
        'Turn it off on all nodes, and change no tables until the node has joined.'

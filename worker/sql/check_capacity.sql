@@ -1,4 +1,6 @@
 -- Check capacity: what the join adds fits in what the server has left.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT format('%s = %s, %s of them in use', x.name, x.total, x.used),
        format('%s more to be free', x.need),
        format('Set %s to %s or more and restart the server.', x.name, x.used + x.need)

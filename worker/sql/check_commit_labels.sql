@@ -1,4 +1,6 @@
 -- Check commit_labels: the labels of commits tell which node each comes from.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT format('node %s has the id %s, which is also that of origin %s', n.node_name, n.node_id, o.roname),
        'ids that tell the nodes'' commits apart',
        'Use another node as the source.'

@@ -1,5 +1,7 @@
 -- Check engine_version: the engine is there, in a version that goes together with the
 -- source's. source: that version, split at its dots.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT coalesce('{e} ' || x.extversion, 'no extension {e}'),
        format('{e} %s.%s.%s, or another patch level; on the new node not an older one', source ->> 0, source ->> 1, source ->> 2),
        'Install that version and CREATE EXTENSION {e}, or ALTER EXTENSION {e} UPDATE.'

@@ -1,4 +1,6 @@
 -- Check extensions: the new node's server has the source's. source: their names.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT 'no extension ' || x,
        'every extension of the source being available',
        'Install its package on the new node.'

@@ -1,5 +1,7 @@
 -- Check locks: pg_dump locks all tables in one transaction; pg_restore may make, and an
 -- undo drops, all relations in one. source: what check_locks_source.sql returns.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT format('room for %s locks (max_locks_per_transaction = %s)', x.locks * x.backends, x.locks),
        format('room for %s, as many as there are %s', x.need, x.what),
        format('Set max_locks_per_transaction to %s or more and restart the server.', (x.need + x.backends - 1) / x.backends)

@@ -1,5 +1,7 @@
 -- Check new_node_tables: the new node has no tables, and no rows in those of the
 -- engine's schemas that are copied. At most 20 are named.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT format('table %I.%I', n.nspname, c.relname),
        'an empty database',
        'Drop the table, or use another database: its rows would mix with the source''s.'

@@ -1,4 +1,6 @@
 -- Check node_identity: the DSN of an existing node leads to that node.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT coalesce('node ' || n.node_name, 'no node'),
        'node ' || node,
        'Correct the node''s name or its DSN.'

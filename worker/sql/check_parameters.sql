@@ -25,6 +25,8 @@
 -- {published}      check_published.sql
 -- {source_sets}    an expression: the sets that are taken from the source, text[]
 -- {uncopied}       the engine's schemas whose rows aren't copied, the literal of an array
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 WITH p AS (
   SELECT $1::text AS node,
          $2::text AS new_node,

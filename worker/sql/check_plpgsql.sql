@@ -1,4 +1,6 @@
 -- Check plpgsql: the language is there.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT 'no language plpgsql',
        'language plpgsql',
        'CREATE EXTENSION plpgsql in this database: the copy uses it.'

@@ -1,6 +1,8 @@
 -- What a node offers to others: a row for each table, with the sets that it is in.
 --
 -- %s  the engine's schema, three times; this is a format, hence the %%
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT format('%%I.%%I', n.nspname, c.relname), array_agg(s.set_name::text)
   FROM %s.replication_set_table t
   JOIN %s.replication_set s USING (set_id)

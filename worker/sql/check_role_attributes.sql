@@ -1,5 +1,7 @@
 -- A list of expressions: the attributes of role r, and the roles that it is in, as
 -- CREATE ROLE has them.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 CASE WHEN r.rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END,
 CASE WHEN r.rolsuper THEN 'SUPERUSER' END,
 CASE WHEN NOT r.rolinherit THEN 'NOINHERIT' END,

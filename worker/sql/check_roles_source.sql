@@ -1,5 +1,7 @@
 -- For the check roles: the roles of the source that can log in, with their attributes,
 -- and those that own or may use something in its database. A JSON array.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT coalesce(pg_catalog.json_agg(r), '[]')
   FROM (SELECT r.rolname,
                r.rolcanlogin,

@@ -1,5 +1,7 @@
 -- Check schema_in_use: the new node has none of the schemas that have replicated tables
 -- on the source. source: what check_schema_in_use_source.sql returns.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT 'schema ' || n.nspname,
        'no schema that has replicated tables on the source',
        'Drop the schema on the new node: it would be left out of the copy, tables and all.'

@@ -1,4 +1,6 @@
 -- Check setting: those that replication needs.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT format('%s = %s', g.name, g.setting),
        format('%s = %s', x.name, x.wanted),
        format('Set %s = %s and restart the server.', x.name, x.wanted)

@@ -1,5 +1,7 @@
 -- Check subscriptions: each existing node has one subscription to each other, which
 -- replicates, and forwards nothing. One that is enabled may get going by itself.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT 'no subscription to node ' || m,
        'every node subscribing to every other',
        'Create the missing subscription, or remove a node that is gone.',

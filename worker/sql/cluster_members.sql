@@ -4,6 +4,8 @@
 --
 -- $1  the new node's name, which isn't one of them
 -- %s  the engine's commit_label; this is a format
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT n.node_name, i.if_dsn, l.node_id IS NOT NULL, s.sub_slot_name, o.roident, %s
   FROM {e}.node n
   LEFT JOIN {e}.node_interface i

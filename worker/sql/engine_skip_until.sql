@@ -3,6 +3,8 @@
 --
 -- $1  the subscription's name
 -- $2  the tables: a JSON array of {nspname, relname, lsn}
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 WITH given AS (
   SELECT *
     FROM pg_catalog.json_to_recordset($2::json)

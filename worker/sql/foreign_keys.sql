@@ -4,6 +4,8 @@
 --
 -- $1  schemas that are left out, text[]
 -- $2  the engine's schemas, text[]
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
        pg_catalog.format('%I.%I', rn.nspname, r.relname),
        pg_catalog.quote_ident(k.conname),

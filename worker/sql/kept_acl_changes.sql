@@ -1,6 +1,8 @@
 -- A part of kept_restore.sql: what has to be done so that r.now_acl becomes r.acl, a
 -- step a row. NULL stands for r.base. An array without elements isn't one of
 -- privileges to aclexplode().
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 WITH was AS (
   SELECT *
     FROM pg_catalog.aclexplode(CASE WHEN r.acl IS NULL THEN r.base ELSE nullif(r.acl, '{}')::pg_catalog.aclitem[] END)),

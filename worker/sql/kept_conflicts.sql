@@ -5,6 +5,8 @@
 -- $1  the names of the new node's objects, text[]
 -- $2  schemas that are left out, text[]
 -- $3  the engine's schemas, text[]
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT name
   FROM i
  WHERE name = ANY ($1::text[])

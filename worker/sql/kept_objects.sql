@@ -2,6 +2,8 @@
 -- for what belongs to a table. "o" has their classid and objid, "i" also their type,
 -- schema and name, which is what pg_identify_object() says and doesn't depend on
 -- search_path.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 WITH o(classid, objid) AS (
   SELECT tableoid, oid
     FROM pg_catalog.pg_class

@@ -7,6 +7,8 @@
 --   what it returns now, as a literal
 --   kept_acl_changes.sql
 --   the same again
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 DECLARE
   before json := %s;
   after json := %s;

@@ -1,6 +1,8 @@
 -- What a restore may change of what is there: the owner, privileges and comment of
 -- "public", comments on extensions, privileges on their members and on the system's
 -- own objects ("objects"), and default privileges ("defaults"). One JSON object.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 WITH members AS (
   SELECT classid, objid
     FROM pg_catalog.pg_depend

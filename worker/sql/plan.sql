@@ -15,6 +15,8 @@
 -- $3  those of the engine whose rows aren't copied, text[]
 -- $4  does the engine's TRUNCATE empty the tables that inherit, too? boolean
 -- %s  the engine's table_info; this is a format, hence the %%
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 WITH RECURSIVE columns AS (
   SELECT t.set_reloid AS relid, t.row_filter, a.attnum, a.attname, a.atttypid
     FROM (SELECT t.set_reloid::oid AS set_reloid,

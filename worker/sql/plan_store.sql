@@ -2,6 +2,8 @@
 --
 -- $1  the request's id
 -- $2  what plan.sql has returned, jsonb
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 WITH plan AS (
   SELECT *
     FROM jsonb_to_recordset($2::jsonb)

@@ -11,6 +11,8 @@
 -- $7  is one that ends in the node's name the node's? boolean
 -- $8  what the engine's names for this member's slots begin with
 -- $9  the node's name
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT slot_name,
        slot_name = ANY ($3::text[])
        OR starts_with(slot_name, $5)

@@ -3,6 +3,8 @@
 -- expression that has no statistics yet.
 --
 -- $1  the engine's schemas, text[]
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT pg_catalog.format('ANALYZE %I.%I', n.nspname, c.relname)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

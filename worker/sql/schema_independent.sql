@@ -6,6 +6,8 @@
 -- their own, and what the elements of an array of regtype or the like name. And
 -- sessions that don't see each other's types could choose the same name for that of
 -- an array, which begins with "_" and has as many bytes as a name may have.
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 WITH tables AS (
   SELECT oid
     FROM pg_catalog.pg_class

@@ -4,6 +4,8 @@
 --
 -- $1  names of nodes and subscriptions that requests are about just now, text[]
 -- %s  the engine's sub_status; this is a format
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 SELECT p.node_name, s.sub_name, s.sub_enabled, x.status, s.sub_slot_name, i.if_dsn
   FROM {e}.node p
   LEFT JOIN {e}.subscription s ON s.sub_origin = p.node_id

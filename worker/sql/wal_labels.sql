@@ -7,6 +7,8 @@
 -- $1  from where changes of these commits are looked for, pg_lsn
 -- $2  where the piece begins, pg_lsn
 -- $3  where it ends, pg_lsn
+--
+-- Copyright (c) 2026, the zodan_bgw authors
 WITH r AS MATERIALIZED (
   SELECT *
     FROM zodan_wal_records($1::pg_catalog.pg_lsn, $3::pg_catalog.pg_lsn)),
