@@ -8,9 +8,10 @@
 #   make bench           how long a join takes, and what it costs
 #   make bench-copy      the copy against doing it by hand and other tools
 #   make bench-pipe      how fast rows go through the copy's event loop
+#   make indent          formats the C code; see docs/CONTRIBUTING.md
 #   FAILPOINTS=1         builds with points where tests can make a request fail
 #
-# All but the first install what is missing (Debian packages, as root), build for
+# Those from demo to bench-pipe install what is missing (Debian packages, as root), build for
 # a private copy of the server in a scratch folder, and leave nothing behind.
 #
 # Copyright (c) 2026, the zodan_bgw authors
@@ -53,7 +54,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-f
 SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
 
 # these need no server to start with
-ifneq (,$(filter demo check check-% bench bench-% soak sql-headers,$(MAKECMDGOALS)))
+ifneq (,$(filter demo check check-% bench bench-% soak indent sql-headers,$(MAKECMDGOALS)))
 
 demo:
 	@sh regress/sandbox.sh demo perl regress/demo.pl
@@ -79,7 +80,10 @@ soak:
 # for what reads the C code without building it
 sql-headers: $(SQL_HEADERS)
 
-.PHONY: demo check check-all bench soak sql-headers
+indent:
+	@perl regress/indent.pl
+
+.PHONY: demo check check-all bench soak sql-headers indent
 
 else
 
