@@ -9,7 +9,7 @@
 
 #include "base/compat.h"
 
-extern char *zodan_database;		/* where the queue is */
+extern char *zodan_database;	/* where the queue is */
 extern int	zodan_poll_interval;	/* ms */
 extern int	zodan_max_runners;
 extern int	zodan_connect_timeout;	/* ms */
@@ -18,7 +18,7 @@ extern int	zodan_copy_part_size;
 extern int	zodan_copy_lag_limit;
 extern int	zodan_snapshot_max_age;
 extern int	zodan_maintenance_work_mem;
-extern int	zodan_max_lag;			/* ms */
+extern int	zodan_max_lag;		/* ms */
 extern int	zodan_max_retained_wal; /* MB; 0: no bound */
 extern int	zodan_on_max_retained_wal;	/* ZODAN_WAL_... */
 extern int	zodan_retention;	/* minutes; 0: for ever */

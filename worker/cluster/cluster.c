@@ -20,7 +20,7 @@
 
 static const char *const members_query =
 #include "sql/cluster_members.h"
-;
+		   ;
 
 static void
 set_conn(ZodanJob *job, ZodanConn *conn, const char *node, const char *dsn)
@@ -113,9 +113,9 @@ find_sets(ZodanJob *job)
 		}
 		if (subscriber)
 			m->sets = zodan_query_value(subscriber, zodan_engine_sql(job->engine,
-								  "SELECT s.sub_replication_sets FROM {e}.subscription s"
-								  "  JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = $1"),
-								  1, m->name);
+																	 "SELECT s.sub_replication_sets FROM {e}.subscription s"
+																	 "  JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = $1"),
+										1, m->name);
 		if (!m->sets && i == 0)
 			m->sets = zodan_engine_sets(job->engine, source);
 	}
@@ -131,7 +131,7 @@ zodan_cluster_reach(ZodanJob *job)
 {
 	ZodanRequest *req = job->req;
 	ZodanMember *source;
-	ZodanConn *ends[2];
+	ZodanConn  *ends[2];
 	ZodanConn **conns;
 
 	job->members = palloc0(sizeof(ZodanMember));
@@ -201,7 +201,7 @@ zodan_cluster_open(ZodanJob *job)
 	source->slot_first = source->slot_in;
 	if (ZODAN_NPEERS(job) > 0 && job->new_dbname)
 		zodan_names_subscription(job, job->new_dbname, source->name, req->new_node_name, "catchup",
-						  &source->sub_first, &source->slot_first);
+								 &source->sub_first, &source->slot_first);
 }
 
 /*
@@ -445,11 +445,11 @@ zodan_cluster_lock(ZodanJob *job)
 		if (PQgetvalue(calls[i].result, 0, 0)[0] == 't' && PQgetvalue(changing[i].result, 0, 0)[0] != 't')
 			continue;
 		who = zodan_query_value(calls[i].conn, "SELECT pg_catalog.format('%s of %s', a.application_name,"
-						  "         coalesce(a.client_addr::text, 'the node itself'))"
-						  "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
-						  " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::pg_catalog.oid"
-						  "   AND a.datname = pg_catalog.current_database()"
-						  "   AND l.objid IN (0, 1) AND l.objsubid = 2 AND a.pid <> pg_catalog.pg_backend_pid()", 1, query.params[0]);
+								"         coalesce(a.client_addr::text, 'the node itself'))"
+								"  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)"
+								" WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::pg_catalog.oid"
+								"   AND a.datname = pg_catalog.current_database()"
+								"   AND l.objid IN (0, 1) AND l.objsubid = 2 AND a.pid <> pg_catalog.pg_backend_pid()", 1, query.params[0]);
 		ereport(ERROR,
 				(errcode(ERRCODE_ZODAN_BUSY),
 				 errmsg("waits for another request, which is changing node \"%s\": %s", calls[i].conn->node,

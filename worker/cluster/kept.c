@@ -25,7 +25,7 @@ static const char *const objects_query =
 static const char *const conflicts_query =
 #include "sql/kept_objects.h"
 #include "sql/kept_conflicts.h"
-;
+		   ;
 
 static const char *const entries_query =
 #include "sql/kept_objects.h"
@@ -34,16 +34,16 @@ static const char *const entries_query =
 
 static const char *const rights_query =
 #include "sql/kept_rights.h"
-;
+		   ;
 
 /* filled in: see there */
 static const char *const restore_body =
 #include "sql/kept_restore.h"
-;
+		   ;
 
 static const char *const acl_changes =
 #include "sql/kept_acl_changes.h"
-;
+		   ;
 
 /*
  * The names of the objects of a node: the literal of an array.

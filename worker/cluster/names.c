@@ -70,7 +70,7 @@ is_trap(const char *name)
 
 void
 zodan_names_subscription(ZodanJob *job, const char *dbname, const char *provider, const char *subscriber,
-				  const char *prefix, const char **sub, const char **slot)
+						 const char *prefix, const char **sub, const char **slot)
 {
 	for (int try = 0; try < NAME_TRIES; try++)
 	{

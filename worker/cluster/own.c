@@ -58,7 +58,7 @@ zodan_own_note_subscription(ZodanJob *job, const ZodanSubscription *sub)
 	zodan_effects_set(job->req, sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name, "done", sub->slot);
 	if (sub->subscriber != &job->new_conn)
 		zodan_effects_set_identity(job->req, sub->subscriber->node, EFFECT_SUBSCRIPTION, sub->name,
-							  zodan_origins_identity(sub->subscriber, sub->slot));
+								   zodan_origins_identity(sub->subscriber, sub->slot));
 }
 
 /*

@@ -59,14 +59,10 @@ zodan_subscriptions_create(ZodanJob *job)
 		bool		forward = i == 0 && ZODAN_NPEERS(job) > 0;
 
 		want_subscription(job, subs, &nsubs, (ZodanSubscription)
-						  {
-							  &job->new_conn, i == 0 ? m->sub_first : m->sub_in, m->catalog_dsn, m->sets,
-							  forward ? "{all}" : "{}", i == 0 ? m->slot_first : m->slot_in
-						  });
+						  {&job->new_conn, i == 0 ? m->sub_first : m->sub_in, m->catalog_dsn, m->sets,
+						   forward ? "{all}" : "{}", i == 0 ? m->slot_first : m->slot_in});
 		want_subscription(job, subs, &nsubs, (ZodanSubscription)
-						  {
-							  &m->conn, m->sub_out, job->req->new_node_dsn, ZODAN_SOURCE(job)->sets, "{}", m->slot_out
-						  });
+						  {&m->conn, m->sub_out, job->req->new_node_dsn, ZODAN_SOURCE(job)->sets, "{}", m->slot_out});
 	}
 	zodan_engine_sub_create_disabled(job->engine, subs, nsubs, zodan_journal_phase_attempts(job->req, job->req->phase) <= UNREACHABLE_AGAIN);
 	for (int i = 0; i < nsubs; i++)
@@ -85,9 +81,7 @@ zodan_subscriptions_follow_source(ZodanJob *job)
 	int			nsubs = 0;
 
 	want_subscription(job, &sub, &nsubs, (ZodanSubscription)
-					  {
-						  &job->new_conn, source->sub_in, source->catalog_dsn, source->sets, "{}", source->slot_in
-					  });
+					  {&job->new_conn, source->sub_in, source->catalog_dsn, source->sets, "{}", source->slot_in});
 	/* they could connect before */
 	zodan_engine_sub_create_disabled(job->engine, &sub, nsubs, true);
 	if (nsubs > 0)
@@ -133,7 +127,7 @@ zodan_subscriptions_mend_lost(ZodanJob *job, ZodanConn *conn)
 	if (!sub)
 		return;
 	zodan_journal_event(job->req, "warning", conn->node,
-				psprintf("%s has lost sight of the apply worker of subscription \"%s\"; all apply workers there are started again",
-						 job->engine->name, sub));
+						psprintf("%s has lost sight of the apply worker of subscription \"%s\"; all apply workers there are started again",
+								 job->engine->name, sub));
 	zodan_engine_sub_end_workers(job->engine, conn);
 }

@@ -213,7 +213,7 @@ judge_retained(ZodanJob *job, const ZodanCall *calls)
 		problem = psprintf("slots of request " INT64_FORMAT " make node %s keep " INT64_FORMAT
 						   " MB of WAL, more than zodan.max_retained_wal", job->req->id, where, most / MEGABYTE);
 	zodan_journal_event(job->req, over ? "warning" : "info", where, over ? problem :
-				"the slots hold less WAL than zodan.max_retained_wal again");
+						"the slots hold less WAL than zodan.max_retained_wal again");
 	zodan_request_alert(job->req, where, problem);
 	return over && zodan_on_max_retained_wal == ZODAN_WAL_CANCEL ? problem : NULL;
 }
@@ -286,7 +286,7 @@ zodan_watch_idle(ZodanJob *job)
 	if (lost)
 	{
 		if (zodan_request_note_broken(job->req, lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which undoes what it has made. If it goes on, it begins anew.",
-											 job->req->id)))
+															   job->req->id)))
 		{
 			zodan_journal_event(job->req, "error", node, lost);
 			zodan_request_alert(job->req, node, lost);

@@ -171,11 +171,11 @@ empty_begun(ZodanJob *job, Lane *lane, List *tables)
 	if (emptied == NIL)
 		return;
 	PQclear(zodan_query(&lane->to, psprintf("BEGIN; SELECT pg_catalog.pg_replication_origin_xact_setup('0/0', 'epoch'); %s %s; COMMIT",
-									 zodan_marks_forget(job, emptied), sql.data), 0));
+											zodan_marks_forget(job, emptied), sql.data), 0));
 	zodan_plan_emptied(job->req, emptied);
 	if (nbegun > 0)
 		zodan_journal_event(job->req, "warning", job->req->new_node_name,
-					psprintf("tables that an earlier attempt did not get through with, and that are emptied and copied again: %d", nbegun));
+							psprintf("tables that an earlier attempt did not get through with, and that are emptied and copied again: %d", nbegun));
 }
 
 /*
@@ -211,11 +211,11 @@ start_rows(ZodanJob *job, Lane *lane)
 		/* of a table that was rewritten meanwhile the pages would be others */
 		if (group->nparts > 1)
 			appendStringInfo(&out, "DO %s;", quote_literal_cstr(psprintf(
-							 "BEGIN IF (SELECT relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(oid)"
-							 " FROM pg_catalog.pg_class WHERE oid = %s::pg_catalog.regclass) IS NOT FALSE THEN"
-							 " RAISE object_in_use USING MESSAGE = %s; END IF; END",
-							 quote_literal_cstr(table->name),
-							 quote_literal_cstr(psprintf("table %s was rewritten while it was copied", table->name)))));
+																		 "BEGIN IF (SELECT relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(oid)"
+																		 " FROM pg_catalog.pg_class WHERE oid = %s::pg_catalog.regclass) IS NOT FALSE THEN"
+																		 " RAISE object_in_use USING MESSAGE = %s; END IF; END",
+																		 quote_literal_cstr(table->name),
+																		 quote_literal_cstr(psprintf("table %s was rewritten while it was copied", table->name)))));
 		appendStringInfo(&in, "COPY %s%s FROM STDIN %s;", table->name,
 						 table->columns ? psprintf(" (%s)", table->columns) : "", options);
 	}

@@ -32,7 +32,7 @@ typedef struct ForeignKey
 
 static const char *const keys_query =
 #include "sql/foreign_keys.h"
-;
+		   ;
 
 /*
  * Returns the source's foreign keys, and in *n how many there are. Those of
@@ -83,8 +83,8 @@ static bool
 has_foreign_key(ZodanJob *job, const ForeignKey *key)
 {
 	return zodan_query_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_constraint"
-					   " WHERE conrelid = $1::pg_catalog.regclass AND conname = (pg_catalog.parse_ident($2))[1] AND contype = 'f'",
-					   2, key->table, key->name) != NULL;
+							 " WHERE conrelid = $1::pg_catalog.regclass AND conname = (pg_catalog.parse_ident($2))[1] AND contype = 'f'",
+							 2, key->table, key->name) != NULL;
 }
 
 /*
@@ -136,6 +136,7 @@ static void
 run_locked(ZodanJob *job, const ForeignKey *key, const char *statements)
 {
 	ZodanDeadline deadline = zodan_session_deadline(&job->session);
+
 	/* several statements sent as one are one transaction; what comes of it is no news for the log */
 	char	   *sql = psprintf("SET LOCAL log_min_messages = fatal; %s", statements);
 
@@ -159,7 +160,7 @@ run_locked(ZodanJob *job, const ForeignKey *key, const char *statements)
 		else if (call.sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION)
 		{
 			zodan_job_report(job, psprintf("foreign key %s of %s waits for rows that are on their way: %s",
-								  key->name, key->table, call.error));
+										   key->name, key->table, call.error));
 			zodan_wait_sleep(&job->session.waiter, VIOLATION_RETRY_MS);
 		}
 		else

@@ -312,10 +312,10 @@ lacks_view(ZodanJob *job, const char *line)
 	hex = palloc0(strlen(line) * 2 + 1);
 	hex_encode(line, strlen(line), hex);
 	return !zodan_query_value(&job->new_conn,
-						"SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-						" WHERE c.relkind = 'v' AND position(pg_catalog.convert_to(pg_catalog.format(' RULE %s %s _RETURN ', n.nspname, c.relname),"
-						"                                                          pg_catalog.getdatabaseencoding())"
-						"                                    IN pg_catalog.decode($1, 'hex')) > 0 LIMIT 1", 1, hex);
+							  "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+							  " WHERE c.relkind = 'v' AND position(pg_catalog.convert_to(pg_catalog.format(' RULE %s %s _RETURN ', n.nspname, c.relname),"
+							  "                                                          pg_catalog.getdatabaseencoding())"
+							  "                                    IN pg_catalog.decode($1, 'hex')) > 0 LIMIT 1", 1, hex);
 }
 
 /*

@@ -17,7 +17,7 @@
 #define ZODAN_LIST_REST		"rest.list" /* of POST, what isn't made with the rows */
 #define ZODAN_LIST_KEYS		"keys.list" /* only dropped by it */
 #define ZODAN_LIST_LAST		"last.list"
-#define ZODAN_LIST_KEPT		"kept.list"	/* what the new node had itself, never dropped: lines of "CLASS OID" */
+#define ZODAN_LIST_KEPT		"kept.list" /* what the new node had itself, never dropped: lines of "CLASS OID" */
 
 
 extern void zodan_lists_write(ZodanJob *job, char *dump, const Oid *independent, int n, char *kept);

@@ -131,16 +131,16 @@ zodan_marks_require(ZodanJob *job)
 		lacking = "all of it";
 	else
 		lacking = zodan_query_value(&job->new_conn, psprintf(
-							  "WITH d AS (SELECT * FROM pg_catalog.json_to_recordset($1::json) AS d(nspname name, relname name, built bool)),"
-							  " m AS (SELECT nspname, relname, count(DISTINCT part) FILTER (WHERE part >= 0) = max(nparts) AS copied,"
-							  "              bool_or(part < 0) AS built FROM %s.mark GROUP BY nspname, relname)"
-							  " SELECT pg_catalog.format('%%s tables, such as %%I.%%I', count(*), min(d.nspname), min(d.relname))"
-							  "   FROM d LEFT JOIN m USING (nspname, relname)"
-							  "  WHERE m.copied IS NOT TRUE OR d.built AND m.built IS NOT TRUE HAVING count(*) > 0", zodan_names_marks_schema(job)), 1, done);
+															 "WITH d AS (SELECT * FROM pg_catalog.json_to_recordset($1::json) AS d(nspname name, relname name, built bool)),"
+															 " m AS (SELECT nspname, relname, count(DISTINCT part) FILTER (WHERE part >= 0) = max(nparts) AS copied,"
+															 "              bool_or(part < 0) AS built FROM %s.mark GROUP BY nspname, relname)"
+															 " SELECT pg_catalog.format('%%s tables, such as %%I.%%I', count(*), min(d.nspname), min(d.relname))"
+															 "   FROM d LEFT JOIN m USING (nspname, relname)"
+															 "  WHERE m.copied IS NOT TRUE OR d.built AND m.built IS NOT TRUE HAVING count(*) > 0", zodan_names_marks_schema(job)), 1, done);
 	unknown = lacking ? NULL : zodan_query_value(&job->new_conn, psprintf(
-										   "SELECT pg_catalog.format('%%I.%%I', m.nspname, m.relname) FROM %s.mark m"
-										   "  JOIN pg_catalog.json_to_recordset($1::json) AS p(nspname name, relname name) USING (nspname, relname)"
-										   " WHERE m.part >= 0 LIMIT 1", zodan_names_marks_schema(job)), 1, zodan_plan_pending(job->req));
+																		  "SELECT pg_catalog.format('%%I.%%I', m.nspname, m.relname) FROM %s.mark m"
+																		  "  JOIN pg_catalog.json_to_recordset($1::json) AS p(nspname name, relname name) USING (nspname, relname)"
+																		  " WHERE m.part >= 0 LIMIT 1", zodan_names_marks_schema(job)), 1, zodan_plan_pending(job->req));
 	if (unknown)
 		ereport(ERROR,
 				(errcode(ERRCODE_ZODAN_PAST),

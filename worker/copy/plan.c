@@ -27,11 +27,11 @@
 
 static const char *const plan_query =
 #include "sql/plan.h"
-;
+		   ;
 
 static const char *const store_statement =
 #include "sql/plan_store.h"
-;
+		   ;
 
 /*
  * Begins to ask the source what is to be copied, as the snapshot shows it. It
@@ -53,7 +53,7 @@ zodan_plan_ask(ZodanJob *job, const char *snapshot, const char *skipped_schemas)
 	{
 		.conn = conn,.sql = zodan_engine_sql(job->engine, psprintf(plan_query, job->engine->table_info)),
 			.nparams = 4,.params = {source->sets, skipped_schemas, job->engine->uncopied_schemas,
-				job->engine->truncates_heirs ? "true" : "false"}
+									job->engine->truncates_heirs ? "true" : "false"}
 	};
 	zodan_remote_start(call);
 	return call;
@@ -83,9 +83,9 @@ static void
 load_indexes(const ZodanRequest *req, List *tables)
 {
 	ZodanRows  *rows = zodan_spi_execute("SELECT t.nspname, t.relname, quote_ident(x.index_name), x.key, x.mark, x.definition, x.work, x.built_at IS NOT NULL, x.collated, x.access_method = 'btree'"
-								 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
-								 " WHERE x.request_id = $1::bigint AND t.built_at IS NULL"
-								 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.work DESC", 1, req->id_text);
+										 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
+										 " WHERE x.request_id = $1::bigint AND t.built_at IS NULL"
+										 " ORDER BY t.bytes_total DESC, t.nspname, t.relname, x.work DESC", 1, req->id_text);
 	int			next = 0;
 	ListCell   *cell;
 
@@ -131,13 +131,13 @@ zodan_plan_tables(const ZodanRequest *req)
 	List	   *tables = NIL;
 
 	zodan_spi_execute("UPDATE zodan.copy_tables SET state = 'copying', bytes_copied = 0, rows_copied = NULL, finished_at = NULL, built_at = NULL"
-			  " WHERE request_id = $1::bigint AND state = 'copied' AND family IN"
-			  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, req->id_text);
+					  " WHERE request_id = $1::bigint AND state = 'copied' AND family IN"
+					  "       (SELECT family FROM zodan.copy_tables WHERE request_id = $1::bigint AND state <> 'copied')", 1, req->id_text);
 	rows = zodan_spi_execute("SELECT nspname, relname, format('%I.%I', nspname, relname), state, columns,"
-					 "       row_filter, binary_copy, bytes_total, pages, coalesce(family, 0), seeded AND state = 'pending', " FINISH_WORK
-					 "  FROM zodan.copy_tables"
-					 " WHERE request_id = $1::bigint AND built_at IS NULL"
-					 " ORDER BY bytes_total DESC, nspname, relname", 1, req->id_text);
+							 "       row_filter, binary_copy, bytes_total, pages, coalesce(family, 0), seeded AND state = 'pending', " FINISH_WORK
+							 "  FROM zodan.copy_tables"
+							 " WHERE request_id = $1::bigint AND built_at IS NULL"
+							 " ORDER BY bytes_total DESC, nspname, relname", 1, req->id_text);
 	for (int i = 0; i < rows->nrows; i++)
 	{
 		ZodanTable *table = palloc0(sizeof(ZodanTable));
@@ -168,15 +168,15 @@ void
 zodan_plan_totals(const ZodanRequest *req, ZodanTotals *totals)
 {
 	char	  **t = zodan_spi_one("SELECT count(*), count(*) FILTER (WHERE state = 'copied'),"
-							  "       coalesce(sum(bytes_total), 0), coalesce(sum(bytes_total) FILTER (WHERE state = 'copied'), 0),"
-							  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0),"
-							  "       coalesce(sum(" FINISH_WORK "), 0), coalesce(sum(" FINISH_WORK ") FILTER (WHERE built_at IS NOT NULL), 0)"
-							  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, req->id_text)->value[0];
+								  "       coalesce(sum(bytes_total), 0), coalesce(sum(bytes_total) FILTER (WHERE state = 'copied'), 0),"
+								  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0),"
+								  "       coalesce(sum(" FINISH_WORK "), 0), coalesce(sum(" FINISH_WORK ") FILTER (WHERE built_at IS NOT NULL), 0)"
+								  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, req->id_text)->value[0];
 	char	  **x = zodan_spi_one("SELECT coalesce(sum(work) FILTER (WHERE NOT collated), 0),"
-							  "       coalesce(sum(work) FILTER (WHERE collated), 0),"
-							  "       coalesce(sum(work) FILTER (WHERE NOT collated AND built_at IS NOT NULL), 0),"
-							  "       coalesce(sum(work) FILTER (WHERE collated AND built_at IS NOT NULL), 0)"
-							  "  FROM zodan.copy_indexes WHERE request_id = $1::bigint", 1, req->id_text)->value[0];
+								  "       coalesce(sum(work) FILTER (WHERE collated), 0),"
+								  "       coalesce(sum(work) FILTER (WHERE NOT collated AND built_at IS NOT NULL), 0),"
+								  "       coalesce(sum(work) FILTER (WHERE collated AND built_at IS NOT NULL), 0)"
+								  "  FROM zodan.copy_indexes WHERE request_id = $1::bigint", 1, req->id_text)->value[0];
 
 	totals->tables = (int) zodan_spi_int64(t[0]);
 	totals->tables_copied = (int) zodan_spi_int64(t[1]);
@@ -241,8 +241,8 @@ update_tables(const ZodanRequest *req, Store store, const char *statement, List 
 	}
 	appendStringInfoChar(&json, ']');
 	n = (int) zodan_spi_int64(store(psprintf("WITH changed AS (%s x.request_id = $1::bigint AND x.nspname = t.nspname"
-											" AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
-								   argument ? 3 : 2, req->id_text, json.data, argument)->value[0][0]);
+											 " AND x.relname = t.relname RETURNING 1) SELECT count(*) FROM changed", statement),
+									argument ? 3 : 2, req->id_text, json.data, argument)->value[0][0]);
 	expect_all(n, tables, "tables");
 	pfree(json.data);
 }
@@ -317,10 +317,10 @@ zodan_plan_indexes_built(const ZodanRequest *req, List *indexes)
 	}
 	appendStringInfoChar(&names, ']');
 	n = (int) zodan_spi_int64(zodan_spi_one_async("WITH changed AS (UPDATE zodan.copy_indexes x SET built_at = clock_timestamp()"
-											 "  FROM jsonb_array_elements($2::jsonb) AS n"
-											 " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
-											 "   AND quote_ident(x.index_name) = n ->> 2 RETURNING 1) SELECT count(*) FROM changed", 2,
-											 req->id_text, names.data)->value[0][0]);
+												  "  FROM jsonb_array_elements($2::jsonb) AS n"
+												  " WHERE x.request_id = $1::bigint AND x.nspname = (n ->> 0)::name AND x.relname = (n ->> 1)::name"
+												  "   AND quote_ident(x.index_name) = n ->> 2 RETURNING 1) SELECT count(*) FROM changed", 2,
+												  req->id_text, names.data)->value[0][0]);
 	expect_all(n, indexes, "indexes");
 	pfree(names.data);
 }
@@ -345,12 +345,12 @@ zodan_plan_make_keys(const StringInfoData *keys)
 	if (keys->len == 0)
 		return "";
 	return psprintf("DO %s;", quote_literal_cstr(psprintf(
-					"DECLARE k record; BEGIN"
-					" FOR k IN SELECT * FROM (VALUES %s) AS v(tab, name, kind) WHERE NOT EXISTS"
-					"   (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = v.tab::pg_catalog.regclass"
-					"       AND conname = (pg_catalog.parse_ident(v.name))[1])"
-					" LOOP EXECUTE pg_catalog.format('ALTER TABLE ONLY %%s ADD CONSTRAINT %%s %%s USING INDEX %%s', k.tab, k.name, k.kind, k.name);"
-					" END LOOP; END", keys->data)));
+														  "DECLARE k record; BEGIN"
+														  " FOR k IN SELECT * FROM (VALUES %s) AS v(tab, name, kind) WHERE NOT EXISTS"
+														  "   (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = v.tab::pg_catalog.regclass"
+														  "       AND conname = (pg_catalog.parse_ident(v.name))[1])"
+														  " LOOP EXECUTE pg_catalog.format('ALTER TABLE ONLY %%s ADD CONSTRAINT %%s %%s USING INDEX %%s', k.tab, k.name, k.kind, k.name);"
+														  " END LOOP; END", keys->data)));
 }
 
 /*
@@ -361,7 +361,7 @@ char *
 zodan_plan_remake(const ZodanRequest *req)
 {
 	ZodanRows  *rows = zodan_spi_execute("SELECT format('%I.%I', nspname, relname), quote_ident(index_name), key, definition, mark"
-								 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, req->id_text);
+										 "  FROM zodan.copy_indexes WHERE request_id = $1::bigint ORDER BY 1, 2", 1, req->id_text);
 	StringInfoData sql;
 	StringInfoData keys;
 	StringInfoData marks;
@@ -392,9 +392,9 @@ char *
 zodan_plan_made(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT coalesce(string_agg(format(' %s %s ', CASE WHEN constraint_oid IS NULL THEN 1259 ELSE 2606 END,"
-					 "                                    coalesce(constraint_oid, index_oid)), ''), '')"
-					 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
-					 " WHERE x.request_id = $1::bigint AND t.built_at IS NOT NULL", 1, req->id_text)->value[0][0];
+						 "                                    coalesce(constraint_oid, index_oid)), ''), '')"
+						 "  FROM zodan.copy_indexes x JOIN zodan.copy_tables t USING (request_id, nspname, relname)"
+						 " WHERE x.request_id = $1::bigint AND t.built_at IS NOT NULL", 1, req->id_text)->value[0][0];
 }
 
 /*
@@ -404,7 +404,7 @@ char *
 zodan_plan_done(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname, 'built', built_at IS NOT NULL)), '[]')"
-					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'copied'", 1, req->id_text)->value[0][0];
+						 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'copied'", 1, req->id_text)->value[0][0];
 }
 
 /*
@@ -414,7 +414,7 @@ char *
 zodan_plan_pending(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', nspname, 'relname', relname)), '[]')"
-					 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'pending'", 1, req->id_text)->value[0][0];
+						 "  FROM zodan.copy_tables WHERE request_id = $1::bigint AND state = 'pending'", 1, req->id_text)->value[0][0];
 }
 
 /*
@@ -424,7 +424,7 @@ bool
 zodan_plan_has_later(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT count(*) > 0 FROM zodan.copy_tables WHERE request_id = $1::bigint AND snapshot > 0", 1,
-					 req->id_text)->value[0][0][0] == 't';
+						 req->id_text)->value[0][0][0] == 't';
 }
 
 /*
@@ -436,8 +436,8 @@ char *
 zodan_plan_positions(const ZodanRequest *req, const char *source, XLogRecPtr applied)
 {
 	return zodan_spi_one("SELECT coalesce(json_agg(json_build_object('nspname', t.nspname, 'relname', t.relname,"
-					 "                                           'lsn', greatest(b.consistent_lsn, $3::pg_lsn))), '[]')"
-					 "  FROM zodan.copy_tables t JOIN zodan.positions b ON b.request_id = t.request_id AND b.moment = 'snapshot' AND b.snapshot = t.snapshot"
-					 " WHERE t.request_id = $1::bigint AND b.node = $2", 3,
-					 req->id_text, source, zodan_lsn_format(applied))->value[0][0];
+						 "                                           'lsn', greatest(b.consistent_lsn, $3::pg_lsn))), '[]')"
+						 "  FROM zodan.copy_tables t JOIN zodan.positions b ON b.request_id = t.request_id AND b.moment = 'snapshot' AND b.snapshot = t.snapshot"
+						 " WHERE t.request_id = $1::bigint AND b.node = $2", 3,
+						 req->id_text, source, zodan_lsn_format(applied))->value[0][0];
 }

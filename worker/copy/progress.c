@@ -277,5 +277,5 @@ zodan_progress_end(const ZodanProgress *progress, ZodanJob *job)
 
 	zodan_request_copy_status(job->req, &status);
 	zodan_journal_event(job->req, "info", NULL, psprintf(INT64_FORMAT " rows in %d tables copied, " INT64_FORMAT " bytes, rows written as many as read",
-									   totals->rows, totals->tables_copied, totals->bytes));
+														 totals->rows, totals->tables_copied, totals->bytes));
 }

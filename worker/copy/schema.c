@@ -72,14 +72,14 @@ char *
 zodan_schema_own_schemas(ZodanJob *job)
 {
 	return zodan_query_value(&job->new_conn,
-					   "SELECT pg_catalog.array_agg(n.nspname ORDER BY n.nspname)::text"
-					   "  FROM pg_catalog.pg_namespace n"
-					   " WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public')"
-					   "   AND n.nspname <> ALL ($1::text[])"
-					   "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
-					   "                    WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass"
-					   "                      AND d.objid = n.oid AND d.deptype = 'e')",
-					   1, job->engine->foreign_schemas);
+							 "SELECT pg_catalog.array_agg(n.nspname ORDER BY n.nspname)::text"
+							 "  FROM pg_catalog.pg_namespace n"
+							 " WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public')"
+							 "   AND n.nspname <> ALL ($1::text[])"
+							 "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d"
+							 "                    WHERE d.classid = 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+							 "                      AND d.objid = n.oid AND d.deptype = 'e')",
+							 1, job->engine->foreign_schemas);
 }
 
 /*
@@ -112,11 +112,11 @@ require_dump(ZodanJob *job)
 
 static const char *const independent_query =
 #include "sql/schema_independent.h"
-;
+		   ;
 
 static const char *const analyze_query =
 #include "sql/schema_analyze.h"
-;
+		   ;
 
 /*
  * Writes the lists of the dump. Which tables are independent, and what the new node
@@ -369,10 +369,10 @@ bool
 zodan_schema_has_tables(ZodanJob *job)
 {
 	return zodan_query_value(&job->new_conn,
-					   "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-					   " WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname <> ALL ($1::text[])"
-					   "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-					   "                      AND d.objid = c.oid AND d.deptype = 'e') LIMIT 1", 1, job->engine->foreign_schemas) != NULL;
+							 "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+							 " WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname <> ALL ($1::text[])"
+							 "   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+							 "                      AND d.objid = c.oid AND d.deptype = 'e') LIMIT 1", 1, job->engine->foreign_schemas) != NULL;
 }
 
 /*

@@ -85,9 +85,9 @@ begin(ZodanJob *job)
 	}
 	opening->export.conn = zodan_connection_another(&source->conn);
 	zodan_slots_export(&opening->export,
-						 first ? source->slot_first :
-						 zodan_names_helper_slot(job, &source->conn, psprintf("copy%d", opening->number)),
-						 !first, job->engine->plugin);
+					   first ? source->slot_first :
+					   zodan_names_helper_slot(job, &source->conn, psprintf("copy%d", opening->number)),
+					   !first, job->engine->plugin);
 }
 
 /*
@@ -191,6 +191,7 @@ zodan_snapshots_prepare(ZodanJob *job, bool wanted, bool impatient)
 {
 	ZodanSnapshots *all = of(job);
 	int64		max_ms = zodan_snapshot_max_age * INT64CONST(1000);
+
 	/* not that of its begin: opening it may have taken longer than it may be used */
 	int64		used_ms = all->current ? (zodan_wait_clock() - all->current->adopted) / 1000 : 0;
 

@@ -91,7 +91,7 @@ is_read(ZodanJob *job)
 	ZodanMember *source = ZODAN_SOURCE(job);
 
 	return zodan_query_value(&source->conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND active",
-					   1, source->slot_first) != NULL;
+							 1, source->slot_first) != NULL;
 }
 
 /*
@@ -135,8 +135,8 @@ zodan_stream_position(ZodanJob *job, XLogRecPtr window, XLogRecPtr known)
 	/* a commit that isn't flushed could be lost, and would be missing for ever */
 	PQclear(zodan_query(new_conn, "SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'flush')", 0));
 	zodan_wal_resume_points(new_conn, window,
-						zodan_lsn_parse(zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0)),
-						&applied, 1);
+							zodan_lsn_parse(zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0)),
+							&applied, 1);
 	return applied.lsn;
 }
 
@@ -155,7 +155,7 @@ reached(ZodanJob *job)
 		return zodan_stream_position(job, zodan_lsn_parse(position->window_lsn), first);
 	zodan_positions_hold_wal(job, new_conn);
 	zodan_journal_set_position(job->req, ZODAN_CATCH_UP, new_conn->node, "window_lsn",
-					   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+							   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
 	return first;
 }
 
@@ -171,7 +171,7 @@ move_start(ZodanJob *job, XLogRecPtr position)
 		.lsn = zodan_journal_position(job->req, ZODAN_CATCH_UP, source->name)->marker_lsn
 	};
 	char	   *kept = zodan_query_value(&source->conn, "SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
-								   1, slot.name);
+										 1, slot.name);
 	XLogRecPtr	mark = zodan_wal_last_marker(&source->conn, slot.name, zodan_lsn_parse(kept), position);
 
 	if (mark != InvalidXLogRecPtr)

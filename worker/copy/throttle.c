@@ -56,8 +56,8 @@ zodan_throttle_watch(ZodanThrottle *throttle, ZodanJob *job)
 	if (limit == 0 && !was_bound)
 		return;
 	lag = strtoll(zodan_query_value(&ZODAN_SOURCE(job)->conn,
-							  "SELECT coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), flush_lsn)), 0)::bigint"
-							  "  FROM pg_catalog.pg_stat_replication WHERE state IN ('streaming', 'catchup')", 0), NULL, 10);
+									"SELECT coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), flush_lsn)), 0)::bigint"
+									"  FROM pg_catalog.pg_stat_replication WHERE state IN ('streaming', 'catchup')", 0), NULL, 10);
 	if (limit > 0 && lag > limit)
 	{
 		if (!was_bound)
@@ -72,10 +72,10 @@ zodan_throttle_watch(ZodanThrottle *throttle, ZodanJob *job)
 	}
 	if (was_bound != (throttle->lag_rate > 0))
 		zodan_journal_event(job->req, throttle->lag_rate > 0 ? "warning" : "info", ZODAN_SOURCE(job)->name,
-					throttle->lag_rate > 0 ?
-					psprintf("the copy slows down: replication from this node is " INT64_FORMAT " MB behind, more than zodan.copy_lag_limit",
-							 lag / 1024 / 1024) :
-					"the copy goes at full speed again: replication from this node keeps up");
+							throttle->lag_rate > 0 ?
+							psprintf("the copy slows down: replication from this node is " INT64_FORMAT " MB behind, more than zodan.copy_lag_limit",
+									 lag / 1024 / 1024) :
+							"the copy goes at full speed again: replication from this node keeps up");
 }
 
 /*

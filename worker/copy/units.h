@@ -28,7 +28,7 @@ typedef struct ZodanGroup
 	int			builds_begun;
 	int			builds_done;
 	bool		finish_begun;
-	ZodanSnapshot *snapshot;			/* under which the rows are copied; NULL: not known yet */
+	ZodanSnapshot *snapshot;	/* under which the rows are copied; NULL: not known yet */
 	ZodanPipeCount *counts;		/* what was copied, by table */
 } ZodanGroup;
 

@@ -22,7 +22,7 @@
 
 static const char *const skip_statement =
 #include "sql/engine_skip_until.h"
-;
+		   ;
 
 static const ZodanEngine *const engines[] = {&zodan_engine_spock, &zodan_engine_pglogical};
 
@@ -88,7 +88,7 @@ bool
 zodan_engine_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	return zodan_query_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.node WHERE node_name = $1"),
-					   1, name) != NULL;
+							 1, name) != NULL;
 }
 
 /*
@@ -105,7 +105,7 @@ zodan_engine_local_node(const ZodanEngine *engine, ZodanConn *conn)
  */
 void
 zodan_engine_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *dsn,
-				  const char *location, const char *country, const char *info)
+						 const char *location, const char *country, const char *info)
 {
 	PQclear(zodan_change_make(conn, engine->node_create, name, dsn, location, country, info));
 }
@@ -149,7 +149,7 @@ bool
 zodan_engine_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	return zodan_query_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.subscription WHERE sub_name = $1"),
-					   1, name) != NULL;
+							 1, name) != NULL;
 }
 
 /*
@@ -159,7 +159,7 @@ bool
 zodan_engine_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	return zodan_query_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_enabled"),
-					   1, name) != NULL;
+							 1, name) != NULL;
 }
 
 /*
@@ -180,10 +180,10 @@ zodan_engine_sub_create_disabled(const ZodanEngine *engine, ZodanSubscription *s
 	for (int i = 0; i < nsubs; i++)
 		for (int step = 0; step < ZODAN_MAX_SUB_STEPS && engine->sub_create[step].text; step++)
 			calls[n++] = (ZodanCall)
-	{
-		.conn = subs[i].subscriber,.change = engine->sub_create[step],
-			.params = {subs[i].name, subs[i].provider_dsn, subs[i].sets, subs[i].forward}
-	};
+		{
+			.conn = subs[i].subscriber,.change = engine->sub_create[step],
+				.params = {subs[i].name, subs[i].provider_dsn, subs[i].sets, subs[i].forward}
+		};
 	zodan_change_all(calls, n);
 	for (int i = 0; i < n; i++)
 		calls[i].transient = transient && calls[i].error && calls[i].sqlstate == ERRCODE_INTERNAL_ERROR && strstr(calls[i].error, "could not connect");
@@ -267,9 +267,9 @@ char *
 zodan_engine_node_dsn(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	return zodan_query_value(conn, zodan_engine_sql(engine,
-							  "SELECT i.if_dsn FROM {e}.node n JOIN {e}.node_interface i"
-							  "    ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
-							  " WHERE n.node_name = $1"), 1, name);
+													"SELECT i.if_dsn FROM {e}.node n JOIN {e}.node_interface i"
+													"    ON i.if_nodeid = n.node_id AND i.if_name = n.node_name"
+													" WHERE n.node_name = $1"), 1, name);
 }
 
 /*
@@ -314,14 +314,14 @@ zodan_engine_sub_started(const ZodanEngine *engine, ZodanConn *conn, const char 
 	bool		started;
 
 	result = zodan_query(conn, zodan_engine_sql(engine,
-					   "SELECT count(a.*), count(a.*) = count(*) AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l"
-					   "                  WHERE l.relation = '{e}.local_node'::pg_catalog.regclass AND l.granted"
-					   "                    AND l.mode = 'ShareUpdateExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()"
-					   "                    AND l.database = (SELECT oid FROM pg_catalog.pg_database"
-					   "                                       WHERE datname = pg_catalog.current_database()))"
-					   "  FROM {e}.subscription s LEFT JOIN pg_catalog.pg_stat_activity a"
-					   "    ON a.backend_type LIKE '{e} apply %:' || s.sub_id AND a.datname = pg_catalog.current_database()"
-					   " WHERE s.sub_name = ANY ($1::pg_catalog.name[])"), 1, names);
+												"SELECT count(a.*), count(a.*) = count(*) AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l"
+												"                  WHERE l.relation = '{e}.local_node'::pg_catalog.regclass AND l.granted"
+												"                    AND l.mode = 'ShareUpdateExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()"
+												"                    AND l.database = (SELECT oid FROM pg_catalog.pg_database"
+												"                                       WHERE datname = pg_catalog.current_database()))"
+												"  FROM {e}.subscription s LEFT JOIN pg_catalog.pg_stat_activity a"
+												"    ON a.backend_type LIKE '{e} apply %:' || s.sub_id AND a.datname = pg_catalog.current_database()"
+												" WHERE s.sub_name = ANY ($1::pg_catalog.name[])"), 1, names);
 	*running = atoi(PQgetvalue(result, 0, 0));
 	started = PQgetvalue(result, 0, 1)[0] == 't';
 	PQclear(result);
@@ -340,12 +340,12 @@ zodan_engine_sub_lost(const ZodanEngine *engine, ZodanConn *conn)
 	if (!engine->loses_workers)
 		return NULL;
 	return zodan_query_value(conn, zodan_engine_sql(engine, psprintf(
-					   "SELECT s.sub_name FROM {e}.subscription s JOIN (%s) AS x(name, status) ON x.name = s.sub_name"
-					   "  JOIN pg_catalog.pg_stat_activity a"
-					   "    ON a.backend_type LIKE '{e} apply %%:' || s.sub_id AND a.datname = pg_catalog.current_database()"
-					   " WHERE x.status = 'down'"
-					   "   AND a.backend_start < pg_catalog.clock_timestamp() - interval '" LOST_AFTER "' LIMIT 1",
-					   engine->sub_status)), 0);
+																	 "SELECT s.sub_name FROM {e}.subscription s JOIN (%s) AS x(name, status) ON x.name = s.sub_name"
+																	 "  JOIN pg_catalog.pg_stat_activity a"
+																	 "    ON a.backend_type LIKE '{e} apply %%:' || s.sub_id AND a.datname = pg_catalog.current_database()"
+																	 " WHERE x.status = 'down'"
+																	 "   AND a.backend_start < pg_catalog.clock_timestamp() - interval '" LOST_AFTER "' LIMIT 1",
+																	 engine->sub_status)), 0);
 }
 
 /*
@@ -359,10 +359,10 @@ void
 zodan_engine_sub_end_workers(const ZodanEngine *engine, ZodanConn *conn)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
-						"BEGIN; LOCK TABLE {e}.local_node IN SHARE UPDATE EXCLUSIVE MODE;"
-						" SELECT pg_catalog.pg_terminate_backend(pid, 3000) FROM pg_catalog.pg_stat_activity"
-						" WHERE backend_type LIKE '{e} apply %' AND datname = pg_catalog.current_database();"
-						" SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'flush'); COMMIT"), 0));
+											   "BEGIN; LOCK TABLE {e}.local_node IN SHARE UPDATE EXCLUSIVE MODE;"
+											   " SELECT pg_catalog.pg_terminate_backend(pid, 3000) FROM pg_catalog.pg_stat_activity"
+											   " WHERE backend_type LIKE '{e} apply %' AND datname = pg_catalog.current_database();"
+											   " SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'flush'); COMMIT"), 0));
 }
 
 /*
@@ -385,10 +385,10 @@ bool
 zodan_engine_sub_at_gate(const ZodanEngine *engine, ZodanConn *conn, const char *name, const ZodanConn *gate)
 {
 	return zodan_query_value(conn, zodan_engine_sql(engine,
-					   "SELECT 1 FROM {e}.subscription s JOIN pg_catalog.pg_stat_activity a"
-					   "    ON a.backend_type LIKE '{e} apply %:' || s.sub_id AND a.datname = pg_catalog.current_database()"
-					   " WHERE s.sub_name = $1 AND $2::int = ANY (pg_catalog.pg_blocking_pids(a.pid))"),
-					   2, name, psprintf("%d", PQbackendPID(gate->pg))) != NULL;
+													"SELECT 1 FROM {e}.subscription s JOIN pg_catalog.pg_stat_activity a"
+													"    ON a.backend_type LIKE '{e} apply %:' || s.sub_id AND a.datname = pg_catalog.current_database()"
+													" WHERE s.sub_name = $1 AND $2::int = ANY (pg_catalog.pg_blocking_pids(a.pid))"),
+							 2, name, psprintf("%d", PQbackendPID(gate->pg))) != NULL;
 }
 
 /*
@@ -400,7 +400,7 @@ void
 zodan_engine_sub_seal(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
-						"UPDATE {e}.subscription SET sub_slot_name = '" ZODAN_SEALED "' WHERE sub_name = $1"), 1, name));
+											   "UPDATE {e}.subscription SET sub_slot_name = '" ZODAN_SEALED "' WHERE sub_name = $1"), 1, name));
 }
 
 /*
@@ -410,8 +410,8 @@ void
 zodan_engine_sub_unseal(const ZodanEngine *engine, ZodanConn *conn, const char *name, const char *slot)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
-						"UPDATE {e}.subscription SET sub_slot_name = $2"
-						" WHERE sub_name = $1 AND sub_slot_name = '" ZODAN_SEALED "'"), 2, name, slot));
+											   "UPDATE {e}.subscription SET sub_slot_name = $2"
+											   " WHERE sub_name = $1 AND sub_slot_name = '" ZODAN_SEALED "'"), 2, name, slot));
 }
 
 /*
@@ -421,8 +421,8 @@ bool
 zodan_engine_sub_sealed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	return zodan_query_value(conn, zodan_engine_sql(engine,
-					   "SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_slot_name = '" ZODAN_SEALED "'"),
-					   1, name) != NULL;
+													"SELECT 1 FROM {e}.subscription WHERE sub_name = $1 AND sub_slot_name = '" ZODAN_SEALED "'"),
+							 1, name) != NULL;
 }
 
 /*
@@ -434,9 +434,9 @@ void
 zodan_engine_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	PQclear(zodan_query(conn, zodan_engine_sql(engine,
-						"DELETE FROM {e}.local_sync_status y USING {e}.subscription s"
-						" WHERE s.sub_id = y.sync_subid AND s.sub_name = $1"
-						"   AND y.sync_relname IS NOT NULL AND y.sync_status = 'r'"), 1, name));
+											   "DELETE FROM {e}.local_sync_status y USING {e}.subscription s"
+											   " WHERE s.sub_id = y.sync_subid AND s.sub_name = $1"
+											   "   AND y.sync_relname IS NOT NULL AND y.sync_status = 'r'"), 1, name));
 }
 
 /*
@@ -446,8 +446,8 @@ bool
 zodan_engine_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name)
 {
 	return zodan_query_value(conn, zodan_engine_sql(engine,
-					   "SELECT 1 FROM {e}.local_sync_status y JOIN {e}.subscription s ON s.sub_id = y.sync_subid"
-					   " WHERE s.sub_name = $1 AND y.sync_status <> 'r' LIMIT 1"), 1, name) != NULL;
+													"SELECT 1 FROM {e}.local_sync_status y JOIN {e}.subscription s ON s.sub_id = y.sync_subid"
+													" WHERE s.sub_name = $1 AND y.sync_status <> 'r' LIMIT 1"), 1, name) != NULL;
 }
 
 /*
@@ -470,8 +470,8 @@ char *
 zodan_engine_sets(const ZodanEngine *engine, ZodanConn *conn)
 {
 	return zodan_query_value(conn, zodan_engine_sql(engine,
-					   "SELECT pg_catalog.array_agg(r.set_name ORDER BY r.set_name)"
-					   "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"), 0);
+													"SELECT pg_catalog.array_agg(r.set_name ORDER BY r.set_name)"
+													"  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"), 0);
 }
 
 /*
@@ -482,57 +482,57 @@ zodan_engine_sets(const ZodanEngine *engine, ZodanConn *conn)
  */
 void
 zodan_engine_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
-				  const char *skipped_schemas)
+						 const char *skipped_schemas)
 {
 	char	   *sets;
 	char	   *tables;
 	char	   *sequences;
 
 	sets = zodan_query_value(from, zodan_engine_sql(engine,
-					   "SELECT coalesce(pg_catalog.json_agg(r), '[]')"
-					   "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"), 0);
+													"SELECT coalesce(pg_catalog.json_agg(r), '[]')"
+													"  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"), 0);
 	tables = zodan_query_value(from, zodan_engine_sql(engine,
-						 "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('set_name', r.set_name,"
-						 "         'relation', pg_catalog.format('%I.%I', n.nspname, c.relname), 'columns', t.set_att_list,"
-						 "         'row_filter', pg_catalog.pg_get_expr(t.set_row_filter, t.set_reloid))), '[]')"
-						 "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
-						 "  JOIN {e}.replication_set_table t USING (set_id)"
-						 "  JOIN pg_catalog.pg_class c ON c.oid = t.set_reloid"
-						 "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-						 " WHERE n.nspname <> ALL ($1::text[])"), 1, skipped_schemas);
+													  "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('set_name', r.set_name,"
+													  "         'relation', pg_catalog.format('%I.%I', n.nspname, c.relname), 'columns', t.set_att_list,"
+													  "         'row_filter', pg_catalog.pg_get_expr(t.set_row_filter, t.set_reloid))), '[]')"
+													  "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
+													  "  JOIN {e}.replication_set_table t USING (set_id)"
+													  "  JOIN pg_catalog.pg_class c ON c.oid = t.set_reloid"
+													  "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+													  " WHERE n.nspname <> ALL ($1::text[])"), 1, skipped_schemas);
 	sequences = zodan_query_value(from, zodan_engine_sql(engine,
-							"SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('set_name', r.set_name,"
-							"         'relation', pg_catalog.format('%I.%I', n.nspname, c.relname))), '[]')"
-							"  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
-							"  JOIN {e}.replication_set_seq t USING (set_id)"
-							"  JOIN pg_catalog.pg_class c ON c.oid = t.set_seqoid"
-							"  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-							" WHERE n.nspname <> ALL ($1::text[])"), 1, skipped_schemas);
+														 "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('set_name', r.set_name,"
+														 "         'relation', pg_catalog.format('%I.%I', n.nspname, c.relname))), '[]')"
+														 "  FROM {e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
+														 "  JOIN {e}.replication_set_seq t USING (set_id)"
+														 "  JOIN pg_catalog.pg_class c ON c.oid = t.set_seqoid"
+														 "  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+														 " WHERE n.nspname <> ALL ($1::text[])"), 1, skipped_schemas);
 
 #define SETS_ARE "pg_catalog.json_to_recordset($1::json) AS x(set_name name, replicate_insert bool," \
 		" replicate_update bool, replicate_delete bool, replicate_truncate bool)"
 #define LOCAL_SETS "{e}.replication_set r JOIN {e}.local_node l ON l.node_id = r.set_nodeid"
 	PQclear(zodan_query(to, zodan_engine_sql(engine, psprintf(
-						"SELECT %s FROM " SETS_ARE
-						" WHERE NOT EXISTS (SELECT FROM " LOCAL_SETS " WHERE r.set_name = x.set_name)",
-						engine->set_create)), 1, sets));
+															  "SELECT %s FROM " SETS_ARE
+															  " WHERE NOT EXISTS (SELECT FROM " LOCAL_SETS " WHERE r.set_name = x.set_name)",
+															  engine->set_create)), 1, sets));
 	PQclear(zodan_query(to, zodan_engine_sql(engine, psprintf(
-						"SELECT %s FROM " SETS_ARE
-						" WHERE EXISTS (SELECT FROM " LOCAL_SETS " WHERE r.set_name = x.set_name"
-						"   AND (r.replicate_insert, r.replicate_update, r.replicate_delete, r.replicate_truncate)"
-						"    <> (x.replicate_insert, x.replicate_update, x.replicate_delete, x.replicate_truncate))",
-						engine->set_alter)), 1, sets));
+															  "SELECT %s FROM " SETS_ARE
+															  " WHERE EXISTS (SELECT FROM " LOCAL_SETS " WHERE r.set_name = x.set_name"
+															  "   AND (r.replicate_insert, r.replicate_update, r.replicate_delete, r.replicate_truncate)"
+															  "    <> (x.replicate_insert, x.replicate_update, x.replicate_delete, x.replicate_truncate))",
+															  engine->set_alter)), 1, sets));
 	PQclear(zodan_query(to, zodan_engine_sql(engine, psprintf(
-						"SELECT %s FROM pg_catalog.json_to_recordset($1::json)"
-						"         AS x(set_name name, relation text, columns text[], row_filter text)"
-						" WHERE NOT EXISTS (SELECT FROM " LOCAL_SETS " JOIN {e}.replication_set_table t USING (set_id)"
-						"                    WHERE r.set_name = x.set_name AND t.set_reloid = x.relation::regclass)",
-						engine->set_add_table)), 1, tables));
+															  "SELECT %s FROM pg_catalog.json_to_recordset($1::json)"
+															  "         AS x(set_name name, relation text, columns text[], row_filter text)"
+															  " WHERE NOT EXISTS (SELECT FROM " LOCAL_SETS " JOIN {e}.replication_set_table t USING (set_id)"
+															  "                    WHERE r.set_name = x.set_name AND t.set_reloid = x.relation::regclass)",
+															  engine->set_add_table)), 1, tables));
 	PQclear(zodan_query(to, zodan_engine_sql(engine, psprintf(
-						"SELECT %s FROM pg_catalog.json_to_recordset($1::json) AS x(set_name name, relation text)"
-						" WHERE NOT EXISTS (SELECT FROM " LOCAL_SETS " JOIN {e}.replication_set_seq t USING (set_id)"
-						"                    WHERE r.set_name = x.set_name AND t.set_seqoid = x.relation::regclass)",
-						engine->set_add_sequence)), 1, sequences));
+															  "SELECT %s FROM pg_catalog.json_to_recordset($1::json) AS x(set_name name, relation text)"
+															  " WHERE NOT EXISTS (SELECT FROM " LOCAL_SETS " JOIN {e}.replication_set_seq t USING (set_id)"
+															  "                    WHERE r.set_name = x.set_name AND t.set_seqoid = x.relation::regclass)",
+															  engine->set_add_sequence)), 1, sequences));
 #undef LOCAL_SETS
 #undef SETS_ARE
 }

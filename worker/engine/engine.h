@@ -68,8 +68,8 @@ extern char *zodan_engine_sql(const ZodanEngine *engine, const char *text);
 
 extern bool zodan_engine_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_engine_node_create(const ZodanEngine *engine, ZodanConn *conn, const char *name,
-							  const char *dsn, const char *location, const char *country,
-							  const char *info);
+									 const char *dsn, const char *location, const char *country,
+									 const char *info);
 extern void zodan_engine_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern char *zodan_engine_node_dsn(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern char *zodan_engine_local_node(const ZodanEngine *engine, ZodanConn *conn);
@@ -91,9 +91,9 @@ extern bool zodan_engine_sub_at_gate(const ZodanEngine *engine, ZodanConn *conn,
 extern void zodan_engine_sub_forget_passed(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_engine_sub_skips(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern void zodan_engine_sub_skip_until(const ZodanEngine *engine, ZodanConn *conn, const char *name,
-								 const char *tables);
+										const char *tables);
 extern char *zodan_engine_sets(const ZodanEngine *engine, ZodanConn *conn);
 extern void zodan_engine_sets_mirror(const ZodanEngine *engine, ZodanConn *from, ZodanConn *to,
-							  const char *skipped_schemas);
+									 const char *skipped_schemas);
 
 #endif							/* ZODAN_ENGINE_H */

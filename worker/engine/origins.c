@@ -36,7 +36,7 @@ char *
 zodan_origins_identity(ZodanConn *conn, const char *origin)
 {
 	return zodan_query_value(conn, "SELECT pg_catalog.concat_ws('/', roident, xmin) FROM pg_catalog.pg_replication_origin WHERE roname = $1",
-					   1, origin);
+							 1, origin);
 }
 
 /*

@@ -135,12 +135,12 @@ static char *
 describe_blockers(ZodanConn *control, int walsender)
 {
 	return zodan_query_value(control,
-					   "SELECT pg_catalog.format('a transaction of %s (pid %s, %s), open since %s',"
-					   "         coalesce(usename::text, 'a prepared transaction'), pid, coalesce(nullif(application_name, ''), 'no application name'),"
-					   "         pg_catalog.date_trunc('second', xact_start))"
-					   "  FROM pg_catalog.pg_stat_activity"
-					   " WHERE pid OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids($1::int))"
-					   " ORDER BY xact_start LIMIT 1", 1, psprintf("%d", walsender));
+							 "SELECT pg_catalog.format('a transaction of %s (pid %s, %s), open since %s',"
+							 "         coalesce(usename::text, 'a prepared transaction'), pid, coalesce(nullif(application_name, ''), 'no application name'),"
+							 "         pg_catalog.date_trunc('second', xact_start))"
+							 "  FROM pg_catalog.pg_stat_activity"
+							 " WHERE pid OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids($1::int))"
+							 " ORDER BY xact_start LIMIT 1", 1, psprintf("%d", walsender));
 }
 
 /*
@@ -159,8 +159,8 @@ zodan_slots_export(ZodanExport *export, const char *slot, bool temporary, const 
 	export->next_report = zodan_wait_deadline(1000);
 	export->call.conn = &export->conn;
 	export->call.sql = psprintf("CREATE_REPLICATION_SLOT %s %sLOGICAL %s (SNAPSHOT 'export'%s)",
-								  zodan_query_quote(slot), temporary ? "TEMPORARY " : "", zodan_query_quote(plugin),
-								  !temporary && export->conn.version >= 170000 ? ", FAILOVER" : "");
+								zodan_query_quote(slot), temporary ? "TEMPORARY " : "", zodan_query_quote(plugin),
+								!temporary && export->conn.version >= 170000 ? ", FAILOVER" : "");
 	zodan_remote_start(&export->call);
 }
 

@@ -31,7 +31,7 @@ static const char *const wal_function =
 
 static const char *const labels_query =
 #include "sql/wal_labels.h"
-;
+		   ;
 
 /*
  * The last commit in [$1, $2) of a transaction that has written a marker with the
@@ -123,7 +123,7 @@ read_wal(ZodanConn *source, const char *query, const char *first, const char *se
  */
 void
 zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
-					ZodanResume *peers, int npeers)
+						ZodanResume *peers, int npeers)
 {
 	XLogRecPtr	end = consistent;
 	uint64		piece = WAL_PIECE_FIRST;
@@ -142,7 +142,7 @@ zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consist
 		bool		unclear = false;
 		bool		all = true;
 		PGresult   *result = read_wal(source, labels_query, zodan_lsn_format(from), zodan_lsn_format(start),
-										  zodan_lsn_format(end));
+									  zodan_lsn_format(end));
 
 		for (int row = 0; row < PQntuples(result); row++)
 			if (PQgetisnull(result, row, 0))

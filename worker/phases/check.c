@@ -43,7 +43,7 @@ typedef struct Check
 
 static const char *const parameters =
 #include "sql/check_parameters.h"
-;
+		   ;
 
 static const Check version_checks[] = {
 	{
@@ -178,11 +178,11 @@ static const Check prerequisite_checks[] = {
 
 static const char *const role_attributes =
 #include "sql/check_role_attributes.h"
-;
+		   ;
 
 static const char *const published =
 #include "sql/check_published.h"
-;
+		   ;
 
 /*
  * The text with its placeholders filled in; NULL if what it is about is
@@ -198,7 +198,7 @@ expand(ZodanJob *job, const char *text)
 	const char *const values[] = {engine->name, engine->sub_status, engine->node_id, engine->ddl_setting,
 		engine->trapped_slots, engine->commit_label, role_attributes,
 		psprintf(published, engine->name, engine->name, engine->name),
-		psprintf("%s::text[]", quote_literal_cstr(sets ? sets : "{}")), engine->uncopied_schemas};
+	psprintf("%s::text[]", quote_literal_cstr(sets ? sets : "{}")), engine->uncopied_schemas};
 	StringInfoData buf;
 
 	initStringInfo(&buf);
@@ -324,12 +324,12 @@ run_checks(ZodanJob *job, const Check *checks, int nchecks)
 		if (calls[i].error && calls[i].sqlstate != ERRCODE_UNDEFINED_TABLE &&
 			calls[i].sqlstate != ERRCODE_INVALID_SCHEMA_NAME)
 			zodan_journal_check_failure(job->req, job->req->phase, whose[i]->name, calls[i].conn->node, calls[i].error,
-								"an answer", "Correct what the message says.", zodan_retry_is_transient(calls[i].sqlstate));
+										"an answer", "Correct what the message says.", zodan_retry_is_transient(calls[i].sqlstate));
 		for (int row = 0; result && row < PQntuples(result); row++)
 			zodan_journal_check_failure(job->req, job->req->phase, whose[i]->name, calls[i].conn->node,
-								zodan_dsn_redact_text(&job->session.secrets, PQgetvalue(result, row, 0)),
-								zodan_dsn_redact_text(&job->session.secrets, PQgetvalue(result, row, 1)), PQgetvalue(result, row, 2),
-								PQnfields(result) > 3 && PQgetvalue(result, row, 3)[0] == 't');
+										zodan_dsn_redact_text(&job->session.secrets, PQgetvalue(result, row, 0)),
+										zodan_dsn_redact_text(&job->session.secrets, PQgetvalue(result, row, 1)), PQgetvalue(result, row, 2),
+										PQnfields(result) > 3 && PQgetvalue(result, row, 3)[0] == 't');
 		PQclear(result);
 	}
 	pfree(calls);
@@ -345,11 +345,11 @@ check_connection(ZodanJob *job, ZodanConn *conn, const char *field)
 {
 	if (!conn->pg)
 		zodan_journal_check_failure(job->req, job->req->phase, "connection", conn->node, conn->error, "a connection",
-							psprintf("Start the server or correct %s; its database must exist.", field),
-							zodan_retry_is_transient(conn->sqlstate));
+									psprintf("Start the server or correct %s; its database must exist.", field),
+									zodan_retry_is_transient(conn->sqlstate));
 	else if (atoi(zodan_query_value(conn, "SELECT pg_catalog.pg_backend_pid()", 0)) != PQbackendPID(conn->pg))
 		zodan_journal_check_failure(job->req, job->req->phase, "connection", conn->node, "a connection pooler", "a connection to the server itself",
-							psprintf("Correct %s: it must lead to the server.", field), false);
+									psprintf("Correct %s: it must lead to the server.", field), false);
 }
 
 static void
@@ -400,11 +400,11 @@ check_claim(ZodanJob *job)
 		return;
 	rival = zodan_queue_request_of(pnstrdup(mark, strcspn(mark, "/")));
 	zodan_journal_check_failure(job->req, job->req->phase, "claimed", job->new_conn.node,
-						rival ? psprintf("the mark of %s", rival) : psprintf("the mark of another coordinator's request (%s)", mark),
-						"a database that no other request adds to a cluster",
-						rival ? "Wait for that request, or cancel it." :
-						psprintf("Wait for that request or cancel it, on its coordinator. If that is gone for good, remove the node by zodan.remove_node(); if it was removed, ALTER DATABASE %s RESET zodan.claim.",
-								 zodan_query_quote(job->new_dbname)), false);
+								rival ? psprintf("the mark of %s", rival) : psprintf("the mark of another coordinator's request (%s)", mark),
+								"a database that no other request adds to a cluster",
+								rival ? "Wait for that request, or cancel it." :
+								psprintf("Wait for that request or cancel it, on its coordinator. If that is gone for good, remove the node by zodan.remove_node(); if it was removed, ALTER DATABASE %s RESET zodan.claim.",
+										 zodan_query_quote(job->new_dbname)), false);
 }
 
 /*
@@ -423,7 +423,7 @@ check_objects(ZodanJob *job)
 	result = zodan_kept_conflicts(source, zodan_kept_objects(&job->new_conn), own ? own : "{}", job->engine->foreign_schemas);
 	for (int i = 0; i < PQntuples(result); i++)
 		zodan_journal_check_failure(job->req, job->req->phase, "new_node_objects", job->new_conn.node, PQgetvalue(result, i, 0),
-							"nothing of that name but on the source", "Drop it on the new node: the join makes it, as it is on the source.", false);
+									"nothing of that name but on the source", "Drop it on the new node: the join makes it, as it is on the source.", false);
 	PQclear(result);
 }
 
@@ -443,15 +443,15 @@ look_at_prerequisites(ZodanJob *job)
 		if (job->engine->alone_on_server && job->new_conn.pg && job->members[i].conn.pg &&
 			zodan_query_same_server(&job->new_conn, &job->members[i].conn, false))
 			zodan_journal_check_failure(job->req, job->req->phase, "same_server", job->new_conn.node, psprintf("the server of node %s", job->members[i].name),
-								"a server of its own", "Use another server: the nodes' replication origins would be in each other's way.", false);
+										"a server of its own", "Use another server: the nodes' replication origins would be in each other's way.", false);
 	for (int i = 0; i < lengthof(conns); i++)
 	{
 		ZodanCall	call = {.conn = conns[i]};
 
 		if (call.conn->pg && !zodan_wal_readable(&call))
 			zodan_journal_check_failure(job->req, job->req->phase, "pg_walinspect", call.conn->node, call.error,
-								"the library of pg_walinspect", "Install the server's contrib modules on this node.",
-								zodan_retry_is_transient(call.sqlstate));
+										"the library of pg_walinspect", "Install the server's contrib modules on this node.",
+										zodan_retry_is_transient(call.sqlstate));
 	}
 }
 
@@ -469,7 +469,7 @@ zodan_check_versions(ZodanJob *job)
 	{
 		if (ZODAN_SOURCE(job)->conn.pg)
 			zodan_journal_check_failure(job->req, job->req->phase, "engine_version", ZODAN_SOURCE(job)->name, "neither",
-								"the extension spock or pglogical", "Name a node of the cluster as the source.", false);
+										"the extension spock or pglogical", "Name a node of the cluster as the source.", false);
 		raise_failures(job, true);
 	}
 	run_checks(job, version_checks, lengthof(version_checks));
@@ -478,8 +478,8 @@ zodan_check_versions(ZodanJob *job)
 		tools = zodan_schema_check_tools(job, job->new_conn.version);
 		if (tools)
 			zodan_journal_check_failure(job->req, job->req->phase, "programs", "the coordinator", tools,
-								psprintf("pg_dump and pg_restore of PostgreSQL %d, as the new node is", job->new_conn.version / 10000),
-								"Install them and set zodan.bindir to their directory.", false);
+										psprintf("pg_dump and pg_restore of PostgreSQL %d, as the new node is", job->new_conn.version / 10000),
+										"Install them and set zodan.bindir to their directory.", false);
 	}
 	/* it isn't run again once it is done; without all nodes it isn't done, and what else is wrong is told now */
 	if (!zodan_cluster_complete(job))

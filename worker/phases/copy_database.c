@@ -37,7 +37,7 @@ zodan_copy_database_schema(ZodanJob *job)
 		zodan_journal_set_kept(job->req, zodan_kept_objects(&job->new_conn), zodan_kept_rights(&job->new_conn));
 		if (own)
 			zodan_journal_event(job->req, "warning", job->req->new_node_name,
-						psprintf("schemas that the new node already had are left out: %s", own));
+								psprintf("schemas that the new node already had are left out: %s", own));
 	}
 	if (!zodan_schema_dumped(job))
 	{

@@ -88,10 +88,10 @@ static int
 list_subscriptions(ZodanJob *job)
 {
 	char	   *query = zodan_engine_sql(job->engine, psprintf(
-										 "SELECT s.sub_name, n.node_name, x.status"
-										 "  FROM {e}.subscription s JOIN {e}.node n ON n.node_id = s.sub_origin"
-										 "  LEFT JOIN (%s) AS x(name, status) ON x.name = s.sub_name ORDER BY 1",
-										 job->engine->sub_status));
+															   "SELECT s.sub_name, n.node_name, x.status"
+															   "  FROM {e}.subscription s JOIN {e}.node n ON n.node_id = s.sub_origin"
+															   "  LEFT JOIN (%s) AS x(name, status) ON x.name = s.sub_name ORDER BY 1",
+															   job->engine->sub_status));
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * (job->nmembers + 1));
 	int			replicating = 0;
 

@@ -22,10 +22,10 @@ create_node(ZodanJob *job)
 		return;
 	if (!zodan_engine_node_exists(job->engine, &job->new_conn, req->new_node_name))
 		zodan_engine_node_create(job->engine, &job->new_conn, req->new_node_name, req->new_node_dsn,
-						  req->location, req->country, req->info);
+								 req->location, req->country, req->info);
 	/* rows that are discarded from now on are the join's */
 	zodan_effects_set(job->req, node->node, node->kind, node->name, "done",
-						job->engine->exceptions ? zodan_query_value(&job->new_conn, job->engine->exceptions, 0) : NULL);
+					  job->engine->exceptions ? zodan_query_value(&job->new_conn, job->engine->exceptions, 0) : NULL);
 }
 
 /*

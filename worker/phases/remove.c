@@ -31,7 +31,7 @@ static const char *const subscriptions_to =
 
 static const char *const slots_query =
 #include "sql/remove_slots.h"
-;
+		   ;
 
 /*
  * Does a node that can be reached know the one that goes?
@@ -76,7 +76,7 @@ add_streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits, int *n)
 	}
 	if (*n == before)
 		zodan_journal_event(job->req, "warning", m->name, psprintf("node %s has no enabled subscription to node %s, so nothing more is sent to it",
-												 m->name, job->req->new_node_name));
+																   m->name, job->req->new_node_name));
 	PQclear(result);
 	return waits;
 }
@@ -137,8 +137,8 @@ writes_arrive(ZodanJob *job)
 			if (!m->conn.pg)
 				continue;
 			result = zodan_query(&m->conn, zodan_engine_sql(job->engine, psprintf(
-								 "SELECT pg_catalog.pg_replication_origin_progress(s.sub_slot_name, false) FROM (%s) AS s"
-								 "  JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name", subscriptions_to)),
+																				  "SELECT pg_catalog.pg_replication_origin_progress(s.sub_slot_name, false) FROM (%s) AS s"
+																				  "  JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name", subscriptions_to)),
 								 1, job->req->new_node_name);
 			for (int k = 0; k < PQntuples(result); k++)
 				positions = lappend(positions, PQgetisnull(result, k, 0) ? "0/0" : zodan_query_field(result, k, 0));
@@ -246,7 +246,7 @@ zodan_remove_check(ZodanJob *job)
 		zodan_request_set_node_dsn(job->req, job->new_conn.dsn);
 	if (job->req->force)
 		zodan_journal_event(job->req, "warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
-											  name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
+																name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
 	zodan_job_detail(job, 1, psprintf("node %s can be removed; these stay: %s", name, zodan_cluster_names(job)));
 }
 
@@ -271,7 +271,7 @@ zodan_remove_drain(ZodanJob *job)
 	if (job->req->fence)
 		zodan_fence_raise(job);
 	prepared = zodan_query_value(conn, "SELECT pg_catalog.string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts"
-						   " WHERE database = pg_catalog.current_database()", 0);
+								 " WHERE database = pg_catalog.current_database()", 0);
 	if (prepared)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
@@ -340,7 +340,7 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 			list_object(job, m->name, EFFECT_SLOT, slot, NULL);
 		else if (!zodan_effects_find(job->req, m->name, EFFECT_SLOT, slot)->state)
 			zodan_journal_event(job->req, "warning", m->name, psprintf("slot %s is read by no node that could be asked; if it was node %s's, drop it: SELECT pg_drop_replication_slot('%s')",
-													 slot, job->req->new_node_name, slot));
+																	   slot, job->req->new_node_name, slot));
 	}
 	PQclear(result);
 }
@@ -426,8 +426,8 @@ list_objects(ZodanJob *job)
 	if (is_node)
 	{
 		result = zodan_query(&job->new_conn, zodan_engine_sql(job->engine,
-							 "SELECT s.sub_name, s.sub_slot_name, n.node_name FROM {e}.subscription s"
-							 "  JOIN {e}.node n ON n.node_id = s.sub_origin"), 0);
+															  "SELECT s.sub_name, s.sub_slot_name, n.node_name FROM {e}.subscription s"
+															  "  JOIN {e}.node n ON n.node_id = s.sub_origin"), 0);
 		for (int i = 0; i < PQntuples(result); i++)
 		{
 			const char *sub = PQgetvalue(result, i, 0);
@@ -475,7 +475,7 @@ zodan_remove_drop(ZodanJob *job)
 		zodan_claim_drop(job);
 	if (fence->result)
 		zodan_journal_event(job->req, "warning", fence->node,
-					psprintf("database %s of node %s, which is alone now, stays closed to all but superusers; its connection limit was %s: ALTER DATABASE %s CONNECTION LIMIT %s opens it",
-							 fence->name, fence->node, fence->result, zodan_query_quote(fence->name), fence->result));
+							psprintf("database %s of node %s, which is alone now, stays closed to all but superusers; its connection limit was %s: ALTER DATABASE %s CONNECTION LIMIT %s opens it",
+									 fence->name, fence->node, fence->result, zodan_query_quote(fence->name), fence->result));
 	zodan_job_detail(job, 1, psprintf("node %s has been removed; these stay: %s", job->req->new_node_name, zodan_cluster_names(job)));
 }

@@ -30,9 +30,9 @@ leave_effects(ZodanJob *job)
 		zodan_journal_event(job->req, "warning", effect->node, psprintf("%s %s is left", effect->kind, effect->name));
 	}
 	zodan_request_set_error(job->req, psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
-					psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
-							 " AND state IN ('intent', 'done') lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
-							 job->req->id, job->req->id));
+							psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
+									 " AND state IN ('intent', 'done') lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
+									 job->req->id, job->req->id));
 	zodan_request_end(job->req, "rolling_back", EVENT_ROLLED_BACK, false);
 }
 
@@ -79,7 +79,7 @@ abandon(ZodanJob *job, const char *why)
 	zodan_work_forget(job);
 	zodan_journal_event(job->req, "error", job->req->new_node_name, why);
 	zodan_request_set_error(job->req, why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
-					"It was left alone, and nothing of the request is left on the other nodes.");
+							"It was left alone, and nothing of the request is left on the other nodes.");
 	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, true);
 }
 
@@ -139,8 +139,8 @@ zodan_roll_back(ZodanJob *job, const char *state)
 		if (stays)
 		{
 			zodan_request_set_error(job->req, stays, psprintf(fence ? "All else is undone. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
-											"All else is undone, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
-											job->req->id));
+															  "All else is undone, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
+															  job->req->id));
 			/* it can only be undone from here on */
 			zodan_journal_forget_phases(job->req);
 			zodan_request_end(job->req, "rolling_back", EVENT_FAIL, false);

@@ -42,7 +42,7 @@
 
 static const char *const subscriptions_query =
 #include "sql/upkeep_subscriptions.h"
-;
+		   ;
 
 /* A marker on a provider, which the reader of a slot must confirm in time */
 typedef struct Marker
@@ -272,12 +272,12 @@ static bool
 may_look(Watched *node)
 {
 	PGresult   *result = ask(node, &node->conn, zodan_engine_sql(node->engine,
-							 "SELECT (SELECT n.node_name FROM {e}.local_node l JOIN {e}.node n USING (node_id)),"
-							 "       EXISTS (SELECT FROM pg_catalog.pg_locks k"
-							 "                WHERE k.locktype = 'advisory' AND k.granted AND k.classid = $1::pg_catalog.oid"
-							 "                  AND k.objid = 0 AND k.objsubid = 2"
-							 "                  AND k.database = (SELECT oid FROM pg_catalog.pg_database"
-							 "                                     WHERE datname = pg_catalog.current_database()))"),
+																 "SELECT (SELECT n.node_name FROM {e}.local_node l JOIN {e}.node n USING (node_id)),"
+																 "       EXISTS (SELECT FROM pg_catalog.pg_locks k"
+																 "                WHERE k.locktype = 'advisory' AND k.granted AND k.classid = $1::pg_catalog.oid"
+																 "                  AND k.objid = 0 AND k.objsubid = 2"
+																 "                  AND k.database = (SELECT oid FROM pg_catalog.pg_database"
+																 "                                     WHERE datname = pg_catalog.current_database()))"),
 							 1, psprintf("%d", ZODAN_LOCK_CLUSTER));
 	const char *name;
 

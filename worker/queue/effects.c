@@ -58,10 +58,10 @@ zodan_effects_intend(const ZodanRequest *req, const char *node, const char *kind
 	ZODAN_FAILPOINT(req, "before_intent", kind);
 	before = zodan_effects_find(req, node, kind, name);
 	zodan_spi_execute("WITH c AS (UPDATE zodan.request_state SET claim = claim + 1 WHERE request_id = $1::bigint)"
-			  "INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
-			  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
-			  "    SET state = 'intent', result = NULL, identity = NULL, running = NULL, changed_at = clock_timestamp()"
-			  "  WHERE e.state = 'undone'", 4, req->id_text, node, kind, name);
+					  "INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
+					  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
+					  "    SET state = 'intent', result = NULL, identity = NULL, running = NULL, changed_at = clock_timestamp()"
+					  "  WHERE e.state = 'undone'", 4, req->id_text, node, kind, name);
 	ZODAN_FAILPOINT(req, "after_intent", kind);
 	return before;
 }
@@ -73,16 +73,16 @@ zodan_effects_intend(const ZodanRequest *req, const char *node, const char *kind
  */
 void
 zodan_effects_set(const ZodanRequest *req, const char *node, const char *kind, const char *name,
-					const char *state, const char *result)
+				  const char *state, const char *result)
 {
 	ZODAN_FAILPOINT(req, "after_effect", kind);
 	zodan_spi_one("WITH progress AS ("
-			  " UPDATE zodan.request_state s SET attempt_of_progress = s.attempt FROM zodan.effects e"
-			  "  WHERE s.request_id = $1::bigint AND e.request_id = s.request_id AND e.node = $2 AND e.kind = $3 AND e.name = $4"
-			  "    AND e.state = 'intent' AND $5 = 'done')"
-			  "UPDATE zodan.effects SET state = $5, result = $6, changed_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4"
-			  "   AND state IN ('intent', 'done')", 6, req->id_text, node, kind, name, state, result);
+				  " UPDATE zodan.request_state s SET attempt_of_progress = s.attempt FROM zodan.effects e"
+				  "  WHERE s.request_id = $1::bigint AND e.request_id = s.request_id AND e.node = $2 AND e.kind = $3 AND e.name = $4"
+				  "    AND e.state = 'intent' AND $5 = 'done')"
+				  "UPDATE zodan.effects SET state = $5, result = $6, changed_at = clock_timestamp()"
+				  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4"
+				  "   AND state IN ('intent', 'done')", 6, req->id_text, node, kind, name, state, result);
 }
 
 /*
@@ -92,8 +92,8 @@ void
 zodan_effects_set_identity(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *identity)
 {
 	zodan_spi_one("UPDATE zodan.effects SET identity = $5"
-			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4", 5,
-			  req->id_text, node, kind, name, identity);
+				  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4", 5,
+				  req->id_text, node, kind, name, identity);
 }
 
 /*
@@ -104,10 +104,10 @@ void
 zodan_effects_assume(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *result)
 {
 	zodan_spi_execute("INSERT INTO zodan.effects AS e (request_id, node, kind, name, result) VALUES ($1::bigint, $2, $3, $4, $5)"
-			  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
-			  "    SET state = CASE WHEN e.state = 'done' THEN 'done' ELSE 'intent' END, result = coalesce(e.result, excluded.result),"
-			  "        changed_at = clock_timestamp()"
-			  "  WHERE e.state = 'undone' OR e.result IS NULL", 5, req->id_text, node, kind, name, result);
+					  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
+					  "    SET state = CASE WHEN e.state = 'done' THEN 'done' ELSE 'intent' END, result = coalesce(e.result, excluded.result),"
+					  "        changed_at = clock_timestamp()"
+					  "  WHERE e.state = 'undone' OR e.result IS NULL", 5, req->id_text, node, kind, name, result);
 }
 
 /*
@@ -152,8 +152,8 @@ zodan_effects_undone(const ZodanRequest *req, const char *node, const char *kind
 {
 	ZODAN_FAILPOINT(req, "after_undo", kind);
 	zodan_spi_execute("UPDATE zodan.effects SET state = 'undone', changed_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
-			  4, req->id_text, node, kind, name);
+					  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
+					  4, req->id_text, node, kind, name);
 }
 
 /*
@@ -163,8 +163,8 @@ void
 zodan_effects_leave(const ZodanRequest *req, const char *node, const char *kind, const char *name)
 {
 	zodan_spi_one("UPDATE zodan.effects SET state = 'left', changed_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
-			  4, req->id_text, node, kind, name);
+				  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
+				  4, req->id_text, node, kind, name);
 }
 
 /*
@@ -200,7 +200,7 @@ char *
 zodan_effects_intents(const ZodanRequest *req, bool count)
 {
 	return zodan_spi_one("UPDATE zodan.request_state SET claim = claim + $2::int WHERE request_id = $1::bigint RETURNING claim", 2,
-					 req->id_text, count ? "1" : "0")->value[0][0];
+						 req->id_text, count ? "1" : "0")->value[0][0];
 }
 
 /*
@@ -211,7 +211,7 @@ void
 zodan_effects_set_intents(const ZodanRequest *req, const char *intents)
 {
 	zodan_spi_one("UPDATE zodan.request_state SET claim = greatest(claim, $2::bigint) WHERE request_id = $1::bigint", 2,
-			  req->id_text, intents);
+				  req->id_text, intents);
 }
 
 /*

@@ -35,7 +35,7 @@ typedef struct ZodanEffect
 extern ZodanEffect *zodan_effects_find(const ZodanRequest *req, const char *node, const char *kind, const char *name);
 extern ZodanEffect *zodan_effects_intend(const ZodanRequest *req, const char *node, const char *kind, const char *name);
 extern void zodan_effects_set(const ZodanRequest *req, const char *node, const char *kind, const char *name,
-								const char *state, const char *result);
+							  const char *state, const char *result);
 extern void zodan_effects_set_identity(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *identity);
 extern void zodan_effects_assume(const ZodanRequest *req, const char *node, const char *kind, const char *name, const char *result);
 extern char *zodan_effects_intend_running(const ZodanRequest *req, const char *node, const char *sub);

@@ -25,8 +25,8 @@ void
 zodan_journal_event(const ZodanRequest *req, const char *level, const char *node, const char *message)
 {
 	zodan_spi_one("INSERT INTO zodan.events (request_id, level, phase, node, message)"
-			  " SELECT s.request_id, $2, s.phase, $3, $4 FROM zodan.request_state s"
-			  "  WHERE s.request_id = $1::bigint", 4, req->id_text, level, node, message);
+				  " SELECT s.request_id, $2, s.phase, $3, $4 FROM zodan.request_state s"
+				  "  WHERE s.request_id = $1::bigint", 4, req->id_text, level, node, message);
 }
 
 /*
@@ -36,10 +36,10 @@ bool
 zodan_journal_phase_begin(const ZodanRequest *req, const char *phase)
 {
 	return zodan_spi_execute("INSERT INTO zodan.checkpoints AS c (request_id, phase, state)"
-					 " VALUES ($1::bigint, $2, 'running')"
-					 " ON CONFLICT (request_id, phase) DO UPDATE"
-					 "    SET attempts = c.attempts + 1, started_at = clock_timestamp()"
-					 "  WHERE c.state = 'running'", 2, req->id_text, phase)->nrows == 1;
+							 " VALUES ($1::bigint, $2, 'running')"
+							 " ON CONFLICT (request_id, phase) DO UPDATE"
+							 "    SET attempts = c.attempts + 1, started_at = clock_timestamp()"
+							 "  WHERE c.state = 'running'", 2, req->id_text, phase)->nrows == 1;
 }
 
 /*
@@ -49,7 +49,7 @@ void
 zodan_journal_phase_done(const ZodanRequest *req, const char *phase)
 {
 	zodan_spi_one("UPDATE zodan.checkpoints SET state = 'done', finished_at = clock_timestamp(), error = NULL"
-			  " WHERE request_id = $1::bigint AND phase = $2 AND state = 'running'", 2, req->id_text, phase);
+				  " WHERE request_id = $1::bigint AND phase = $2 AND state = 'running'", 2, req->id_text, phase);
 	zodan_spi_one("UPDATE zodan.request_state SET attempt_of_progress = attempt, missing_since = NULL WHERE request_id = $1::bigint", 1, req->id_text);
 }
 
@@ -60,8 +60,8 @@ int
 zodan_journal_phase_attempts(const ZodanRequest *req, const char *phase)
 {
 	return (int) zodan_spi_int64(zodan_spi_execute("SELECT max(attempts) FROM zodan.checkpoints"
-							  " WHERE request_id = $1::bigint AND phase = $2", 2,
-							  req->id_text, phase)->value[0][0]);
+												   " WHERE request_id = $1::bigint AND phase = $2", 2,
+												   req->id_text, phase)->value[0][0]);
 }
 
 /*
@@ -72,8 +72,8 @@ int
 zodan_journal_phase_transient(const ZodanRequest *req, const char *phase)
 {
 	return (int) zodan_spi_int64(zodan_spi_execute("UPDATE zodan.checkpoints SET transient = transient + 1"
-							  " WHERE request_id = $1::bigint AND phase = $2 RETURNING transient", 2,
-							  req->id_text, phase)->value[0][0]);
+												   " WHERE request_id = $1::bigint AND phase = $2 RETURNING transient", 2,
+												   req->id_text, phase)->value[0][0]);
 }
 
 /*
@@ -83,7 +83,7 @@ void
 zodan_journal_phase_error(const ZodanRequest *req, const char *phase, const char *error)
 {
 	zodan_spi_execute("UPDATE zodan.checkpoints SET error = $3 WHERE request_id = $1::bigint AND phase = $2", 3,
-			  req->id_text, phase, error);
+					  req->id_text, phase, error);
 }
 
 /*
@@ -94,7 +94,7 @@ void
 zodan_journal_set_kept(const ZodanRequest *req, const char *objects, const char *rights)
 {
 	zodan_spi_execute("INSERT INTO zodan.kept (request_id, objects, rights) VALUES ($1::bigint, $2::text[], $3::json)"
-			  " ON CONFLICT (request_id) DO NOTHING", 3, req->id_text, objects, rights);
+					  " ON CONFLICT (request_id) DO NOTHING", 3, req->id_text, objects, rights);
 }
 
 /*
@@ -116,9 +116,9 @@ void
 zodan_journal_store_dump(const ZodanRequest *req, const char *directory)
 {
 	zodan_spi_execute("INSERT INTO zodan.dump_files (request_id, name, chunk, content)"
-			  " SELECT $1::bigint, f, n, pg_read_binary_file($2 || '/' || f, n * $3::bigint, $3::bigint)"
-			  "   FROM pg_ls_dir($2) AS f, pg_stat_file($2 || '/' || f) AS s, generate_series(0, s.size / $3::bigint) AS n", 3,
-			  req->id_text, directory, DUMP_CHUNK);
+					  " SELECT $1::bigint, f, n, pg_read_binary_file($2 || '/' || f, n * $3::bigint, $3::bigint)"
+					  "   FROM pg_ls_dir($2) AS f, pg_stat_file($2 || '/' || f) AS s, generate_series(0, s.size / $3::bigint) AS n", 3,
+					  req->id_text, directory, DUMP_CHUNK);
 }
 
 /*
@@ -138,7 +138,7 @@ char *
 zodan_journal_dump_chunk(const ZodanRequest *req, const char *name, const char *chunk)
 {
 	return zodan_spi_one("SELECT encode(content, 'hex') FROM zodan.dump_files WHERE request_id = $1::bigint AND name = $2 AND chunk = $3::bigint", 3,
-					 req->id_text, name, chunk)->value[0][0];
+						 req->id_text, name, chunk)->value[0][0];
 }
 
 /*
@@ -172,9 +172,9 @@ zodan_journal_server(const ZodanRequest *req, const char *node)
 {
 	ZodanServer *server = palloc(sizeof(ZodanServer));
 	ZodanRows  *rows = zodan_spi_execute("SELECT system_identifier, database_oid, timeline, greatest(lsn,"
-								 "       (SELECT greatest(max(b.slot_lsn), max(b.consistent_lsn)) FROM zodan.positions b"
-								 "         WHERE b.request_id = $1::bigint AND b.node = $2))"
-								 "  FROM zodan.servers WHERE request_id = $1::bigint AND node = $2", 2, req->id_text, node);
+										 "       (SELECT greatest(max(b.slot_lsn), max(b.consistent_lsn)) FROM zodan.positions b"
+										 "         WHERE b.request_id = $1::bigint AND b.node = $2))"
+										 "  FROM zodan.servers WHERE request_id = $1::bigint AND node = $2", 2, req->id_text, node);
 
 	if (rows->nrows == 0)
 		return NULL;
@@ -192,10 +192,10 @@ void
 zodan_journal_set_server(const ZodanRequest *req, const char *node, const ZodanServer *server)
 {
 	zodan_spi_one("INSERT INTO zodan.servers (request_id, node, system_identifier, database_oid, timeline, lsn)"
-			  " VALUES ($1::bigint, $2, $3::bigint, $4::oid, $5::int, $6::pg_lsn)"
-			  " ON CONFLICT (request_id, node) DO UPDATE SET system_identifier = excluded.system_identifier,"
-			  "    database_oid = excluded.database_oid, timeline = excluded.timeline, lsn = excluded.lsn", 6,
-			  req->id_text, node, server->system_identifier, server->database_oid, server->timeline, server->lsn);
+				  " VALUES ($1::bigint, $2, $3::bigint, $4::oid, $5::int, $6::pg_lsn)"
+				  " ON CONFLICT (request_id, node) DO UPDATE SET system_identifier = excluded.system_identifier,"
+				  "    database_oid = excluded.database_oid, timeline = excluded.timeline, lsn = excluded.lsn", 6,
+				  req->id_text, node, server->system_identifier, server->database_oid, server->timeline, server->lsn);
 }
 
 /*
@@ -205,7 +205,7 @@ void
 zodan_journal_note_lsn(const ZodanRequest *req, const char *node, const char *lsn)
 {
 	zodan_spi_execute("UPDATE zodan.servers SET lsn = greatest(lsn, $3::pg_lsn) WHERE request_id = $1::bigint AND node = $2", 3,
-			  req->id_text, node, lsn);
+					  req->id_text, node, lsn);
 }
 
 /*
@@ -279,7 +279,7 @@ void
 zodan_journal_forget_check_failures(const ZodanRequest *req, const char *phase)
 {
 	zodan_spi_execute("DELETE FROM zodan.check_failures WHERE request_id = $1::bigint AND phase = $2", 2,
-			  req->id_text, phase);
+					  req->id_text, phase);
 }
 
 /*
@@ -288,14 +288,14 @@ zodan_journal_forget_check_failures(const ZodanRequest *req, const char *phase)
  */
 void
 zodan_journal_check_failure(const ZodanRequest *req, const char *phase, const char *check, const char *node,
-					const char *found, const char *expected, const char *todo, bool transient)
+							const char *found, const char *expected, const char *todo, bool transient)
 {
 	zodan_spi_one("INSERT INTO zodan.check_failures"
-			  "       (request_id, phase, check_name, node, found, expected, what_to_do, transient)"
-			  " VALUES ($1::bigint, $2, $3, $4, $5, $6, $7, $8::boolean)", 8,
-			  req->id_text, phase, check, node, found, expected, todo, transient ? "t" : "f");
+				  "       (request_id, phase, check_name, node, found, expected, what_to_do, transient)"
+				  " VALUES ($1::bigint, $2, $3, $4, $5, $6, $7, $8::boolean)", 8,
+				  req->id_text, phase, check, node, found, expected, todo, transient ? "t" : "f");
 	zodan_journal_event(req, "error", node,
-				psprintf("%s: found %s, expected %s; %s", check, found, expected, todo));
+						psprintf("%s: found %s, expected %s; %s", check, found, expected, todo));
 }
 
 /*
@@ -306,10 +306,10 @@ char *
 zodan_journal_check_summary(const ZodanRequest *req, int *count, int *transient)
 {
 	char	  **v = zodan_spi_one("SELECT count(*), string_agg(format('%s: %s: found %s, expected %s', node,"
-							  "                                   check_name, found, expected), E'\\n' ORDER BY id),"
-							  "       count(*) FILTER (WHERE transient)"
-							  "  FROM zodan.check_failures WHERE request_id = $1::bigint", 1,
-							  req->id_text)->value[0];
+								  "                                   check_name, found, expected), E'\\n' ORDER BY id),"
+								  "       count(*) FILTER (WHERE transient)"
+								  "  FROM zodan.check_failures WHERE request_id = $1::bigint", 1,
+								  req->id_text)->value[0];
 
 	*count = (int) zodan_spi_int64(v[0]);
 	*transient = (int) zodan_spi_int64(v[2]);

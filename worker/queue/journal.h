@@ -71,7 +71,7 @@ extern int	zodan_journal_next_snapshot(const ZodanRequest *req);
 
 extern void zodan_journal_forget_check_failures(const ZodanRequest *req, const char *phase);
 extern void zodan_journal_check_failure(const ZodanRequest *req, const char *phase, const char *check, const char *node,
-								const char *found, const char *expected, const char *todo, bool transient);
+										const char *found, const char *expected, const char *todo, bool transient);
 extern char *zodan_journal_check_summary(const ZodanRequest *req, int *count, int *transient);
 
 #endif							/* ZODAN_JOURNAL_H */

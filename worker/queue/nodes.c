@@ -26,9 +26,9 @@ zodan_nodes_joined(const ZodanRequest *req, const char *node, const char *engine
 {
 	zodan_nodes_left(node, dsn);
 	zodan_spi_one("INSERT INTO zodan.nodes (node, engine, dsn, peer_dsns)"
-			  " SELECT $2, $3, $4, coalesce(options -> 'peer_dsns', '{}') FROM zodan.requests"
-			  "  WHERE id = $1::bigint", 4,
-			  req->id_text, node, engine, by_superuser ? zodan_dsn_bare(dsn) : zodan_dsn_redact(dsn));
+				  " SELECT $2, $3, $4, coalesce(options -> 'peer_dsns', '{}') FROM zodan.requests"
+				  "  WHERE id = $1::bigint", 4,
+				  req->id_text, node, engine, by_superuser ? zodan_dsn_bare(dsn) : zodan_dsn_redact(dsn));
 }
 
 /*
@@ -83,9 +83,9 @@ char *
 zodan_nodes_unfinished(void)
 {
 	return zodan_spi_one("SELECT coalesce(array_agg(DISTINCT e.name), '{}')"
-					 "  FROM zodan.effects e JOIN zodan.request_state s USING (request_id)"
-					 " WHERE s.state NOT IN ('done', 'failed', 'cancelled', 'paused')"
-					 "   AND e.kind IN ('node', 'subscription', 'slot')", 0)->value[0][0];
+						 "  FROM zodan.effects e JOIN zodan.request_state s USING (request_id)"
+						 " WHERE s.state NOT IN ('done', 'failed', 'cancelled', 'paused')"
+						 "   AND e.kind IN ('node', 'subscription', 'slot')", 0)->value[0][0];
 }
 
 /*
@@ -96,20 +96,20 @@ void
 zodan_nodes_seen(const char *id, const char *state, const char *problem)
 {
 	zodan_spi_execute("WITH old AS ("
-			  "  SELECT id, state FROM zodan.nodes WHERE id = $1::bigint FOR UPDATE),"
-			  " new AS ("
-			  "  UPDATE zodan.nodes n"
-			  "     SET state = $2, problem = $3, checked_at = clock_timestamp(),"
-			  "         since = CASE WHEN old.state = $2 THEN n.since ELSE clock_timestamp() END"
-			  "    FROM old WHERE n.id = old.id"
-			  "  RETURNING n.node, n.state, n.problem, n.checked_at,"
-			  "            coalesce(old.state, 'ok') <> n.state AS changed),"
-			  " event AS ("
-			  "  INSERT INTO zodan.events (level, node, message)"
-			  "  SELECT CASE state WHEN 'ok' THEN 'info' WHEN 'bad' THEN 'error' ELSE 'warning' END, node,"
-			  "         CASE state WHEN 'ok' THEN 'the node is well again' ELSE problem END"
-			  "    FROM new WHERE changed)"
-			  " SELECT pg_notify('zodan_alerts', json_build_object('v', 1, 'request', NULL, 'node', node, 'state', state,"
-			  "                  'problem', left(problem, 1500), 'at', checked_at)::text)"
-			  "   FROM new WHERE changed", 3, id, state, problem);
+					  "  SELECT id, state FROM zodan.nodes WHERE id = $1::bigint FOR UPDATE),"
+					  " new AS ("
+					  "  UPDATE zodan.nodes n"
+					  "     SET state = $2, problem = $3, checked_at = clock_timestamp(),"
+					  "         since = CASE WHEN old.state = $2 THEN n.since ELSE clock_timestamp() END"
+					  "    FROM old WHERE n.id = old.id"
+					  "  RETURNING n.node, n.state, n.problem, n.checked_at,"
+					  "            coalesce(old.state, 'ok') <> n.state AS changed),"
+					  " event AS ("
+					  "  INSERT INTO zodan.events (level, node, message)"
+					  "  SELECT CASE state WHEN 'ok' THEN 'info' WHEN 'bad' THEN 'error' ELSE 'warning' END, node,"
+					  "         CASE state WHEN 'ok' THEN 'the node is well again' ELSE problem END"
+					  "    FROM new WHERE changed)"
+					  " SELECT pg_notify('zodan_alerts', json_build_object('v', 1, 'request', NULL, 'node', node, 'state', state,"
+					  "                  'problem', left(problem, 1500), 'at', checked_at)::text)"
+					  "   FROM new WHERE changed", 3, id, state, problem);
 }

@@ -32,7 +32,7 @@ bool
 zodan_queue_lock_process(int key)
 {
 	return zodan_spi_is_true(zodan_spi_execute("SELECT pg_try_advisory_lock($1::int, 0)", 1,
-					   psprintf("%d", key))->value[0][0]);
+											   psprintf("%d", key))->value[0][0]);
 }
 
 /*
@@ -42,11 +42,11 @@ int
 zodan_queue_launcher_pid(void)
 {
 	ZodanRows  *rows = zodan_spi_execute("SELECT pid FROM pg_catalog.pg_locks"
-								 " WHERE locktype = 'advisory' AND granted AND objsubid = 2"
-								 "   AND database = (SELECT oid FROM pg_catalog.pg_database"
-								 "                    WHERE datname = pg_catalog.current_database())"
-								 "   AND classid = $1::oid AND objid = 0", 1,
-								 psprintf("%d", ZODAN_LOCK_LAUNCHER));
+										 " WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+										 "   AND database = (SELECT oid FROM pg_catalog.pg_database"
+										 "                    WHERE datname = pg_catalog.current_database())"
+										 "   AND classid = $1::oid AND objid = 0", 1,
+										 psprintf("%d", ZODAN_LOCK_LAUNCHER));
 
 	return rows->nrows ? (int) zodan_spi_int64(rows->value[0][0]) : 0;
 }
@@ -81,17 +81,17 @@ ZodanRows *
 zodan_queue_take(int limit, const char *busy)
 {
 	return zodan_spi_execute(psprintf("WITH due AS ("
-					 "  SELECT s.request_id FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id"
-					 "   WHERE %s"
-					 "     AND (s.state <> 'queued' OR r.not_before IS NULL OR r.not_before <= now())"
-					 "     AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now() OR" CLOCK_PUT_BACK ")"
-					 "     AND" NOBODY_RUNS_IT
-					 "   ORDER BY s.request_id LIMIT $1::int"
-					 "     FOR UPDATE OF s SKIP LOCKED)"
-					 "UPDATE zodan.request_state s SET state = %s," ATTEMPT_BEGINS
-					 "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
-					 zodan_states_in(EVENT_START), zodan_states_case(EVENT_START)),
-					 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
+									  "  SELECT s.request_id FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id"
+									  "   WHERE %s"
+									  "     AND (s.state <> 'queued' OR r.not_before IS NULL OR r.not_before <= now())"
+									  "     AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now() OR" CLOCK_PUT_BACK ")"
+									  "     AND" NOBODY_RUNS_IT
+									  "   ORDER BY s.request_id LIMIT $1::int"
+									  "     FOR UPDATE OF s SKIP LOCKED)"
+									  "UPDATE zodan.request_state s SET state = %s," ATTEMPT_BEGINS
+									  "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
+									  zodan_states_in(EVENT_START), zodan_states_case(EVENT_START)),
+							 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
 }
 
 /*
@@ -104,19 +104,19 @@ ZodanRows *
 zodan_queue_take_probes(int limit, const char *busy)
 {
 	return zodan_spi_execute("WITH due AS ("
-					 "  SELECT s.request_id FROM zodan.request_state s"
-					 "   WHERE (s.state IN " ZODAN_WAITING " AND (s.look_at <= now() OR" CLOCK_PUT_BACK ") AND s.next_attempt_at > now()"
-					 "          OR s.state IN " ZODAN_IDLE " AND (coalesce(s.look_at, '-infinity') <= now() OR s.look_at > now() + interval '2 min')"
-					 "             AND EXISTS (SELECT FROM zodan.requests r JOIN zodan.effects e ON e.request_id = r.id"
-					 "                          WHERE r.id = s.request_id AND r.operation = 'add_node'"
-					 "                            AND e.kind = 'slot' AND e.state IN ('intent', 'done')))"
-					 "     AND" NOBODY_RUNS_IT
-					 "   ORDER BY s.look_at LIMIT $1::int"
-					 "     FOR UPDATE OF s SKIP LOCKED)"
-					 "UPDATE zodan.request_state s"
-					 "   SET look_at = now() + CASE WHEN s.state IN " ZODAN_IDLE " THEN " WATCH_EVERY " ELSE " ZODAN_LOOK_EVERY " END"
-					 "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
-					 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
+							 "  SELECT s.request_id FROM zodan.request_state s"
+							 "   WHERE (s.state IN " ZODAN_WAITING " AND (s.look_at <= now() OR" CLOCK_PUT_BACK ") AND s.next_attempt_at > now()"
+							 "          OR s.state IN " ZODAN_IDLE " AND (coalesce(s.look_at, '-infinity') <= now() OR s.look_at > now() + interval '2 min')"
+							 "             AND EXISTS (SELECT FROM zodan.requests r JOIN zodan.effects e ON e.request_id = r.id"
+							 "                          WHERE r.id = s.request_id AND r.operation = 'add_node'"
+							 "                            AND e.kind = 'slot' AND e.state IN ('intent', 'done')))"
+							 "     AND" NOBODY_RUNS_IT
+							 "   ORDER BY s.look_at LIMIT $1::int"
+							 "     FOR UPDATE OF s SKIP LOCKED)"
+							 "UPDATE zodan.request_state s"
+							 "   SET look_at = now() + CASE WHEN s.state IN " ZODAN_IDLE " THEN " WATCH_EVERY " ELSE " ZODAN_LOOK_EVERY " END"
+							 "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
+							 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
 }
 
 /*
@@ -127,8 +127,8 @@ bool
 zodan_queue_take_reached(int64 id)
 {
 	return zodan_spi_execute(psprintf("UPDATE zodan.request_state s SET state = %s," ATTEMPT_BEGINS
-					 " WHERE s.request_id = $1::bigint AND s.state IN " ZODAN_WAITING
-					 "   AND s.look_at IS NOT NULL", zodan_states_case(EVENT_START)), 1, psprintf(INT64_FORMAT, id))->nrows == 1;
+									  " WHERE s.request_id = $1::bigint AND s.state IN " ZODAN_WAITING
+									  "   AND s.look_at IS NOT NULL", zodan_states_case(EVENT_START)), 1, psprintf(INT64_FORMAT, id))->nrows == 1;
 }
 
 /*
@@ -139,11 +139,11 @@ void
 zodan_queue_not_started(int64 id)
 {
 	zodan_spi_execute(psprintf("UPDATE zodan.request_state"
-			  "   SET state = %s,"
-			  "       attempt = attempt - 1, attempt_of_progress = least(attempt_of_progress, attempt - 1),"
-			  "       next_attempt_at = clock_timestamp() + interval '2 s',"
-			  "       detail = 'waits for a free background worker: all of max_worker_processes are in use', updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_NOT_STARTED), zodan_states_in(EVENT_NOT_STARTED)), 1, psprintf(INT64_FORMAT, id));
+							   "   SET state = %s,"
+							   "       attempt = attempt - 1, attempt_of_progress = least(attempt_of_progress, attempt - 1),"
+							   "       next_attempt_at = clock_timestamp() + interval '2 s',"
+							   "       detail = 'waits for a free background worker: all of max_worker_processes are in use', updated_at = clock_timestamp()"
+							   " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_NOT_STARTED), zodan_states_in(EVENT_NOT_STARTED)), 1, psprintf(INT64_FORMAT, id));
 }
 
 /*
@@ -153,10 +153,10 @@ int64
 zodan_queue_next_due_ms(void)
 {
 	char	   *text = zodan_spi_execute("SELECT (extract(epoch FROM min(due.at) - now()) * 1000)::bigint + 1"
-								 "  FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id,"
-								 "       LATERAL (VALUES (greatest(s.next_attempt_at, CASE WHEN s.state = 'queued' THEN r.not_before END)),"
-								 "                       (s.look_at)) AS due(at)"
-								 " WHERE s.state <> 'done' AND due.at > now()", 0)->value[0][0];
+										 "  FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id,"
+										 "       LATERAL (VALUES (greatest(s.next_attempt_at, CASE WHEN s.state = 'queued' THEN r.not_before END)),"
+										 "                       (s.look_at)) AS due(at)"
+										 " WHERE s.state <> 'done' AND due.at > now()", 0)->value[0][0];
 
 	return text ? Max(zodan_spi_int64(text), 0) : -1;
 }
@@ -170,11 +170,11 @@ zodan_queue_add(int64 id)
 	char	   *text = psprintf(INT64_FORMAT, id);
 
 	zodan_spi_execute("INSERT INTO zodan.request_state (request_id, copy_rate)"
-			  " SELECT id, copy_rate FROM zodan.requests WHERE id = $1::bigint", 1, text);
+					  " SELECT id, copy_rate FROM zodan.requests WHERE id = $1::bigint", 1, text);
 	zodan_spi_execute("INSERT INTO zodan.events (request_id, level, message)"
-			  " SELECT id, 'info', format('%s of %s from %s requested by %s',"
-			  "                           operation, new_node_name, src_node_name, requested_by)"
-			  "   FROM zodan.requests WHERE id = $1::bigint", 1, text);
+					  " SELECT id, 'info', format('%s of %s from %s requested by %s',"
+					  "                           operation, new_node_name, src_node_name, requested_by)"
+					  "   FROM zodan.requests WHERE id = $1::bigint", 1, text);
 }
 
 /*
@@ -190,16 +190,16 @@ zodan_queue_rivals(int64 id)
 	char	   *text = psprintf(INT64_FORMAT, id);
 
 	zodan_spi_execute("SELECT pg_advisory_xact_lock($2::int, hashtext(new_node_name)) FROM zodan.requests WHERE id = $1::bigint",
-			  2, text, psprintf("%d", ZODAN_LOCK_FILING));
+					  2, text, psprintf("%d", ZODAN_LOCK_FILING));
 	return zodan_spi_execute("SELECT r.id, r.operation, s.state, r.new_node_dsn"
-					 "  FROM zodan.requests mine JOIN zodan.requests r USING (new_node_name)"
-					 "  JOIN zodan.request_state s ON s.request_id = r.id"
-					 " WHERE mine.id = $1::bigint AND r.id <> mine.id"
-					 "   AND mine.operation <> 'check' AND r.operation <> 'check'"
-					 "   AND (s.state NOT IN ('done', 'failed', 'cancelled')"
-					 "        OR (s.state = 'failed' OR s.state = 'cancelled' AND mine.operation = 'add_node')"
-					 "           AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done')))"
-					 " ORDER BY r.id", 1, text);
+							 "  FROM zodan.requests mine JOIN zodan.requests r USING (new_node_name)"
+							 "  JOIN zodan.request_state s ON s.request_id = r.id"
+							 " WHERE mine.id = $1::bigint AND r.id <> mine.id"
+							 "   AND mine.operation <> 'check' AND r.operation <> 'check'"
+							 "   AND (s.state NOT IN ('done', 'failed', 'cancelled')"
+							 "        OR (s.state = 'failed' OR s.state = 'cancelled' AND mine.operation = 'add_node')"
+							 "           AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done')))"
+							 " ORDER BY r.id", 1, text);
 }
 
 /*
@@ -210,10 +210,10 @@ ZodanRows *
 zodan_queue_open(void)
 {
 	return zodan_spi_execute("SELECT format('request %s, %s of node %s, which is %s', r.id, r.operation, r.new_node_name, s.state), e.made"
-					 "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
-					 "  CROSS JOIN LATERAL (SELECT string_agg(format('%s %s of node %s', e.kind, e.name, e.node), ', ' ORDER BY e.id) AS made"
-					 "                        FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done')) AS e"
-					 " WHERE s.state NOT IN ('done', 'failed', 'cancelled') OR s.state <> 'done' AND e.made IS NOT NULL ORDER BY r.id", 0);
+							 "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
+							 "  CROSS JOIN LATERAL (SELECT string_agg(format('%s %s of node %s', e.kind, e.name, e.node), ', ' ORDER BY e.id) AS made"
+							 "                        FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done')) AS e"
+							 " WHERE s.state NOT IN ('done', 'failed', 'cancelled') OR s.state <> 'done' AND e.made IS NOT NULL ORDER BY r.id", 0);
 }
 
 /*
@@ -223,7 +223,7 @@ char *
 zodan_queue_request_of(const char *token)
 {
 	ZodanRows  *rows = zodan_spi_execute("SELECT format('request %s, %s, which is %s', r.id, r.operation, s.state)"
-								 "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id WHERE s.token::text = $1", 1, token);
+										 "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id WHERE s.token::text = $1", 1, token);
 
 	return rows->nrows ? rows->value[0][0] : NULL;
 }
@@ -236,10 +236,10 @@ ZodanRows *
 zodan_queue_older(const ZodanRequest *req)
 {
 	return zodan_spi_execute("SELECT r.id, r.new_node_dsn FROM zodan.requests mine JOIN zodan.requests r USING (new_node_name)"
-					 "  JOIN zodan.request_state s ON s.request_id = r.id"
-					 " WHERE mine.id = $1::bigint AND r.id < mine.id AND s.state IN ('failed', 'cancelled')"
-					 "   AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done'))", 1,
-					 req->id_text);
+							 "  JOIN zodan.request_state s ON s.request_id = r.id"
+							 " WHERE mine.id = $1::bigint AND r.id < mine.id AND s.state IN ('failed', 'cancelled')"
+							 "   AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done'))", 1,
+							 req->id_text);
 }
 
 /*
@@ -250,13 +250,13 @@ void
 zodan_queue_settle(const ZodanRequest *req, const char *id)
 {
 	zodan_spi_execute("WITH d AS (DELETE FROM zodan.dump_files WHERE request_id = $2::bigint),"
-			  " e AS (UPDATE zodan.effects SET state = 'left', changed_at = clock_timestamp()"
-			  "            WHERE request_id = $2::bigint AND state IN ('intent', 'done')),"
-			  " r AS (UPDATE zodan.requests SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn)"
-			  "        WHERE id = $2::bigint)"
-			  "INSERT INTO zodan.events (request_id, level, message)"
-			  " SELECT $2::bigint, 'info', format('what this request has left was removed by request %s', $1)", 2,
-			  req->id_text, id);
+					  " e AS (UPDATE zodan.effects SET state = 'left', changed_at = clock_timestamp()"
+					  "            WHERE request_id = $2::bigint AND state IN ('intent', 'done')),"
+					  " r AS (UPDATE zodan.requests SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn)"
+					  "        WHERE id = $2::bigint)"
+					  "INSERT INTO zodan.events (request_id, level, message)"
+					  " SELECT $2::bigint, 'info', format('what this request has left was removed by request %s', $1)", 2,
+					  req->id_text, id);
 }
 
 /*
@@ -272,14 +272,14 @@ zodan_queue_purge(int minutes)
 	ZodanRows  *requests;
 
 	requests = zodan_spi_execute("DELETE FROM zodan.requests r USING zodan.request_state s"
-						 " WHERE s.request_id = r.id AND s.state IN ('done', 'failed', 'cancelled')"
-						 "   AND s.finished_at < now() - $1::int * interval '1 min'"
-						 "   AND (s.state = 'done' OR NOT EXISTS (SELECT FROM zodan.effects e"
-						 "                                         WHERE e.request_id = r.id AND e.state IN ('intent', 'done')))",
-						 1, age);
+								 " WHERE s.request_id = r.id AND s.state IN ('done', 'failed', 'cancelled')"
+								 "   AND s.finished_at < now() - $1::int * interval '1 min'"
+								 "   AND (s.state = 'done' OR NOT EXISTS (SELECT FROM zodan.effects e"
+								 "                                         WHERE e.request_id = r.id AND e.state IN ('intent', 'done')))",
+								 1, age);
 	zodan_spi_execute("DELETE FROM zodan.events WHERE at < now() - $1::int * interval '1 min'", 1, age);
 	if (zodan_spi_execute("SELECT FROM pg_catalog.pg_extension WHERE extname = 'pg_cron'", 0)->nrows)
 		zodan_spi_execute("DELETE FROM cron.job_run_details"
-				  " WHERE command = 'SELECT zodan.upkeep()' AND end_time < now() - $1::int * interval '1 min'", 1, age);
+						  " WHERE command = 'SELECT zodan.upkeep()' AND end_time < now() - $1::int * interval '1 min'", 1, age);
 	return requests->nrows;
 }

@@ -24,7 +24,7 @@ ZodanRows *
 zodan_request_unreachable(const ZodanRequest *req)
 {
 	return zodan_spi_execute("SELECT unnest(missing), unnest(missing_dsns) FROM zodan.request_state WHERE request_id = $1::bigint", 1,
-					 req->id_text);
+							 req->id_text);
 }
 
 /*
@@ -35,8 +35,8 @@ bool
 zodan_request_lock(int64 id)
 {
 	return zodan_spi_is_true(zodan_spi_execute("SELECT pg_try_advisory_lock($1::int, ($2::bigint % 2147483648)::int)", 2,
-					   psprintf("%d", ZODAN_LOCK_RUNNER),
-					   psprintf(INT64_FORMAT, id))->value[0][0]);
+											   psprintf("%d", ZODAN_LOCK_RUNNER),
+											   psprintf(INT64_FORMAT, id))->value[0][0]);
 }
 
 /*
@@ -50,14 +50,14 @@ zodan_request_load(int64 id)
 
 	req->id_text = psprintf(INT64_FORMAT, id);
 	v = zodan_spi_one("SELECT r.operation, r.src_node_name, r.src_dsn, r.new_node_name, r.new_node_dsn,"
-				  "       r.new_node_location, r.new_node_country, r.new_node_info, r.verb,"
-				  "       (extract(epoch FROM r.sync_timeout) * 1000)::bigint, r.max_attempts, r.fence,"
-				  "       r.copy_jobs, coalesce(u.rolsuper, false), s.state, s.attempt,"
-				  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), s.token::text,"
-				  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint, s.opening IS NOT NULL"
-				  "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
-				  "  LEFT JOIN pg_catalog.pg_roles u ON u.rolname = r.requested_by"
-				  " WHERE r.id = $1::bigint", 1, req->id_text)->value[0];
+					  "       r.new_node_location, r.new_node_country, r.new_node_info, r.verb,"
+					  "       (extract(epoch FROM r.sync_timeout) * 1000)::bigint, r.max_attempts, r.fence,"
+					  "       r.copy_jobs, coalesce(u.rolsuper, false), s.state, s.attempt,"
+					  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), s.token::text,"
+					  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint, s.opening IS NOT NULL"
+					  "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
+					  "  LEFT JOIN pg_catalog.pg_roles u ON u.rolname = r.requested_by"
+					  " WHERE r.id = $1::bigint", 1, req->id_text)->value[0];
 	req->id = id;
 	req->operation = v[0];
 	req->src_node_name = v[1];
@@ -93,7 +93,7 @@ char *
 zodan_request_option(const ZodanRequest *req, const char *key, const char *member)
 {
 	return zodan_spi_one("SELECT options -> $2 ->> $3 FROM zodan.requests WHERE id = $1::bigint", 3,
-					 req->id_text, key, member)->value[0][0];
+						 req->id_text, key, member)->value[0][0];
 }
 
 /*
@@ -104,8 +104,8 @@ char *
 zodan_request_option_array(const ZodanRequest *req, const char *key)
 {
 	return zodan_spi_one("SELECT CASE WHEN options ? $2"
-					 "            THEN ARRAY(SELECT jsonb_array_elements_text(options -> $2))::text END"
-					 "  FROM zodan.requests WHERE id = $1::bigint", 2, req->id_text, key)->value[0][0];
+						 "            THEN ARRAY(SELECT jsonb_array_elements_text(options -> $2))::text END"
+						 "  FROM zodan.requests WHERE id = $1::bigint", 2, req->id_text, key)->value[0][0];
 }
 
 /*
@@ -132,17 +132,17 @@ char *
 zodan_request_asked(const ZodanRequest *req)
 {
 	return zodan_spi_one("SELECT asked FROM zodan.request_state WHERE request_id = $1::bigint", 1,
-					 req->id_text)->value[0][0];
+						 req->id_text)->value[0][0];
 }
 
 static void
 notify_progress(const ZodanRequest *req)
 {
 	zodan_spi_one("SELECT pg_notify('zodan_progress', json_build_object("
-			  "         'v', 1, 'request', request_id, 'operation', operation, 'node', node, 'state', state,"
-			  "         'phase', phase, 'phase_no', phase_no, 'phases', phases, 'percent', percent,"
-			  "         'detail', left(coalesce(detail, ''), 1500), 'at', updated_at)::text)"
-			  "  FROM zodan.status WHERE request_id = $1::bigint", 1, req->id_text);
+				  "         'v', 1, 'request', request_id, 'operation', operation, 'node', node, 'state', state,"
+				  "         'phase', phase, 'phase_no', phase_no, 'phases', phases, 'percent', percent,"
+				  "         'detail', left(coalesce(detail, ''), 1500), 'at', updated_at)::text)"
+				  "  FROM zodan.status WHERE request_id = $1::bigint", 1, req->id_text);
 }
 
 /*
@@ -169,8 +169,8 @@ bool
 zodan_request_note_broken(const ZodanRequest *req, const char *message, const char *hint)
 {
 	return zodan_spi_execute("UPDATE zodan.request_state SET last_error = $2, hint = $3, updated_at = clock_timestamp()"
-					 " WHERE request_id = $1::bigint AND state IN " ZODAN_IDLE " AND last_error IS DISTINCT FROM $2", 3,
-					 req->id_text, message, hint)->nrows > 0;
+							 " WHERE request_id = $1::bigint AND state IN " ZODAN_IDLE " AND last_error IS DISTINCT FROM $2", 3,
+							 req->id_text, message, hint)->nrows > 0;
 }
 
 /*
@@ -181,8 +181,8 @@ bool
 zodan_request_ask(const ZodanRequest *req, const char *what, const char *reason, const char *hint)
 {
 	return zodan_spi_execute("UPDATE zodan.request_state SET asked = $2, reason = $3, reason_hint = $4"
-					 " WHERE request_id = $1::bigint AND asked IS NULL", 4,
-					 req->id_text, what, reason, hint)->nrows > 0;
+							 " WHERE request_id = $1::bigint AND asked IS NULL", 4,
+							 req->id_text, what, reason, hint)->nrows > 0;
 }
 
 /*
@@ -220,7 +220,7 @@ void
 zodan_request_set_engine(const ZodanRequest *req, const char *engine)
 {
 	zodan_spi_one("UPDATE zodan.request_state SET engine = $2 WHERE request_id = $1::bigint", 2,
-			  req->id_text, engine);
+				  req->id_text, engine);
 }
 
 /*
@@ -241,7 +241,7 @@ void
 zodan_request_set_error(const ZodanRequest *req, const char *message, const char *hint)
 {
 	zodan_spi_one("UPDATE zodan.request_state SET last_error = $2, hint = $3 WHERE request_id = $1::bigint", 3,
-			  req->id_text, message, hint);
+				  req->id_text, message, hint);
 }
 
 /*
@@ -254,14 +254,14 @@ void
 zodan_request_retry_after(const ZodanRequest *req, int64 ms, const char *message, const char *hint, List *missing, List *dsns)
 {
 	zodan_spi_one(psprintf("UPDATE zodan.request_state"
-			  "   SET state = %s,"
-			  "       next_attempt_at = CASE WHEN asked IS NULL THEN clock_timestamp() + $2::float8 * interval '1 ms' END,"
-			  "       last_error = $3, hint = $4, missing = $5::text[], missing_dsns = $6::text[],"
-			  "       missing_since = CASE WHEN $5 IS NOT NULL THEN coalesce(missing_since, clock_timestamp()) END,"
-			  "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" ZODAN_LOOK_EVERY ", interval '2 s') END,"
-			  "       updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_ERROR), zodan_states_in(EVENT_ERROR)), 6,
-			  req->id_text, psprintf(INT64_FORMAT, ms), message, hint, missing == NIL ? NULL : zodan_array_literal(missing), zodan_array_literal(dsns));
+						   "   SET state = %s,"
+						   "       next_attempt_at = CASE WHEN asked IS NULL THEN clock_timestamp() + $2::float8 * interval '1 ms' END,"
+						   "       last_error = $3, hint = $4, missing = $5::text[], missing_dsns = $6::text[],"
+						   "       missing_since = CASE WHEN $5 IS NOT NULL THEN coalesce(missing_since, clock_timestamp()) END,"
+						   "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" ZODAN_LOOK_EVERY ", interval '2 s') END,"
+						   "       updated_at = clock_timestamp()"
+						   " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_ERROR), zodan_states_in(EVENT_ERROR)), 6,
+				  req->id_text, psprintf(INT64_FORMAT, ms), message, hint, missing == NIL ? NULL : zodan_array_literal(missing), zodan_array_literal(dsns));
 	notify_progress(req);
 }
 
@@ -274,16 +274,16 @@ void
 zodan_request_wait_turn(const ZodanRequest *req, int64 ms, const char *message)
 {
 	zodan_spi_execute("INSERT INTO zodan.events (request_id, level, message) SELECT $1::bigint, 'info', $2"
-			  "  FROM zodan.request_state WHERE request_id = $1::bigint AND detail IS DISTINCT FROM $2", 2,
-			  req->id_text, message);
+					  "  FROM zodan.request_state WHERE request_id = $1::bigint AND detail IS DISTINCT FROM $2", 2,
+					  req->id_text, message);
 	zodan_spi_execute("DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint"
-			  "   AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint)", 1, req->id_text);
+					  "   AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint)", 1, req->id_text);
 	zodan_spi_one(psprintf("UPDATE zodan.request_state"
-			  "   SET state = %s, detail = $3,"
-			  "       attempt = attempt - 1, attempt_of_progress = least(attempt_of_progress, attempt - 1),"
-			  "       next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms', updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_WAIT), zodan_states_in(EVENT_WAIT)), 3,
-			  req->id_text, psprintf(INT64_FORMAT, ms), message);
+						   "   SET state = %s, detail = $3,"
+						   "       attempt = attempt - 1, attempt_of_progress = least(attempt_of_progress, attempt - 1),"
+						   "       next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms', updated_at = clock_timestamp()"
+						   " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_WAIT), zodan_states_in(EVENT_WAIT)), 3,
+				  req->id_text, psprintf(INT64_FORMAT, ms), message);
 	notify_progress(req);
 }
 
@@ -297,10 +297,10 @@ void
 zodan_request_roll_back_for(const ZodanRequest *req, const char *what, const char *reason, const char *hint)
 {
 	zodan_spi_one("UPDATE zodan.request_state"
-			  "   SET state = $5, asked = CASE WHEN asked = 'cancel' THEN asked ELSE $2 END, reason = coalesce($3, reason),"
-			  "       reason_hint = coalesce($4, reason_hint), updated_at = clock_timestamp()"
-			  " WHERE request_id = $1::bigint AND state = 'running'", 5, req->id_text, what, reason, hint,
-			  zodan_states_next("running", strcmp(what, "cancel") == 0 ? EVENT_CANCEL_SEEN : EVENT_ROLL_BACK));
+				  "   SET state = $5, asked = CASE WHEN asked = 'cancel' THEN asked ELSE $2 END, reason = coalesce($3, reason),"
+				  "       reason_hint = coalesce($4, reason_hint), updated_at = clock_timestamp()"
+				  " WHERE request_id = $1::bigint AND state = 'running'", 5, req->id_text, what, reason, hint,
+				  zodan_states_next("running", strcmp(what, "cancel") == 0 ? EVENT_CANCEL_SEEN : EVENT_ROLL_BACK));
 	notify_progress(req);
 }
 
@@ -312,21 +312,21 @@ bool
 zodan_request_restart(const ZodanRequest *req, int64 ms)
 {
 	ZodanRows  *rows = zodan_spi_execute("WITH u AS ("
-								 " UPDATE zodan.request_state"
-								 "    SET state = $3, asked = NULL, reason = NULL, reason_hint = NULL, phase = NULL, percent = 0,"
-								 "        next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
-								 "        last_error = reason, hint = reason_hint, updated_at = clock_timestamp()"
-								 "  WHERE request_id = $1::bigint AND state = 'rolling_back' AND asked = 'restart'"
-								 "  RETURNING request_id),"
-								 " c AS (DELETE FROM zodan.checkpoints x USING u WHERE x.request_id = u.request_id),"
-								 " e AS (DELETE FROM zodan.effects x USING u WHERE x.request_id = u.request_id),"
-								 " b AS (DELETE FROM zodan.positions x USING u WHERE x.request_id = u.request_id),"
-								 " t AS (DELETE FROM zodan.copy_tables x USING u WHERE x.request_id = u.request_id),"
-								 " p AS (DELETE FROM zodan.copy_progress x USING u WHERE x.request_id = u.request_id),"
-								 " k AS (DELETE FROM zodan.kept x USING u WHERE x.request_id = u.request_id),"
-								 " n AS (DELETE FROM zodan.servers x USING u WHERE x.request_id = u.request_id)"
-								 " SELECT FROM u", 3,
-								 req->id_text, psprintf(INT64_FORMAT, ms), zodan_states_next("rolling_back", EVENT_RESTART));
+										 " UPDATE zodan.request_state"
+										 "    SET state = $3, asked = NULL, reason = NULL, reason_hint = NULL, phase = NULL, percent = 0,"
+										 "        next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
+										 "        last_error = reason, hint = reason_hint, updated_at = clock_timestamp()"
+										 "  WHERE request_id = $1::bigint AND state = 'rolling_back' AND asked = 'restart'"
+										 "  RETURNING request_id),"
+										 " c AS (DELETE FROM zodan.checkpoints x USING u WHERE x.request_id = u.request_id),"
+										 " e AS (DELETE FROM zodan.effects x USING u WHERE x.request_id = u.request_id),"
+										 " b AS (DELETE FROM zodan.positions x USING u WHERE x.request_id = u.request_id),"
+										 " t AS (DELETE FROM zodan.copy_tables x USING u WHERE x.request_id = u.request_id),"
+										 " p AS (DELETE FROM zodan.copy_progress x USING u WHERE x.request_id = u.request_id),"
+										 " k AS (DELETE FROM zodan.kept x USING u WHERE x.request_id = u.request_id),"
+										 " n AS (DELETE FROM zodan.servers x USING u WHERE x.request_id = u.request_id)"
+										 " SELECT FROM u", 3,
+										 req->id_text, psprintf(INT64_FORMAT, ms), zodan_states_next("rolling_back", EVENT_RESTART));
 
 	if (rows->nrows == 1)
 		notify_progress(req);
@@ -393,9 +393,9 @@ void
 zodan_request_progress(const ZodanRequest *req, const char *phase, double percent, const char *detail)
 {
 	zodan_spi_one_async("UPDATE zodan.request_state"
-					"   SET phase = $2, percent = $3::numeric, detail = $4, updated_at = clock_timestamp()"
-					" WHERE request_id = $1::bigint", 4,
-					req->id_text, phase, psprintf("%.1f", percent), detail);
+						"   SET phase = $2, percent = $3::numeric, detail = $4, updated_at = clock_timestamp()"
+						" WHERE request_id = $1::bigint", 4,
+						req->id_text, phase, psprintf("%.1f", percent), detail);
 	notify_progress(req);
 }
 
@@ -412,12 +412,12 @@ zodan_request_copy_status(const ZodanRequest *req, const ZodanCopyStatus *status
 						" ON CONFLICT (request_id) DO UPDATE SET bytes_copied = excluded.bytes_copied, bytes_total = excluded.bytes_total,"
 						"    rows_copied = excluded.rows_copied, tables_copied = excluded.tables_copied, tables_total = excluded.tables_total,"
 						"    bytes_per_second = excluded.bytes_per_second, eta = excluded.eta, snapshot_since = excluded.snapshot_since", 9,
-										  req->id_text, psprintf(INT64_FORMAT, status->bytes),
-										  psprintf(INT64_FORMAT, status->bytes_total), psprintf(INT64_FORMAT, status->rows),
-										  psprintf("%d", status->tables), psprintf("%d", status->tables_total),
-										  psprintf(INT64_FORMAT, status->rate),
-										  status->eta < 0 ? NULL : psprintf("%.2f", status->eta),
-										  status->snapshot_age > 0 ? psprintf(INT64_FORMAT, status->snapshot_age) : NULL);
+						req->id_text, psprintf(INT64_FORMAT, status->bytes),
+						psprintf(INT64_FORMAT, status->bytes_total), psprintf(INT64_FORMAT, status->rows),
+						psprintf("%d", status->tables), psprintf("%d", status->tables_total),
+						psprintf(INT64_FORMAT, status->rate),
+						status->eta < 0 ? NULL : psprintf("%.2f", status->eta),
+						status->snapshot_age > 0 ? psprintf(INT64_FORMAT, status->snapshot_age) : NULL);
 }
 
 /*
@@ -442,7 +442,7 @@ zodan_request_note_retained(const ZodanRequest *req, int64 bytes, bool over)
 										   "INSERT INTO zodan.wal_watch (request_id, retained, exceeded) VALUES ($1::bigint, $2::bigint, $3::boolean)"
 										   " ON CONFLICT (request_id) DO UPDATE SET retained = excluded.retained, exceeded = excluded.exceeded"
 										   " RETURNING exceeded <> coalesce((SELECT exceeded FROM before), false)", 3,
-								   req->id_text, psprintf(INT64_FORMAT, bytes), over ? "t" : "f")->value[0][0]);
+										   req->id_text, psprintf(INT64_FORMAT, bytes), over ? "t" : "f")->value[0][0]);
 }
 
 /*
@@ -453,6 +453,6 @@ void
 zodan_request_alert(const ZodanRequest *req, const char *node, const char *problem)
 {
 	zodan_spi_one("SELECT pg_notify('zodan_alerts', json_build_object("
-			  "         'v', 1, 'request', $1::bigint, 'node', $2, 'state', CASE WHEN $3 IS NULL THEN 'ok' ELSE 'bad' END,"
-			  "         'problem', $3, 'at', clock_timestamp())::text)", 3, req->id_text, node, problem);
+				  "         'v', 1, 'request', $1::bigint, 'node', $2, 'state', CASE WHEN $3 IS NULL THEN 'ok' ELSE 'bad' END,"
+				  "         'problem', $3, 'at', clock_timestamp())::text)", 3, req->id_text, node, problem);
 }

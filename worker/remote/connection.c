@@ -68,8 +68,9 @@ zodan_connection_fail(ZodanConn *conn, int sqlstate, const char *message)
 void
 zodan_connection_refused(ZodanConn *conn)
 {
-	char	   *lines = zodan_dsn_redact_text(&conn->session->secrets, PQerrorMessage(conn->pg)); /* while a password in it is whole */
+	char	   *lines = zodan_dsn_redact_text(&conn->session->secrets, PQerrorMessage(conn->pg));	/* while a password in it is whole */
 	char	   *line;
+
 	/* without a password libpq itself gives up */
 	int			sqlstate = PQconnectionNeedsPassword(conn->pg) ? ERRCODE_INVALID_PASSWORD : ERRCODE_CONNECTION_FAILURE;
 	StringInfoData message;

@@ -105,7 +105,7 @@ zodan_program_new(ZodanSession *session, const char *ddl_setting, const char *pr
 		if (ddl_setting)
 			appendStringInfo(&options, " -c %s=off", ddl_setting);
 		zodan_program_arg(command, psprintf("--dbname=%s", zodan_dsn_for_child(conn->dsn, conn->pg, session->child,
-																		options.data, &password)));
+																			   options.data, &password)));
 	}
 	set_environment(command, password);
 	return command;

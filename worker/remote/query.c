@@ -86,10 +86,10 @@ bool
 zodan_query_same_server(ZodanConn *conn, const ZodanConn *other, bool same_database)
 {
 	return zodan_query_value(conn, "SELECT 1 FROM pg_catalog.pg_locks WHERE pid = $1::int AND locktype = 'advisory' AND granted AND objsubid = 2"
-					   "   AND classid = $2::pg_catalog.oid AND objid = $3::pg_catalog.oid"
-					   "   AND ($4::bool OR database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))", 4,
-					   psprintf("%d", PQbackendPID(other->pg)), psprintf("%d", ZODAN_LOCK_PROCESS), conn->session->process,
-					   same_database ? "false" : "true") != NULL;
+							 "   AND classid = $2::pg_catalog.oid AND objid = $3::pg_catalog.oid"
+							 "   AND ($4::bool OR database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))", 4,
+							 psprintf("%d", PQbackendPID(other->pg)), psprintf("%d", ZODAN_LOCK_PROCESS), conn->session->process,
+							 same_database ? "false" : "true") != NULL;
 }
 
 /*

@@ -32,10 +32,10 @@ require_changeable(ZodanConn *conn, const PGresult *result)
 {
 	if (PQgetvalue(result, 0, 0)[0] == 't')
 		zodan_connection_fail(conn, ERRCODE_FEATURE_NOT_SUPPORTED,
-						"its sessions begin with a temporary schema: changing subscriptions or nodes in such a session may crash the server");
+							  "its sessions begin with a temporary schema: changing subscriptions or nodes in such a session may crash the server");
 	else if (atoi(PQgetvalue(result, 0, 1)) != PQbackendPID(conn->pg))
 		zodan_connection_fail(conn, ERRCODE_FEATURE_NOT_SUPPORTED,
-						"the connection string leads to a connection pooler: changing subscriptions or nodes through one may crash the server");
+							  "the connection string leads to a connection pooler: changing subscriptions or nodes through one may crash the server");
 	else if (PQgetvalue(result, 0, 2)[0] != 't')
 		zodan_connection_fail(conn, ERRCODE_CONNECTION_FAILURE, "the session that held the lock of this request is lost");
 }
