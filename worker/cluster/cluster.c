@@ -126,8 +126,8 @@ find_sets(ZodanJob *job)
  * has an error instead of a connection. job->engine is NULL if the source has
  * none, or can't be reached: then its peers aren't known.
  */
-void
-zodan_cluster_reach(ZodanJob *job)
+static void
+reach(ZodanJob *job)
 {
 	ZodanRequest *req = job->req;
 	ZodanMember *source;
@@ -170,7 +170,7 @@ zodan_cluster_open(ZodanJob *job)
 	ZodanRequest *req = job->req;
 	ZodanMember *source;
 
-	zodan_cluster_reach(job);
+	reach(job);
 	if (!job->engine)
 		return;
 	zodan_request_set_engine(job->req, job->engine->name);

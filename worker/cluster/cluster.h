@@ -12,7 +12,6 @@
 /* the nodes are another request's for the time being */
 #define ERRCODE_ZODAN_BUSY	MAKE_SQLSTATE('Z', 'D', '0', '0', '3')
 
-extern void zodan_cluster_reach(ZodanJob *job);
 extern void zodan_cluster_open(ZodanJob *job);
 extern bool zodan_cluster_complete(ZodanJob *job);
 extern char *zodan_cluster_missing(ZodanJob *job);
