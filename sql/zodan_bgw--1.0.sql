@@ -561,7 +561,7 @@ BEGIN
                 USING ERRCODE = 'query_canceled', HINT = pg_catalog.format('The request goes on; look at zodan.status where request_id = %s.', wait.id);
         END IF;
         COMMIT;
-        PERFORM pg_catalog.pg_sleep(least(0.25, 0.05 + extract(epoch FROM pg_catalog.clock_timestamp() - started) / 20));
+        PERFORM pg_catalog.pg_sleep(least(0.25, 0.05 + extract(epoch FROM pg_catalog.clock_timestamp() - started) / 20.0));
     END LOOP;
 END
 $$;
@@ -589,7 +589,7 @@ BEGIN
                       WHERE e.request_id = watch.id AND e.id > last_event
                         AND e.level <> 'debug' ORDER BY e.id LOOP
             RAISE INFO '% %: %', pg_catalog.to_char(event.at, 'HH24:MI:SS'),
-                       coalesce(event.node, event.phase, 'request ' || watch.id), event.message;
+                       coalesce(event.node, event.phase, pg_catalog.format('request %s', watch.id)), event.message;
             last_event := event.id;
         END LOOP;
         EXIT WHEN now_is.state IN ('done', 'failed', 'cancelled');

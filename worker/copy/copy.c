@@ -516,6 +516,7 @@ zodan_copy_run(ZodanJob *job, List *tables)
 	open_lanes(job, copy.lanes, nlanes, tables);
 	empty_begun(job, &copy.lanes[0], tables);
 	copy.groups = zodan_units_load(tables, zodan_copy_part_size * INT64CONST(1024) * 1024, zodan_snapshot_max_age);
+	zodan_throttle_start(&copy.throttle);
 	zodan_progress_start(&copy.progress, job);
 	for (;;)
 	{

@@ -21,12 +21,26 @@
 #define FILL_MS			5
 #define RATE_MIN		(256 * 1024)	/* so that the end comes at all */
 
+/* how much the last second counts for the rate; what is left of the highest rate after one */
+#define RATE_WEIGHT		0.3
+#define PEAK_FADES		0.9
+
 static int64
 bound(const ZodanThrottle *throttle)
 {
 	if (throttle->asked_rate > 0 && throttle->lag_rate > 0)
 		return Min(throttle->asked_rate, throttle->lag_rate);
 	return throttle->asked_rate > 0 ? throttle->asked_rate : throttle->lag_rate;
+}
+
+/*
+ * To be called when the copy begins.
+ */
+void
+zodan_throttle_start(ZodanThrottle *throttle)
+{
+	memset(throttle, 0, sizeof(*throttle));
+	throttle->measured = zodan_wait_clock();
 }
 
 /*
@@ -49,10 +63,13 @@ zodan_throttle_watch(ZodanThrottle *throttle, ZodanJob *job)
 	int64		lag;
 	bool		was_bound = throttle->lag_rate > 0;
 	int64		now = zodan_wait_clock();
-	int64		rate_now = now > throttle->measured ? (int64) (throttle->moved * 1e6 / (now - throttle->measured)) : 0;
 
+	/* a second in which all lanes build indexes is no measure */
+	throttle->rate += RATE_WEIGHT * (throttle->moved * 1e6 / Max(now - throttle->measured, 1) - throttle->rate);
 	throttle->moved = 0;
 	throttle->measured = now;
+	if (!was_bound)
+		throttle->lag_peak = (int64) Max(throttle->rate, throttle->lag_peak * PEAK_FADES);
 	if (limit == 0 && !was_bound)
 		return;
 	lag = strtoll(zodan_query_value(&ZODAN_SOURCE(job)->conn,
@@ -60,9 +77,7 @@ zodan_throttle_watch(ZodanThrottle *throttle, ZodanJob *job)
 									"  FROM pg_catalog.pg_stat_replication WHERE state IN ('streaming', 'catchup')", 0), NULL, 10);
 	if (limit > 0 && lag > limit)
 	{
-		if (!was_bound)
-			throttle->lag_peak = rate_now;
-		throttle->lag_rate = Max((was_bound ? Min(throttle->lag_rate, rate_now) : rate_now) / 2, RATE_MIN);
+		throttle->lag_rate = Max((was_bound ? Min(throttle->lag_rate, (int64) throttle->rate) : throttle->lag_peak) / 2, RATE_MIN);
 	}
 	else if (was_bound)
 	{

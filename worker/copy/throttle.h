@@ -18,8 +18,10 @@ typedef struct ZodanThrottle
 	int64		filled;			/* when it was filled last, as zodan_wait_clock() */
 	int64		moved;			/* bytes since the rate was measured last, */
 	int64		measured;		/* which was then */
+	double		rate;			/* bytes/s, averaged over some seconds */
 } ZodanThrottle;
 
+extern void zodan_throttle_start(ZodanThrottle *throttle);
 extern void zodan_throttle_set(ZodanThrottle *throttle, int64 rate);
 extern void zodan_throttle_watch(ZodanThrottle *throttle, ZodanJob *job);
 extern int64 zodan_throttle_budget(ZodanThrottle *throttle);

@@ -137,7 +137,10 @@ void
 zodan_effects_set_running(const ZodanRequest *req, const char *node, const char *sub)
 {
 	ZODAN_FAILPOINT(req, "after_effect", "running");
-	zodan_spi_one("WITH progress AS (UPDATE zodan.request_state SET attempt_of_progress = attempt WHERE request_id = $1::bigint)"
+	zodan_spi_one("WITH progress AS ("
+				  " UPDATE zodan.request_state s SET attempt_of_progress = s.attempt FROM zodan.effects e"
+				  "  WHERE s.request_id = $1::bigint AND e.request_id = s.request_id AND e.node = $2"
+				  "    AND e.kind = '" EFFECT_SUBSCRIPTION "' AND e.name = $3 AND e.running IS DISTINCT FROM 'done')"
 				  "UPDATE zodan.effects SET running = 'done', changed_at = clock_timestamp()"
 				  " WHERE request_id = $1::bigint AND node = $2 AND kind = '" EFFECT_SUBSCRIPTION "' AND name = $3", 3,
 				  req->id_text, node, sub);

@@ -248,20 +248,22 @@ zodan_request_set_error(const ZodanRequest *req, const char *message, const char
  * The request, running now, is tried again after ms milliseconds, or as soon
  * as one of the missing nodes (names; NIL: none), which have these connection
  * strings, can be reached. One that is being undone stays in its state: it only
- * waits. What a user has asked in the meantime doesn't wait.
+ * waits. What a user has asked in the
+ * meantime doesn't wait.
  */
 void
 zodan_request_retry_after(const ZodanRequest *req, int64 ms, const char *message, const char *hint, List *missing, List *dsns)
 {
 	zodan_spi_one(psprintf("UPDATE zodan.request_state"
 						   "   SET state = %s,"
-						   "       next_attempt_at = CASE WHEN asked IS NULL THEN clock_timestamp() + $2::float8 * interval '1 ms' END,"
+						   "       next_attempt_at = CASE WHEN asked IS NULL OR state IN ('cancelling', 'rolling_back') AND asked = $7"
+						   "                              THEN clock_timestamp() + $2::float8 * interval '1 ms' END,"
 						   "       last_error = $3, hint = $4, missing = $5::text[], missing_dsns = $6::text[],"
 						   "       missing_since = CASE WHEN $5 IS NOT NULL THEN coalesce(missing_since, clock_timestamp()) END,"
 						   "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" ZODAN_LOOK_EVERY ", interval '2 s') END,"
 						   "       updated_at = clock_timestamp()"
-						   " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_ERROR), zodan_states_in(EVENT_ERROR)), 6,
-				  req->id_text, psprintf(INT64_FORMAT, ms), message, hint, missing == NIL ? NULL : zodan_array_literal(missing), zodan_array_literal(dsns));
+						   " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_ERROR), zodan_states_in(EVENT_ERROR)), 7,
+				  req->id_text, psprintf(INT64_FORMAT, ms), message, hint, missing == NIL ? NULL : zodan_array_literal(missing), zodan_array_literal(dsns), req->asked);
 	notify_progress(req);
 }
 
