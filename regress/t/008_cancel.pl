@@ -29,6 +29,8 @@ my $c = ZodanCluster->new(
 		CREATE FUNCTION app.keep() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''nothing is dropped here''; END';
 		CREATE EVENT TRIGGER keep ON sql_drop EXECUTE FUNCTION app.keep();
 		ALTER EVENT TRIGGER keep ENABLE ALWAYS;
+		CREATE EVENT TRIGGER not_even_asked ON ddl_command_start WHEN TAG IN ('DROP SCHEMA') EXECUTE FUNCTION app.keep();
+		ALTER EVENT TRIGGER not_even_asked ENABLE ALWAYS;
 		COMMENT ON TABLE item IS 'an item';
 		CREATE TABLE held (id int PRIMARY KEY, g gated);
 		CREATE SEQUENCE s;
@@ -162,8 +164,12 @@ $c->failpoints('c', 'wait enable_subscriptions:begin');
 is($c->queue('c', "SELECT zodan.resume($id)"), 'queued', 'resumed');
 my $go_on = $c->wait_failpoint('c', 'enable_subscriptions:begin');
 is($c->psql($_, "SELECT count(*) FROM pg_proc WHERE proname LIKE 'zodan%'"), '0', "the cut has left nothing in the catalogs of $_, which a crash would leave") for qw(n1 n3);
+# the event triggers that let nobody drop anything are there already when this phase is tried again
+$c->failpoints('c', 'error finish:before_intent:open');
 $go_on->();
 is($c->wait_for($id), 'done', 'the same request succeeds, paused in between');
+$c->failpoints('c', '');
+is($c->queue('c', "SELECT attempts FROM zodan.checkpoints WHERE request_id = $id AND phase = 'finish'"), '2', 'its last phase at the second time');
 push @{ $c->{order} }, 'n3';
 $c->settle;
 is($c->differences, '', 'rows are the same');

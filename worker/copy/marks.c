@@ -40,15 +40,18 @@ zodan_marks_create(ZodanJob *job)
 }
 
 /*
- * Drops it, a schema, if it's there. From then on the marks aren't asked for any
- * more, whether or not this comes to its end.
+ * Drops it, a schema. From then on the marks aren't asked for any more, whether
+ * or not this comes to its end; and once it has, nothing is sent: the users' event
+ * triggers may be there.
  */
 void
 zodan_marks_drop(ZodanJob *job, const char *schema)
 {
 	ZodanEffect *marks = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_MARKS, schema);
 
-	if (marks->state && strcmp(marks->state, "done") == 0)
+	if (!zodan_effects_is_live(marks))
+		return;
+	if (strcmp(marks->state, "done") == 0)
 		zodan_effects_set(job->req, marks->node, marks->kind, marks->name, "intent", NULL);
 	PQclear(zodan_query(&job->new_conn, psprintf("DROP SCHEMA IF EXISTS %s CASCADE", zodan_query_quote(schema)), 0));
 	zodan_effects_undone(job->req, job->req->new_node_name, EFFECT_MARKS, schema);
