@@ -147,8 +147,15 @@ $c->subscribe('n4', 'n1');
 $c->{quiet} = 0;
 $c->wait_queue("SELECT count(*) = 2 FROM pg_replication_slots WHERE active AND database = 'inventory'", 'n1');
 $c->wait_queue("SELECT count(*) = 1 FROM pg_replication_slots WHERE active AND database = 'inventory'", 'n4');
+# which also subscribes to a node of nobody's
+$c->psql('n4', "INSERT INTO $e.node (node_id, node_name) VALUES (4711, 'stranger')");
+$c->psql('n4', "INSERT INTO $e.node_interface (if_id, if_name, if_nodeid, if_dsn) VALUES (4711, 'stranger', 4711, 'host=/nowhere dbname=nothing')");
+$c->psql('n4', qq{INSERT INTO $e.subscription SELECT (jsonb_populate_record(s, '{"sub_id": 4712, "sub_name": "of_stranger", "sub_origin": 4711,
+	"sub_origin_if": 4711, "sub_enabled": false, "sub_slot_name": "its_slot"}')).* FROM $e.subscription s LIMIT 1});
 $id = remove('n4', src => 'n2');
 is($c->wait_for($id), 'done', 'half a node is removed, asked of another than it was added by');
+like($c->queue('n1', "SELECT string_agg(message, ' ') FROM zodan.events WHERE request_id = $id AND level = 'warning'"),
+	qr/node n4 subscribes to stranger, which isn't a node of this cluster: if slot its_slot is there, drop it there/, 'what a node that is not of the cluster may have of it is named');
 is(knows($_), ($_ eq 'n4' ? '|0|0|0' : 'n1 n2|1|1|1'), "$_ is clean") for qw(n1 n2 n4);
 
 # ---------- one that a join has left in the middle of the cut ----------

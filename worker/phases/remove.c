@@ -402,6 +402,15 @@ is_local(ZodanJob *job, const char *name)
 	return local && strcmp(local, name) == 0;
 }
 
+static bool
+is_member(ZodanJob *job, const char *name)
+{
+	for (int i = 0; i < job->nmembers; i++)
+		if (strcmp(job->members[i].name, name) == 0)
+			return true;
+	return false;
+}
+
 /*
  * Notes all that is to go, what depends on others last. A member that can't
  * be reached is looked at by a later attempt.
@@ -437,7 +446,11 @@ list_objects(ZodanJob *job)
 			/* of a join that was cancelled with all that it had made */
 			if (strcmp(slot, ZODAN_SEALED) == 0)
 				slot = zodan_query_value(&job->new_conn, job->engine->slot_name, 3, job->new_dbname, provider, sub);
-			list_object(job, provider, EFFECT_SLOT, slot, NULL);
+			if (is_member(job, provider))
+				list_object(job, provider, EFFECT_SLOT, slot, NULL);
+			else
+				zodan_journal_event(job->req, "warning", name,
+									psprintf("node %s subscribes to %s, which isn't a node of this cluster: if slot %s is there, drop it there", name, provider, slot));
 			list_object(job, name, EFFECT_SUBSCRIPTION, sub, slot);
 		}
 		PQclear(result);
