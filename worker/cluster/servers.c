@@ -130,7 +130,15 @@ zodan_servers_require_same(ZodanJob *job, ZodanServer *const *servers, int n)
 void
 zodan_servers_store(ZodanJob *job, ZodanServer *const *servers)
 {
+	List	   *nodes = NIL;
+	List	   *reached = NIL;
+
 	for (int i = 0; i <= job->nmembers; i++)
-		if (servers[i])
-			zodan_journal_set_server(job->req, ZODAN_NODE_NAME(job, i), servers[i]);
+	{
+		if (!servers[i])
+			continue;
+		nodes = lappend(nodes, unconstify(char *, ZODAN_NODE_NAME(job, i)));
+		reached = lappend(reached, servers[i]);
+	}
+	zodan_journal_set_servers(job->req, nodes, reached);
 }

@@ -186,16 +186,34 @@ zodan_journal_server(const ZodanRequest *req, const char *node)
 }
 
 /*
- * Stores what a node is now.
+ * Stores what nodes (char *) are now (ZodanServer, in the same order): all of
+ * them, or, if the server crashes, none. Which of them are stored tells what was
+ * looked at.
  */
 void
-zodan_journal_set_server(const ZodanRequest *req, const char *node, const ZodanServer *server)
+zodan_journal_set_servers(const ZodanRequest *req, const List *nodes, const List *servers)
 {
-	zodan_spi_one("INSERT INTO zodan.servers (request_id, node, system_identifier, database_oid, timeline, lsn)"
-				  " VALUES ($1::bigint, $2, $3::bigint, $4::oid, $5::int, $6::pg_lsn)"
-				  " ON CONFLICT (request_id, node) DO UPDATE SET system_identifier = excluded.system_identifier,"
-				  "    database_oid = excluded.database_oid, timeline = excluded.timeline, lsn = excluded.lsn", 6,
-				  req->id_text, node, server->system_identifier, server->database_oid, server->timeline, server->lsn);
+	List	   *identifiers = NIL;
+	List	   *databases = NIL;
+	List	   *timelines = NIL;
+	List	   *lsns = NIL;
+	ListCell   *cell;
+
+	foreach(cell, servers)
+	{
+		ZodanServer *server = lfirst(cell);
+
+		identifiers = lappend(identifiers, server->system_identifier);
+		databases = lappend(databases, server->database_oid);
+		timelines = lappend(timelines, server->timeline);
+		lsns = lappend(lsns, server->lsn);
+	}
+	zodan_spi_execute("INSERT INTO zodan.servers (request_id, node, system_identifier, database_oid, timeline, lsn)"
+					  " SELECT $1::bigint, s.* FROM unnest($2::text[], $3::bigint[], $4::oid[], $5::int[], $6::pg_lsn[]) s"
+					  " ON CONFLICT (request_id, node) DO UPDATE SET system_identifier = excluded.system_identifier,"
+					  "    database_oid = excluded.database_oid, timeline = excluded.timeline, lsn = excluded.lsn", 6,
+					  req->id_text, zodan_array_literal(nodes), zodan_array_literal(identifiers), zodan_array_literal(databases),
+					  zodan_array_literal(timelines), zodan_array_literal(lsns));
 }
 
 /*

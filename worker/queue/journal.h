@@ -60,7 +60,7 @@ extern ZodanRows *zodan_journal_dumps_done(List *names);
 extern void zodan_journal_forget_dump(const ZodanRequest *req);
 
 extern ZodanServer *zodan_journal_server(const ZodanRequest *req, const char *node);
-extern void zodan_journal_set_server(const ZodanRequest *req, const char *node, const ZodanServer *server);
+extern void zodan_journal_set_servers(const ZodanRequest *req, const List *nodes, const List *servers);
 extern void zodan_journal_note_lsn(const ZodanRequest *req, const char *node, const char *lsn);
 
 extern void zodan_journal_set_position(const ZodanRequest *req, ZodanMoment moment, const char *node, const char *column, const char *lsn);

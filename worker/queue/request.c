@@ -278,7 +278,9 @@ zodan_request_wait_turn(const ZodanRequest *req, int64 ms, const char *message)
 	zodan_spi_execute("INSERT INTO zodan.events (request_id, level, message) SELECT $1::bigint, 'info', $2"
 					  "  FROM zodan.request_state WHERE request_id = $1::bigint AND detail IS DISTINCT FROM $2", 2,
 					  req->id_text, message);
-	zodan_spi_execute("DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint"
+	zodan_spi_execute("WITH d AS (DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint"
+					  "   AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint))"
+					  " DELETE FROM zodan.servers WHERE request_id = $1::bigint"
 					  "   AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint)", 1, req->id_text);
 	zodan_spi_one(psprintf("UPDATE zodan.request_state"
 						   "   SET state = %s, detail = $3,"
