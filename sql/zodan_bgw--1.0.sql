@@ -41,18 +41,18 @@ COMMENT ON SEQUENCE zodan.request_ids IS 'the trigger takes the ids of requests 
 COMMENT ON TABLE zodan.requests IS 'what was asked for, one row a request: insert here';
 COMMENT ON COLUMN zodan.requests.id IS 'the request''s number; not to be given';
 COMMENT ON COLUMN zodan.requests.operation IS 'add_node; remove_node; or check: only the checks of add_node, which change nothing';
-COMMENT ON COLUMN zodan.requests.src_node_name IS 'an existing node: rows are copied from it; of remove_node: one that stays, which tells the others';
+COMMENT ON COLUMN zodan.requests.src_node_name IS 'an existing node, from which rows are copied; of remove_node: a node that stays, whose catalog names the other members';
 COMMENT ON COLUMN zodan.requests.src_dsn IS 'how the coordinator reaches the source; its passwords are blanked when the request ends';
 COMMENT ON COLUMN zodan.requests.new_node_name IS 'the name that the new node gets; of remove_node: the node that goes';
 COMMENT ON COLUMN zodan.requests.new_node_dsn IS 'how the coordinator and every node reach the new node; its passwords are blanked when the request ends; of remove_node: NULL for the one that the source knows';
 COMMENT ON COLUMN zodan.requests.verb IS 'log every remote statement into zodan.events';
 COMMENT ON COLUMN zodan.requests.not_before IS 'the request waits in the queue until then';
-COMMENT ON COLUMN zodan.requests.sync_timeout IS 'bound of each single wait';
+COMMENT ON COLUMN zodan.requests.sync_timeout IS 'maximum time of each single wait';
 COMMENT ON COLUMN zodan.requests.max_attempts IS 'after so many attempts a transient error fails the request; NULL: never';
 COMMENT ON COLUMN zodan.requests.fence IS 'keep everybody but superusers out of the new node''s database until the join is done; of remove_node: for good';
 COMMENT ON COLUMN zodan.requests.copy_jobs IS 'tables or parts of tables copied, and indexes built, at the same time; NULL: zodan.copy_jobs';
-COMMENT ON COLUMN zodan.requests.copy_rate IS 'most bytes a second that are copied, when the request is filed; NULL: any number; zodan.set_copy_rate() changes it';
-COMMENT ON COLUMN zodan.requests.options IS 'rare ones: peer_dsns (object of node name to DSN), replication_sets (array of names), force (boolean, of remove_node: give up what was written there and has not reached the others)';
+COMMENT ON COLUMN zodan.requests.copy_rate IS 'maximum rate of the copy in bytes per second, when the request is filed; NULL: no limit; zodan.set_copy_rate() changes it';
+COMMENT ON COLUMN zodan.requests.options IS 'rarely needed: peer_dsns (object of node name to DSN), replication_sets (array of names), force (boolean, of remove_node: discard what was written there and has not reached the others)';
 
 /* Where a request stands. Only the worker writes here. */
 CREATE TABLE zodan.request_state (
@@ -88,16 +88,16 @@ CREATE TABLE zodan.request_state (
 );
 COMMENT ON TABLE zodan.request_state IS 'where each request stands; read zodan.status instead';
 COMMENT ON COLUMN zodan.request_state.token IS 'tells this request''s sessions on the nodes from those of another coordinator''s request of the same number';
-COMMENT ON COLUMN zodan.request_state.reason IS 'why it is cancelled, begins anew or is given up, if no user has asked for that';
-COMMENT ON COLUMN zodan.request_state.claim_told IS 'the number that the new node was told last';
-COMMENT ON COLUMN zodan.request_state.opening IS 'when the intent was stored to open the new node to its users: from then on the join can''t be rolled back';
-COMMENT ON COLUMN zodan.request_state.reason_hint IS 'what to do about that';
-COMMENT ON COLUMN zodan.request_state.claim IS 'how often it has intended something: the new node, which has the number in its claim, must not have a higher one';
-COMMENT ON COLUMN zodan.request_state.missing_dsns IS 'by which they are looked for';
-COMMENT ON COLUMN zodan.request_state.missing_since IS 'since when the request has got nowhere for want of a node';
-COMMENT ON COLUMN zodan.request_state.missing IS 'nodes that could not be reached: as soon as one of them can, the request goes on';
-COMMENT ON COLUMN zodan.request_state.copy_rate IS 'most bytes a second that are copied; NULL: any number';
-COMMENT ON COLUMN zodan.request_state.look_at IS 'when somebody looks for those nodes next; an attempt without regard to that comes at next_attempt_at';
+COMMENT ON COLUMN zodan.request_state.reason IS 'why it is cancelled, rolled back to join again, or given up, if no user has asked for that';
+COMMENT ON COLUMN zodan.request_state.claim_told IS 'the number that was written to the new node last';
+COMMENT ON COLUMN zodan.request_state.opening IS 'when the intent was stored to open the new node to its users: after that the join cannot be rolled back';
+COMMENT ON COLUMN zodan.request_state.reason_hint IS 'what to do about the reason';
+COMMENT ON COLUMN zodan.request_state.claim IS 'how often it has stored an intent; the number in the new node''s claim must not be higher';
+COMMENT ON COLUMN zodan.request_state.missing_dsns IS 'connection strings of the missing nodes';
+COMMENT ON COLUMN zodan.request_state.missing_since IS 'since when the request has made no progress because a node is unreachable';
+COMMENT ON COLUMN zodan.request_state.missing IS 'nodes that were unreachable; the request resumes as soon as one of them can be reached';
+COMMENT ON COLUMN zodan.request_state.copy_rate IS 'maximum rate of the copy in bytes per second; NULL: no limit';
+COMMENT ON COLUMN zodan.request_state.look_at IS 'when the missing nodes are probed next; the next attempt starts at next_attempt_at in any case';
 CREATE INDEX request_state_open ON zodan.request_state (request_id)
     WHERE state NOT IN ('done', 'failed', 'cancelled');
 
@@ -129,9 +129,9 @@ CREATE TABLE zodan.effects (
     UNIQUE (request_id, node, kind, name)
 );
 COMMENT ON TABLE zodan.effects IS 'every object that a request makes on any node; the intent is stored before it is made';
-COMMENT ON COLUMN zodan.effects.state IS 'intent: it may be there; done: it is; undone: it is not any more; left: it is not the request''s to drop any more';
-COMMENT ON COLUMN zodan.effects.identity IS 'what tells it from a later object of the same name';
-COMMENT ON COLUMN zodan.effects.running IS 'of a subscription: intent: it may have been enabled; done: it may run, and its position is not set again; NULL: it has never run';
+COMMENT ON COLUMN zodan.effects.state IS 'intent: may exist; done: exists; undone: was dropped; left: belongs to somebody else now, and is never dropped';
+COMMENT ON COLUMN zodan.effects.identity IS 'tells the object from a later one of the same name';
+COMMENT ON COLUMN zodan.effects.running IS 'of a subscription: intent: may have been enabled; done: may run, so that its position is not set again; NULL: has never run';
 
 CREATE TABLE zodan.servers (
     request_id        bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
@@ -142,16 +142,16 @@ CREATE TABLE zodan.servers (
     lsn               pg_lsn NOT NULL,
     PRIMARY KEY (request_id, node)
 );
-COMMENT ON TABLE zodan.servers IS 'which server and database each node of a request was when it was looked at last: positions and snapshots of another one are worth nothing';
-COMMENT ON COLUMN zodan.servers.timeline IS 'another one: the server was promoted, or restored';
-COMMENT ON COLUMN zodan.servers.lsn IS 'how far its WAL was flushed then';
+COMMENT ON TABLE zodan.servers IS 'server and database of each node of a request, at the last check; positions and snapshots of another server are worthless';
+COMMENT ON COLUMN zodan.servers.timeline IS 'a different timeline means that the server was promoted or restored';
+COMMENT ON COLUMN zodan.servers.lsn IS 'flush position of its WAL at that time';
 
 CREATE TABLE zodan.kept (
     request_id bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,
     objects    text[] NOT NULL,
     rights     json NOT NULL
 );
-COMMENT ON TABLE zodan.kept IS 'what the new node had before the structure was restored there, which a roll back leaves as it was';
+COMMENT ON TABLE zodan.kept IS 'what the new node had before the structure was restored there; a rollback leaves it alone';
 COMMENT ON COLUMN zodan.kept.rights IS 'owner, privileges and comment of the schema public, comments on extensions, privileges on their members';
 
 CREATE TABLE zodan.dump_files (
@@ -162,7 +162,7 @@ CREATE TABLE zodan.dump_files (
     PRIMARY KEY (request_id, name, chunk)
 );
 ALTER TABLE zodan.dump_files ALTER content SET STORAGE EXTERNAL;
-COMMENT ON TABLE zodan.dump_files IS 'the dump of the source''s structure, and the lists of what is restored when, in chunks; a standby of the coordinator needs them, too';
+COMMENT ON TABLE zodan.dump_files IS 'the dump of the source''s structure in chunks, with the lists of what is restored at each step; kept in a table so that a standby of the coordinator has it, too';
 
 CREATE TABLE zodan.positions (
     request_id     bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
@@ -206,13 +206,13 @@ CREATE TABLE zodan.copy_tables (
     PRIMARY KEY (request_id, nspname, relname)
 );
 COMMENT ON TABLE zodan.copy_tables IS 'the tables whose rows a join copies, and under which snapshot each was copied';
-COMMENT ON COLUMN zodan.copy_tables.row_filter IS 'which of its rows are copied, as the replication sets say; NULL: all';
-COMMENT ON COLUMN zodan.copy_tables.seeded IS 'it belongs to an extension, which may make it with rows: it is emptied first';
+COMMENT ON COLUMN zodan.copy_tables.row_filter IS 'condition of the rows to copy, from the replication sets; NULL: all rows';
+COMMENT ON COLUMN zodan.copy_tables.seeded IS 'the table belongs to an extension, which may create it with rows; it is emptied first';
 COMMENT ON COLUMN zodan.copy_tables.bytes_total IS 'size of the table on the source, in bytes, when its structure was dumped';
-COMMENT ON COLUMN zodan.copy_tables.pages IS 'of these, pages of its own, without what is stored out of line';
+COMMENT ON COLUMN zodan.copy_tables.pages IS 'pages of the table itself, without TOAST';
 COMMENT ON COLUMN zodan.copy_tables.family IS 'tables with the same value are copied under the same snapshot, since they inherit from each other, and the engine truncates them together';
 COMMENT ON COLUMN zodan.copy_tables.bytes_copied IS 'bytes that went through COPY';
-COMMENT ON COLUMN zodan.copy_tables.built_at IS 'when all of its zodan.copy_indexes had been built, and it had been analyzed';
+COMMENT ON COLUMN zodan.copy_tables.built_at IS 'when all of its indexes in zodan.copy_indexes had been built and it had been analyzed';
 
 CREATE TABLE zodan.copy_indexes (
     request_id     bigint NOT NULL,
@@ -231,11 +231,11 @@ CREATE TABLE zodan.copy_indexes (
     PRIMARY KEY (request_id, nspname, relname, index_name),
     FOREIGN KEY (request_id, nspname, relname) REFERENCES zodan.copy_tables ON DELETE CASCADE
 );
-COMMENT ON TABLE zodan.copy_indexes IS 'the indexes that a join builds as soon as the rows of their tables are there; more special ones come later, by pg_restore';
-COMMENT ON COLUMN zodan.copy_indexes.index_oid IS 'on the source';
-COMMENT ON COLUMN zodan.copy_indexes.constraint_oid IS 'that of the key that rests on it, on the source';
-COMMENT ON COLUMN zodan.copy_indexes.collated IS 'it is sorted by a collation, which takes longer';
-COMMENT ON COLUMN zodan.copy_indexes.work IS 'what building it takes, in bytes that are copied in the same time: its size and a sixth of its table''s own pages, on the source when the structure was dumped';
+COMMENT ON TABLE zodan.copy_indexes IS 'indexes that a join builds as soon as the rows of their tables have been copied; pg_restore creates other kinds later';
+COMMENT ON COLUMN zodan.copy_indexes.index_oid IS 'OID of the index on the source';
+COMMENT ON COLUMN zodan.copy_indexes.constraint_oid IS 'OID, on the source, of the constraint that the index belongs to';
+COMMENT ON COLUMN zodan.copy_indexes.collated IS 'sorted by a collation, which takes longer';
+COMMENT ON COLUMN zodan.copy_indexes.work IS 'estimated cost of building the index, in bytes that COPY transfers in the same time: its size plus a sixth of its table''s own pages, on the source when the structure was dumped';
 
 CREATE TABLE zodan.copy_progress (
     request_id       bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,
@@ -248,11 +248,11 @@ CREATE TABLE zodan.copy_progress (
     eta              timestamptz,
     snapshot_since   timestamptz
 );
-COMMENT ON TABLE zodan.copy_progress IS 'how far the copy of a join is; read zodan.status instead';
+COMMENT ON TABLE zodan.copy_progress IS 'progress of a join''s copy; read zodan.status instead';
 COMMENT ON COLUMN zodan.copy_progress.bytes_copied IS 'bytes that went through COPY';
 COMMENT ON COLUMN zodan.copy_progress.bytes_total IS 'size of the tables on the source, when the structure was dumped';
-COMMENT ON COLUMN zodan.copy_progress.bytes_per_second IS 'average of the last ten seconds';
-COMMENT ON COLUMN zodan.copy_progress.eta IS 'estimated end of the copy; NULL: not known yet, or it has ended';
+COMMENT ON COLUMN zodan.copy_progress.bytes_per_second IS 'average over the last ten seconds';
+COMMENT ON COLUMN zodan.copy_progress.eta IS 'estimated end of the copy; NULL: unknown, or the copy has ended';
 COMMENT ON COLUMN zodan.copy_progress.snapshot_since IS 'since when a snapshot has held back vacuum on the source; NULL: none does';
 
 CREATE TABLE zodan.wal_watch (
@@ -261,8 +261,8 @@ CREATE TABLE zodan.wal_watch (
     exceeded   boolean NOT NULL
 );
 COMMENT ON TABLE zodan.wal_watch IS 'how much WAL the slots of a request retain, at the last check';
-COMMENT ON COLUMN zodan.wal_watch.retained IS 'bytes on the node where it is most';
-COMMENT ON COLUMN zodan.wal_watch.exceeded IS 'more than zodan.max_retained_wal';
+COMMENT ON COLUMN zodan.wal_watch.retained IS 'bytes on the node that retains the most';
+COMMENT ON COLUMN zodan.wal_watch.exceeded IS 'true: the limit zodan.max_retained_wal is exceeded';
 
 CREATE TABLE zodan.check_failures (
     request_id bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
@@ -276,8 +276,8 @@ CREATE TABLE zodan.check_failures (
     transient    boolean NOT NULL,
     PRIMARY KEY (request_id, id)
 );
-COMMENT ON TABLE zodan.check_failures IS 'what the checks of a request''s last attempt found, all at once';
-COMMENT ON COLUMN zodan.check_failures.transient IS 'it may go away by itself, and is checked again for some minutes';
+COMMENT ON TABLE zodan.check_failures IS 'all failures that the last attempt of a request''s checks found';
+COMMENT ON COLUMN zodan.check_failures.transient IS 'the failure may go away by itself; it is checked again for some minutes';
 
 CREATE TABLE zodan.events (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -306,17 +306,17 @@ CREATE TABLE zodan.nodes (
     since      timestamptz,
     checked_at timestamptz
 );
-COMMENT ON TABLE zodan.nodes IS 'the nodes that have joined, and how zodan.upkeep() has found them; insert and delete rows as you like';
-COMMENT ON COLUMN zodan.nodes.dsn IS 'the one that it has joined by; passwords are not kept';
-COMMENT ON COLUMN zodan.nodes.look_dsn IS 'by which it is looked at, if dsn will not do: yours to set; passwords are not kept';
-COMMENT ON COLUMN zodan.nodes.peer_dsns IS 'object of node name to DSN: by which the nodes that it replicates from are looked at, if those in the engine''s catalog will not do; passwords are not kept';
-COMMENT ON COLUMN zodan.nodes.state IS 'ok; bad; unknown: it cannot be looked at for want of a password; NULL: it has not been looked at yet';
-COMMENT ON COLUMN zodan.nodes.problem IS 'what is wrong, or what keeps it from being looked at';
-COMMENT ON COLUMN zodan.nodes.since IS 'when the state was seen first';
+COMMENT ON TABLE zodan.nodes IS 'the nodes that have joined, with the result of their last check by zodan.upkeep(); you may insert and delete rows';
+COMMENT ON COLUMN zodan.nodes.dsn IS 'the connection string that the node was added with, without passwords';
+COMMENT ON COLUMN zodan.nodes.look_dsn IS 'connection string for the checks, if dsn cannot be used; yours to set; passwords are not stored';
+COMMENT ON COLUMN zodan.nodes.peer_dsns IS 'object of node name to DSN: connection strings of the nodes that it replicates from, for the checks, if those in the engine''s catalog cannot be used; passwords are not stored';
+COMMENT ON COLUMN zodan.nodes.state IS 'ok; bad; unknown: cannot be checked without a password; NULL: not checked yet';
+COMMENT ON COLUMN zodan.nodes.problem IS 'what is wrong, or why the node cannot be checked';
+COMMENT ON COLUMN zodan.nodes.since IS 'when the node was first found in this state';
 
 CREATE FUNCTION zodan.validate_request() RETURNS trigger
     AS 'MODULE_PATHNAME', 'zodan_validate_request' LANGUAGE C;
-COMMENT ON FUNCTION zodan.validate_request() IS 'refuses a request that could not run, naming the field';
+COMMENT ON FUNCTION zodan.validate_request() IS 'refuses a request that could not run, and names the field';
 
 CREATE FUNCTION zodan.queue_request() RETURNS trigger
     AS 'MODULE_PATHNAME', 'zodan_queue_request' LANGUAGE C SECURITY DEFINER
@@ -330,10 +330,10 @@ CREATE TRIGGER queue AFTER INSERT ON zodan.requests
 
 CREATE FUNCTION zodan.refuse_drop() RETURNS event_trigger
     AS 'MODULE_PATHNAME', 'zodan_refuse_drop' LANGUAGE C;
-COMMENT ON FUNCTION zodan.refuse_drop() IS 'keeps the extension as long as requests are open, whose effects nobody would know otherwise';
+COMMENT ON FUNCTION zodan.refuse_drop() IS 'refuses to drop the extension while requests are open, because nothing else knows what they have made on the nodes';
 CREATE EVENT TRIGGER zodan_refuse_drop ON ddl_command_start WHEN TAG IN ('DROP EXTENSION', 'DROP OWNED')
     EXECUTE FUNCTION zodan.refuse_drop();
-COMMENT ON EVENT TRIGGER zodan_refuse_drop IS 'DROP EXTENSION zodan_bgw is refused as long as requests are open; with CASCADE, by a superuser, it isn''t';
+COMMENT ON EVENT TRIGGER zodan_refuse_drop IS 'refuses DROP EXTENSION zodan_bgw while requests are open; a superuser can override it with CASCADE';
 
 CREATE FUNCTION zodan.phases(operation text DEFAULT 'add_node',
     OUT phase_no integer, OUT phase text, OUT description text)
@@ -377,7 +377,7 @@ CREATE FUNCTION zodan.upkeep(OUT requests_purged integer, OUT launcher_started b
     RETURNS record
     AS 'MODULE_PATHNAME', 'zodan_upkeep' LANGUAGE C VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION zodan.upkeep() IS 'purges what is older than zodan.retention, starts a launcher if there is none, and has all joined nodes looked at, which goes on when it has returned';
+COMMENT ON FUNCTION zodan.upkeep() IS 'purges requests older than zodan.retention, starts a launcher if none is running, and starts a check of all joined nodes, which continues in the background';
 
 CREATE FUNCTION zodan.require_cron(schedule text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -401,7 +401,7 @@ BEGIN
               END;
 END
 $$;
-COMMENT ON FUNCTION zodan.require_cron(text) IS 'raises an error that says what to do, unless pg_cron is in this database; schedule: that of zodan.schedule_upkeep()';
+COMMENT ON FUNCTION zodan.require_cron(text) IS 'raises an error with instructions unless pg_cron is installed in this database; schedule: the argument of zodan.schedule_upkeep()';
 
 CREATE FUNCTION zodan.schedule_upkeep(schedule text DEFAULT '*/5 * * * *') RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -411,7 +411,7 @@ BEGIN
     RETURN cron.schedule('zodan upkeep', schedule, 'SELECT zodan.upkeep()');
 END
 $$;
-COMMENT ON FUNCTION zodan.schedule_upkeep(text) IS 'lets pg_cron call zodan.upkeep() on a schedule, or changes that, and returns the job''s id';
+COMMENT ON FUNCTION zodan.schedule_upkeep(text) IS 'schedules zodan.upkeep() with pg_cron, or changes the schedule, and returns the job''s id';
 
 CREATE FUNCTION zodan.unschedule_upkeep() RETURNS boolean
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -422,7 +422,7 @@ BEGIN
         AND cron.unschedule('zodan upkeep');
 END
 $$;
-COMMENT ON FUNCTION zodan.unschedule_upkeep() IS 'ends what zodan.schedule_upkeep() has begun; false: nothing is scheduled';
+COMMENT ON FUNCTION zodan.unschedule_upkeep() IS 'removes the job of zodan.schedule_upkeep(); false: there was none';
 
 CREATE VIEW zodan.status AS
 SELECT r.id AS request_id,
@@ -469,28 +469,28 @@ SELECT r.id AS request_id,
         AND l.classid = 2053071970 AND l.objid = (r.id % 2147483648)::oid
         AND s.state NOT IN ('done', 'failed', 'cancelled')
  ORDER BY r.id DESC;
-COMMENT ON VIEW zodan.status IS 'one row per request, newest first: where it stands, how far, how long still, what went wrong';
+COMMENT ON VIEW zodan.status IS 'one row per request, newest first: state, progress, estimated end, and last error';
 COMMENT ON COLUMN zodan.status.node IS 'new_node_name of the request: the node that is added or removed';
-COMMENT ON COLUMN zodan.status.source IS 'src_node_name of the request: the node that rows are copied from, or that tells who the others are';
+COMMENT ON COLUMN zodan.status.source IS 'src_node_name of the request: the node from which rows are copied, or whose catalog names the other members';
 COMMENT ON COLUMN zodan.status.engine IS 'spock or pglogical; NULL until the source has been asked';
-COMMENT ON COLUMN zodan.status.state IS 'queued, running, retrying, paused, cancelling, done, failed or cancelled';
-COMMENT ON COLUMN zodan.status.phase IS 'the phase that was begun last';
-COMMENT ON COLUMN zodan.status.phase_no IS 'its number';
-COMMENT ON COLUMN zodan.status.phases IS 'how many the operation has';
-COMMENT ON COLUMN zodan.status.percent IS '0.0 to 100.0, roughly: by phases, within the copy by the time that its work takes';
+COMMENT ON COLUMN zodan.status.state IS 'queued, running, retrying, paused, cancelling, rolling_back, done, failed or cancelled; zodan.transitions() explains them';
+COMMENT ON COLUMN zodan.status.phase IS 'the phase that was started last';
+COMMENT ON COLUMN zodan.status.phase_no IS 'number of that phase';
+COMMENT ON COLUMN zodan.status.phases IS 'number of phases of the operation';
+COMMENT ON COLUMN zodan.status.percent IS 'estimated progress, 0.0 to 100.0: by phases, and within the copy by the time that its work takes';
 COMMENT ON COLUMN zodan.status.detail IS 'what is being done or waited for';
 COMMENT ON COLUMN zodan.status.bytes_copied IS 'bytes that went through COPY so far';
 COMMENT ON COLUMN zodan.status.bytes_total IS 'size in bytes of the tables to copy, on the source; as a rule less goes through COPY';
-COMMENT ON COLUMN zodan.status.eta IS 'when the copy will probably end, its indexes being built; NULL: it isn''t running, or that isn''t known yet';
+COMMENT ON COLUMN zodan.status.eta IS 'estimated end of the copy, including its indexes; NULL: the copy is not running, or the estimate is not known yet';
 COMMENT ON COLUMN zodan.status.attempt IS 'how often a runner was started for the request';
-COMMENT ON COLUMN zodan.status.next_attempt_at IS 'retrying: when it is tried again at the latest';
-COMMENT ON COLUMN zodan.status.last_error IS 'what went wrong last, and on which node; NULL once the request is done';
+COMMENT ON COLUMN zodan.status.next_attempt_at IS 'of a retrying request: when the next attempt starts at the latest';
+COMMENT ON COLUMN zodan.status.last_error IS 'the last error, with the node where it happened; NULL once the request is done';
 COMMENT ON COLUMN zodan.status.hint IS 'what to do about last_error';
 COMMENT ON COLUMN zodan.status.elapsed IS 'since started_at, until now or finished_at';
 COMMENT ON COLUMN zodan.status.worker_pid IS 'the process on this server that works on the request now; NULL: none does';
-COMMENT ON COLUMN zodan.status.wal_retained IS 'bytes of WAL that the request''s slots made a node keep when that was looked at last; of the node where it is most';
-COMMENT ON COLUMN zodan.status.bytes_per_second IS 'what was copied a second, over the last ten; NULL unless the request is running';
-COMMENT ON COLUMN zodan.status.copy_rate IS 'what the copy is held to, in bytes a second; NULL: nothing';
+COMMENT ON COLUMN zodan.status.wal_retained IS 'the most WAL, in bytes, that the request''s slots retain on any node, at the last check';
+COMMENT ON COLUMN zodan.status.bytes_per_second IS 'rate of the copy, averaged over ten seconds; NULL unless the request is running';
+COMMENT ON COLUMN zodan.status.copy_rate IS 'maximum rate of the copy in bytes per second; NULL: no limit';
 COMMENT ON COLUMN zodan.status.snapshot_age IS 'in copy_data: for how long a snapshot has held back vacuum on the source; NULL: none does';
 
 /*
@@ -610,12 +610,12 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON PROCEDURE zodan.watch(bigint) IS 'shows each step of the request, and about once a second how far the copy is, until it has ended';
+COMMENT ON PROCEDURE zodan.watch(bigint) IS 'shows each step of the request, and about once per second the progress of the copy, until the request has ended';
 
 CREATE FUNCTION zodan.transitions(OUT from_state text, OUT event text, OUT to_state text, OUT description text)
     RETURNS SETOF record
     AS 'MODULE_PATHNAME', 'zodan_transitions' LANGUAGE C STRICT IMMUTABLE ROWS 40;
-COMMENT ON FUNCTION zodan.transitions() IS 'the states of requests, and what leads from one to another; cancel, pause, resume and retry are what users ask for';
+COMMENT ON FUNCTION zodan.transitions() IS 'the states of requests, and the events that change them; cancel, pause, resume and retry are requested by users';
 
 CREATE FUNCTION zodan.steer(id bigint, verb text, keep boolean DEFAULT false)
     RETURNS text LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -673,27 +673,27 @@ BEGIN
     RETURN (SELECT s.state FROM zodan.request_state s WHERE s.request_id = steer.id);
 END
 $$;
-COMMENT ON FUNCTION zodan.steer(bigint, text, boolean) IS 'what cancel, pause, resume and retry share';
+COMMENT ON FUNCTION zodan.steer(bigint, text, boolean) IS 'common part of zodan.cancel(), zodan.pause(), zodan.resume() and zodan.retry()';
 
 CREATE FUNCTION zodan.cancel(id bigint, keep boolean DEFAULT false) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'cancel', keep);
-COMMENT ON FUNCTION zodan.cancel(bigint, boolean) IS 'ends the request and undoes what it has made on every node, unless told to keep that, until the new node is opened to its users; returns its state';
+COMMENT ON FUNCTION zodan.cancel(bigint, boolean) IS 'cancels the request and rolls back what it has made on every node, unless keep is true; possible until the new node is opened to its users; returns the state';
 
 CREATE FUNCTION zodan.pause(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'pause');
-COMMENT ON FUNCTION zodan.pause(bigint) IS 'stops the request where it is; its slots go on holding WAL; returns its state';
+COMMENT ON FUNCTION zodan.pause(bigint) IS 'pauses the request; its slots continue to retain WAL; returns the state';
 
 CREATE FUNCTION zodan.resume(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'resume');
-COMMENT ON FUNCTION zodan.resume(bigint) IS 'lets a paused request go on; returns its state';
+COMMENT ON FUNCTION zodan.resume(bigint) IS 'resumes a paused request; returns the state';
 
 CREATE FUNCTION zodan.retry(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'retry');
-COMMENT ON FUNCTION zodan.retry(bigint) IS 'lets a failed request go on from its last phase, or a retrying one at once, and counts its attempts anew; returns its state';
+COMMENT ON FUNCTION zodan.retry(bigint) IS 'resumes a failed request at its last phase, or starts the next attempt of a retrying one at once, and resets the count of attempts; returns the state';
 
 CREATE FUNCTION zodan.set_copy_rate(id bigint, rate bigint) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -712,7 +712,7 @@ BEGIN
     VALUES (set_copy_rate.id, 'info', format('copy_rate set to %s by %s', coalesce(rate::text || ' bytes/s', 'any'), session_user));
 END
 $$;
-COMMENT ON FUNCTION zodan.set_copy_rate(bigint, bigint) IS 'most bytes a second that a request copies from now on; NULL: any number';
+COMMENT ON FUNCTION zodan.set_copy_rate(bigint, bigint) IS 'sets the maximum rate of a request''s copy, in bytes per second; NULL: no limit';
 
 REVOKE ALL ON ALL ROUTINES IN SCHEMA zodan FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA zodan FROM PUBLIC;
