@@ -119,5 +119,28 @@ is($c->join_node('n7', on => 'c'), 'done', 'so the node can be added again from 
 $c->settle;
 is($c->differences, '', 'rows are the same');
 
+# ---------- a node that is to be removed is promoted when it was drained, and is written ----------
+
+$c->failpoints('c', 'wait drop_node:begin');
+$removal = $c->request(new => 'n7', on => 'c', operation => 'remove_node');
+$go = $c->wait_failpoint('c', 'drop_node:begin');
+$c->failpoints('c', '');
+$c->{quiet} = 1;
+$c->server('n7')->stop('immediate');
+$c->promote('n7');
+$c->psql('n7', "INSERT INTO item VALUES (7777, 'late')");
+# which n1 can't apply for the moment
+my $held = $c->session('n1', 'BEGIN', 'LOCK TABLE item');
+$c->psql('n7', "INSERT INTO item VALUES (7778, 'later')");
+$go->();
+$c->wait_queue("SELECT s.state = 'done' OR EXISTS (SELECT FROM zodan.checkpoints p WHERE p.request_id = $removal AND p.phase = 'drain_node' AND p.state = 'running') FROM zodan.status s WHERE s.request_id = $removal", 'c');
+$held->quit;
+is($c->wait_for($removal), 'done', 'it is removed');
+like($c->queue('c', "SELECT string_agg(message, E'\\n') FROM zodan.events WHERE request_id = $removal AND level = 'warning'"),
+	qr/^node "n7" was promoted or restored: it is on timeline \d+ now, and was on \d+: the nodes are checked and drained again$/m, 'having been drained again');
+$c->{order} = [ grep { $_ ne 'n7' } @{ $c->{order} } ];
+$c->settle;
+is($c->psql($_, "SELECT count(*) FROM item WHERE id IN (7777, 7778)"), '2', "what was written there meanwhile is on $_") for @{ $c->{order} };
+
 $c->stop;
 done_testing();

@@ -276,14 +276,37 @@ zodan_claim_of_other(ZodanJob *job)
 }
 
 /*
+ * Which node was promoted or restored since the checks of a removal, and how;
+ * NULL: none.
+ */
+static char *
+find_history(ZodanJob *job, ZodanServer *const *servers, const char **node)
+{
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		ZodanServer *was = servers[i] ? zodan_journal_server(job->req, ZODAN_NODE_NAME(job, i)) : NULL;
+		char	   *history = was ? zodan_servers_history(ZODAN_NODE_NAME(job, i), was, servers[i]) : NULL;
+
+		*node = ZODAN_NODE_NAME(job, i);
+		if (history)
+			return history;
+	}
+	return NULL;
+}
+
+/*
  * Begins an attempt of a removal: an error if a node isn't the server that the
  * checks have found, which store what they find. Nothing is done on a node that
- * they haven't proven to be the one that goes.
+ * they haven't proven to be the one that goes. A node that was promoted or restored
+ * may have been written since it was drained, or lack what it had: unless something
+ * has been dropped already, it's checked and drained again.
  */
 static void
 begin_removal(ZodanJob *job)
 {
 	ZodanServer **servers;
+	const char *node;
+	char	   *history;
 
 	if (!zodan_journal_server(job->req, ZODAN_SOURCE(job)->name))
 		return;					/* the checks come next */
@@ -294,6 +317,13 @@ begin_removal(ZodanJob *job)
 	}
 	servers = zodan_servers_ask(job);
 	zodan_servers_require_same(job, servers, job->nmembers + 1);
+	history = job->req->force ? NULL : find_history(job, servers, &node);
+	if (history && zodan_effects_are_all(job->req, EFFECT_FENCE) && zodan_journal_any_phase_done(job->req))
+	{
+		zodan_journal_event(job->req, "warning", node, psprintf("%s: the nodes are checked and drained again", history));
+		zodan_journal_forget_phases(job->req);
+		return;
+	}
 	zodan_servers_guard(job, servers, false);
 }
 

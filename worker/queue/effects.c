@@ -180,6 +180,16 @@ zodan_effects_is_live(const ZodanEffect *effect)
 }
 
 /*
+ * Has the request never intended anything of another kind?
+ */
+bool
+zodan_effects_are_all(const ZodanRequest *req, const char *kind)
+{
+	return zodan_spi_execute("SELECT 1 FROM zodan.effects WHERE request_id = $1::bigint AND kind <> $2 LIMIT 1", 2,
+							 req->id_text, kind)->nrows == 0;
+}
+
+/*
  * Everything that the request has made, or may have made, and not undone,
  * latest first.
  */

@@ -43,6 +43,7 @@ extern void zodan_effects_set_running(const ZodanRequest *req, const char *node,
 extern void zodan_effects_undone(const ZodanRequest *req, const char *node, const char *kind, const char *name);
 extern void zodan_effects_leave(const ZodanRequest *req, const char *node, const char *kind, const char *name);
 extern bool zodan_effects_is_live(const ZodanEffect *effect);
+extern bool zodan_effects_are_all(const ZodanRequest *req, const char *kind);
 extern List *zodan_effects_live(const ZodanRequest *req);
 extern char *zodan_effects_intents(const ZodanRequest *req, bool count);
 extern void zodan_effects_set_intents(const ZodanRequest *req, const char *intents);

@@ -227,6 +227,16 @@ zodan_journal_note_lsn(const ZodanRequest *req, const char *node, const char *ls
 }
 
 /*
+ * Has a phase come to its end?
+ */
+bool
+zodan_journal_any_phase_done(const ZodanRequest *req)
+{
+	return zodan_spi_execute("SELECT 1 FROM zodan.checkpoints WHERE request_id = $1::bigint AND state = 'done' LIMIT 1", 1,
+							 req->id_text)->nrows == 1;
+}
+
+/*
  * Forgets which phases were done: none can be gone on with.
  */
 void

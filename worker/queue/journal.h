@@ -46,6 +46,7 @@ extern bool zodan_journal_phase_begin(const ZodanRequest *req, const char *phase
 extern void zodan_journal_phase_done(const ZodanRequest *req, const char *phase);
 extern int	zodan_journal_phase_attempts(const ZodanRequest *req, const char *phase);
 extern int	zodan_journal_phase_transient(const ZodanRequest *req, const char *phase);
+extern bool zodan_journal_any_phase_done(const ZodanRequest *req);
 extern void zodan_journal_forget_phases(const ZodanRequest *req);
 extern void zodan_journal_phase_error(const ZodanRequest *req, const char *phase, const char *error);
 
