@@ -121,8 +121,10 @@ $c->{quiet} = 0;
 
 # ---------- a join, watched ----------
 
-# who looks at the processes of this machine
+# who looks at the processes of this machine; the programs are told from those
+# of a test that runs beside this one by where they are
 my $seen = PostgreSQL::Test::Utils::tempdir() . '/seen';
+my $bindir = PostgreSQL::Test::Utils::tempdir();
 my $test = $$;
 my $watcher = fork // die;
 if ($watcher == 0)
@@ -139,7 +141,7 @@ if ($watcher == 0)
 			local $/;
 			my $line = <$f> // next;
 			$line =~ tr/\0/ /;
-			$note->("program $1") if $line =~ m{/(pg_dump|pg_restore) -(?!-version)};
+			$note->("program $1") if $line =~ m{\Q$bindir\E/(pg_dump|pg_restore) -(?!-version)};
 			$note->("password in: $line") if $line =~ /$word/;
 		}
 		usleep(2000);
@@ -148,7 +150,6 @@ if ($watcher == 0)
 }
 
 # the programs don't do anything before they have been seen
-my $bindir = PostgreSQL::Test::Utils::tempdir();
 append_to_file($seen, '');
 for my $program (qw(pg_dump pg_restore))
 {
