@@ -237,7 +237,15 @@ told('n1', 'ok', 'the right one');
 
 my $n4 = $c->add_server('n4');
 $gate = $c->hold_gate('n4');
+# upkeep in a transaction that began before the request was filed leaves its files alone
+my $old = $n3->background_psql('postgres', on_error_stop => 1);
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM zodan.requests');
+$c->failpoints('n3', 'wait copy_schema:dump:planned');
 $id = $c->request(new => 'n4', on => 'n3');
+my $go_on = $c->wait_failpoint('n3', 'copy_schema:dump:planned');
+$old->query_safe('SELECT zodan.upkeep(); COMMIT');
+$old->quit;
+$go_on->();
 $c->wait_gate('n4');
 look();
 silent('a node that is being subscribed to');
@@ -251,6 +259,7 @@ $listener->quit;
 $n3->safe_psql('postgres', "SELECT zodan.resume($id)");
 $gate->quit;
 is($c->wait_for($id), 'done', 'the join is done');
+is($n3->safe_psql('postgres', "SELECT string_agg(message, '; ') FROM zodan.events WHERE request_id = $id AND level = 'error'"), '', 'without an error: upkeep has left its files alone');
 look();
 is(found('n1'), 'ok|', 'then all is well');
 is($n3->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', node, state), ',' ORDER BY node) FROM zodan.nodes"), 'n1 ok,n4 unknown', 'and the new node is known, too');

@@ -10,6 +10,7 @@
 
 #include "base/array.h"
 #include "base/failpoint.h"
+#include "base/locks.h"
 
 /* bytes of a file in a row; small ones for tests */
 #ifdef ZODAN_FAILPOINTS
@@ -143,18 +144,21 @@ zodan_journal_dump_chunk(const ZodanRequest *req, const char *name, const char *
 
 /*
  * Which of these (names of work directories) are of requests of this database that
- * don't need them any more: rows of a name.
+ * don't need them any more: rows of a name. Until the end of the transaction nobody
+ * runs these requests: what the transaction sees may be older than they are.
  */
 ZodanRows *
 zodan_journal_dumps_done(List *names)
 {
-	return zodan_spi_execute("SELECT d FROM unnest($1::text[]) AS d"
-							 " WHERE d ~ format('^[0-9]{1,18}_%s_[0-9a-f]{8}$', (SELECT oid FROM pg_database WHERE datname = current_database()))"
-							 "   AND NOT EXISTS (SELECT FROM zodan.request_state s"
-							 "                    WHERE s.request_id::text = split_part(d, '_', 1) AND left(s.token::text, 8) = split_part(d, '_', 3)"
-							 "                      AND (s.state NOT IN ('done', 'failed', 'cancelled')"
-							 "                           OR EXISTS (SELECT FROM zodan.dump_files f WHERE f.request_id = s.request_id)))", 1,
-							 zodan_array_literal(names));
+	return zodan_spi_execute("WITH d AS MATERIALIZED"
+							 " (SELECT d FROM unnest($1::text[]) AS d"
+							 "   WHERE d ~ format('^[0-9]{1,18}_%s_[0-9a-f]{8}$', (SELECT oid FROM pg_database WHERE datname = current_database()))"
+							 "     AND NOT EXISTS (SELECT FROM zodan.request_state s"
+							 "                      WHERE s.request_id::text = split_part(d, '_', 1) AND left(s.token::text, 8) = split_part(d, '_', 3)"
+							 "                        AND (s.state NOT IN ('done', 'failed', 'cancelled')"
+							 "                             OR EXISTS (SELECT FROM zodan.dump_files f WHERE f.request_id = s.request_id))))"
+							 " SELECT d FROM d WHERE pg_try_advisory_xact_lock($2::int, (split_part(d, '_', 1)::bigint % 2147483648)::int)", 2,
+							 zodan_array_literal(names), psprintf("%d", ZODAN_LOCK_RUNNER));
 }
 
 void
