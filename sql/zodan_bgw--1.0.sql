@@ -643,11 +643,11 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'File the request again.';
     END IF;
     /* the new node is open: rolling back could lose what its users have written */
-    IF verb = 'cancel' AND EXISTS (SELECT FROM zodan.request_state s
+    IF verb = 'cancel' AND NOT keep AND EXISTS (SELECT FROM zodan.request_state s
                                     WHERE s.request_id = steer.id AND s.opening IS NOT NULL) THEN
         RAISE EXCEPTION 'request % is finishing: the new node has been opened to its users', steer.id
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = format('Let it end; SELECT zodan.retry(%s) if it has stopped.', steer.id);
+                  HINT = format('Let it end; SELECT zodan.retry(%1$s) if it has stopped. If the node never comes back, SELECT zodan.cancel(%1$s, keep => true), then remove the node by zodan.remove_node() with force => true.', steer.id);
     END IF;
     IF verb = 'cancel' AND NOT keep AND EXISTS (SELECT FROM zodan.checkpoints c
                                     WHERE c.request_id = steer.id AND c.phase = 'drop_node') THEN
@@ -678,7 +678,7 @@ COMMENT ON FUNCTION zodan.steer(bigint, text, boolean) IS 'common part of zodan.
 CREATE FUNCTION zodan.cancel(id bigint, keep boolean DEFAULT false) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     RETURN zodan.steer(id, 'cancel', keep);
-COMMENT ON FUNCTION zodan.cancel(bigint, boolean) IS 'cancels the request and rolls back what it has made on every node, unless keep is true; possible until the new node is opened to its users; returns the state';
+COMMENT ON FUNCTION zodan.cancel(bigint, boolean) IS 'cancels the request and rolls back what it has made on every node, unless keep is true; without it, possible until the new node is opened to its users; returns the state';
 
 CREATE FUNCTION zodan.pause(id bigint) RETURNS text
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

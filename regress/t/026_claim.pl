@@ -396,5 +396,31 @@ is($c->wait_for($id), 'done', 'and after a crash it ends done');
 is($c->psql('n3', 'SELECT datconnlimit FROM pg_database WHERE datname = current_database()'), '-1', 'the node is open');
 is($c->psql('n3', 'SELECT setconfig FROM pg_db_role_setting'), '', 'and has no mark');
 
+# ---------- a node that was opened, and lost before its join came to its end ----------
+
+$c->{order} = [qw(n1 n2 n3)];
+$c->add_server('n4');
+$go->();
+$c->failpoints('c', 'wait finish:after_intent:open');
+$id = $c->request(new => 'n4', on => 'c');
+$c->wait_failpoint('c', 'finish:after_intent:open');
+$c->server($_)->stop('immediate') for qw(c n4);
+$c->server('c')->append_conf('postgresql.conf', "zodan.failpoints = ''");
+$c->server('c')->start;
+$c->{quiet} = 1;
+ok($c->wait_queue("SELECT state = 'retrying' FROM zodan.status WHERE request_id = $id"), 'a request that has opened its node waits for it');
+($rc, $out, $err) = $c->server('c')->psql('postgres', sprintf q{SELECT zodan.remove_node('n1', %s, 'n4', force => true)}, ZodanCluster::q_($c->dsn('n1')));
+like($err, qr/new_node_name is that of request $id/, 'as long as it does the node can not be removed');
+($rc, $out, $err) = $c->server('c')->psql('postgres', "SELECT zodan.cancel($id)");
+like($err, qr/If the node never comes back, SELECT zodan.cancel\($id, keep => true\)/, 'nor can it be cancelled, and the hint says what to do');
+$c->queue('c', "SELECT zodan.cancel($id, keep => true)");
+is($c->wait_for($id), 'cancelled', 'it is given up');
+like($c->queue('c', "SELECT hint FROM zodan.status WHERE request_id = $id"), qr/zodan.remove_node\(\) removes the node and them/, 'with a hint what removes the rest');
+$id = $c->queue('c', sprintf q{SELECT zodan.remove_node('n1', %s, 'n4', force => true)}, ZodanCluster::q_($c->dsn('n1')));
+is($c->wait_for($id), 'done', 'then the node is removed');
+is(join(' ', map { $c->psql($_, "SELECT count(*) FROM pg_replication_slots") } @{ $c->{order} }), '2 2 2', 'nothing of it is left');
+$c->settle;
+is($c->differences, '', 'those that stay agree');
+
 $c->stop;
 done_testing();

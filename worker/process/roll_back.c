@@ -31,8 +31,9 @@ leave_effects(ZodanJob *job)
 	}
 	zodan_request_set_error(job->req, psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
 							psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
-									 " AND state IN ('intent', 'done') lists them; SELECT zodan.cancel(" INT64_FORMAT ") undoes them.",
-									 job->req->id, job->req->id));
+									 " AND state IN ('intent', 'done') lists them; %s.", job->req->id,
+									 job->req->opening ? "zodan.remove_node() removes the node and them" :
+									 psprintf("SELECT zodan.cancel(" INT64_FORMAT ") rolls them back", job->req->id)));
 	zodan_request_end(job->req, "rolling_back", EVENT_ROLLED_BACK, false);
 }
 
@@ -87,7 +88,8 @@ static void
 refuse_opened(ZodanJob *job)
 {
 	zodan_request_set_error(job->req, psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
-							psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end.", job->req->id));
+							psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end. If the node never comes back, SELECT zodan.cancel(" INT64_FORMAT
+									 ", keep => true), then remove it by zodan.remove_node() with force => true.", job->req->id, job->req->id));
 	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, false);
 }
 
@@ -107,7 +109,7 @@ zodan_roll_back(ZodanJob *job, const char *state)
 	job->req->phase = NULL;
 	job->direction = ZODAN_BACK;
 	/* one that isn't the request's any more is left alone anyway */
-	if (job->req->opening && strcmp(job->req->asked, "abandon") != 0)
+	if (job->req->opening && !job->req->keep && strcmp(job->req->asked, "abandon") != 0)
 	{
 		refuse_opened(job);
 		return;
