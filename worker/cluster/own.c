@@ -147,16 +147,13 @@ zodan_own_drop_proven(ZodanJob *job)
 }
 
 /*
- * May something of the effect's kind and name be on an existing node? What is on the
- * new node is somebody else's, whoever has made it.
+ * May something of the effect's kind and name be on its node, an existing one?
  */
 static bool
 may_be_there(ZodanJob *job, const ZodanEffect *effect)
 {
 	ZodanConn  *conn = NULL;
 
-	if (strcmp(effect->node, job->req->new_node_name) == 0)
-		return false;
 	for (int i = 0; i < job->nmembers; i++)
 		if (strcmp(job->members[i].name, effect->node) == 0)
 			conn = &job->members[i].conn;
@@ -173,28 +170,29 @@ may_be_there(ZodanJob *job, const ZodanEffect *effect)
 
 /*
  * The new node isn't ours any more. What is provably the request's on the others is
- * dropped; all else is noted as left, and stays. Returns what that is, NULL if it's
- * nothing.
+ * dropped; all else stays, and is noted as left: see zodan_effects_left(). What is on
+ * the new node is somebody else's, whoever has made it.
  */
-char *
+void
 zodan_own_abandon(ZodanJob *job)
 {
 	List	   *effects;
-	StringInfoData left;
 	ListCell   *cell;
 
-	initStringInfo(&left);
 	zodan_own_drop_proven(job);
 	effects = zodan_effects_live(job->req);
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
+		bool		on_new = strcmp(effect->node, job->req->new_node_name) == 0;
 
-		zodan_effects_leave(job->req, effect->node, effect->kind, effect->name);
-		if (!may_be_there(job, effect))
+		if (!on_new && !may_be_there(job, effect))
+		{
+			zodan_effects_undone(job->req, effect->node, effect->kind, effect->name);
 			continue;
-		appendStringInfo(&left, "%s%s %s of node %s", left.len ? ", " : "", effect->kind, effect->name, effect->node);
-		zodan_journal_event(job->req, "warning", effect->node, psprintf("%s %s is there, and may be somebody else's by now: it stays", effect->kind, effect->name));
+		}
+		zodan_effects_leave(job->req, effect->node, effect->kind, effect->name);
+		if (!on_new)
+			zodan_journal_event(job->req, "warning", effect->node, psprintf("%s %s is there, and may be somebody else's by now: it stays", effect->kind, effect->name));
 	}
-	return left.len ? left.data : NULL;
 }

@@ -12,6 +12,6 @@
 extern void zodan_own_note_subscription(ZodanJob *job, const ZodanSubscription *sub);
 extern char *zodan_own_foreign(ZodanJob *job, ZodanMember *m, bool forward);
 extern void zodan_own_drop_proven(ZodanJob *job);
-extern char *zodan_own_abandon(ZodanJob *job);
+extern void zodan_own_abandon(ZodanJob *job);
 
 #endif							/* ZODAN_OWN_H */

@@ -38,6 +38,21 @@ leave_effects(ZodanJob *job)
 }
 
 /*
+ * What to do about a request whose node isn't its own any more.
+ */
+static const char *
+abandoned_hint(const ZodanRequest *req)
+{
+	const char *left = zodan_effects_left(req);
+
+	if (strcmp(req->operation, "remove_node") == 0)
+		return "Nothing more was dropped. To remove the node as it is now, file a new request.";
+	if (!left)
+		return "It was left alone, and nothing of the request is left on the other nodes.";
+	return psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left);
+}
+
+/*
  * Ends a request that is undone, or lets it begin anew, if that was what it
  * was undone for and it may have another attempt.
  */
@@ -45,12 +60,14 @@ static void
 end_undone(ZodanJob *job)
 {
 	ZodanRequest *req = job->req;
+	bool		abandoned = strcmp(req->asked, "abandon") == 0;
 
 	zodan_journal_event(job->req, "info", NULL, "what the request made is undone");
 	if (strcmp(req->asked, "restart") != 0)
 	{
-		zodan_request_set_error(req, req->reason, req->reason_hint);
-		zodan_request_end(req, "rolling_back", strcmp(req->asked, "abandon") == 0 ? EVENT_FAIL : EVENT_ROLLED_BACK, true);
+		/* an earlier process may have abandoned it, and not come to the end of that */
+		zodan_request_set_error(req, req->reason, abandoned ? abandoned_hint(req) : req->reason_hint);
+		zodan_request_end(req, "rolling_back", abandoned ? EVENT_FAIL : EVENT_ROLLED_BACK, true);
 		return;
 	}
 	if (req->max_attempts > 0 && req->attempt >= req->max_attempts)
@@ -75,12 +92,10 @@ end_undone(ZodanJob *job)
 static void
 abandon(ZodanJob *job, const char *why)
 {
-	char	   *left = zodan_own_abandon(job);
-
+	zodan_own_abandon(job);
 	zodan_work_forget(job);
 	zodan_journal_event(job->req, "error", job->req->new_node_name, why);
-	zodan_request_set_error(job->req, why, left ? psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left) :
-							"It was left alone, and nothing of the request is left on the other nodes.");
+	zodan_request_set_error(job->req, why, abandoned_hint(job->req));
 	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, true);
 }
 

@@ -171,6 +171,17 @@ zodan_effects_leave(const ZodanRequest *req, const char *node, const char *kind,
 }
 
 /*
+ * What was left on existing nodes, as text for messages; NULL: nothing.
+ */
+char *
+zodan_effects_left(const ZodanRequest *req)
+{
+	return zodan_spi_one("SELECT string_agg(format('%s %s of node %s', kind, name, node), ', ' ORDER BY id) FROM zodan.effects"
+						 " WHERE request_id = $1::bigint AND state = 'left' AND node <> $2", 2,
+						 req->id_text, req->new_node_name)->value[0][0];
+}
+
+/*
  * Is it there, or may it be?
  */
 bool
