@@ -17,3 +17,4 @@
 #define PG_CATCH() } else {
 #define PG_FINALLY() } {
 #define PG_END_TRY() }
+#define CppAsString2(x)		#x

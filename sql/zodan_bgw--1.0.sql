@@ -80,6 +80,7 @@ CREATE TABLE zodan.request_state (
     claim           bigint NOT NULL DEFAULT 0,
     claim_told      bigint NOT NULL DEFAULT 0,
     opening         timestamptz,
+    found_dsn       boolean NOT NULL DEFAULT false,
     missing         text[],
     missing_dsns    text[],
     missing_since   timestamptz,
@@ -91,6 +92,7 @@ COMMENT ON COLUMN zodan.request_state.token IS 'tells this request''s sessions o
 COMMENT ON COLUMN zodan.request_state.reason IS 'why it is cancelled, rolled back to join again, or given up, if no user has asked for that';
 COMMENT ON COLUMN zodan.request_state.claim_told IS 'the number that was written to the new node last';
 COMMENT ON COLUMN zodan.request_state.opening IS 'when the intent was stored to open the new node to its users: after that the join cannot be rolled back';
+COMMENT ON COLUMN zodan.request_state.found_dsn IS 'the new_node_dsn of a removal was not given, but found in the source''s catalog';
 COMMENT ON COLUMN zodan.request_state.reason_hint IS 'what to do about the reason';
 COMMENT ON COLUMN zodan.request_state.claim IS 'how often it has stored an intent; the number in the new node''s claim must not be higher';
 COMMENT ON COLUMN zodan.request_state.missing_dsns IS 'connection strings of the missing nodes';
@@ -140,11 +142,13 @@ CREATE TABLE zodan.servers (
     database_oid      oid NOT NULL,
     timeline          integer NOT NULL,
     lsn               pg_lsn NOT NULL,
+    node_entry        text,
     PRIMARY KEY (request_id, node)
 );
 COMMENT ON TABLE zodan.servers IS 'server and database of each node of a request, at the last check; positions and snapshots of another server are worthless';
 COMMENT ON COLUMN zodan.servers.timeline IS 'a different timeline means that the server was promoted or restored';
 COMMENT ON COLUMN zodan.servers.lsn IS 'flush position of its WAL at that time';
+COMMENT ON COLUMN zodan.servers.node_entry IS 'xmin of the entry that an existing node has for the node that is removed; a different one means that the node was added again; NULL: no entry, or the request adds a node';
 
 CREATE TABLE zodan.kept (
     request_id bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,

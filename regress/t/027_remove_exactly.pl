@@ -30,6 +30,19 @@ sub slot_of
 	return $c->psql($reader, "SELECT sub_slot_name FROM $e.subscription JOIN $e.node ON node_id = sub_origin WHERE node_name = '$on'");
 }
 
+# after a crash pglogical's workers take their time
+sub replicate_again
+{
+	for my $node ($e eq 'pglogical' ? @{ $c->{order} } : ())
+	{
+		for my $sub (split /\n/, $c->psql($node, "SELECT sub_name FROM $e.subscription"))
+		{
+			$c->psql($node, sprintf 'SELECT ' . $c->e($_), ZodanCluster::q_($sub)) for qw(unsubscribed enable);
+		}
+	}
+	$c->wait_replicating(@{ $c->{order} });
+}
+
 # ---------- a node is lost while another one is down, in whose name its own is ----------
 
 for my $lost (qw(us sub))
@@ -52,17 +65,7 @@ for my $lost (qw(us sub))
 	$c->{order} = [ grep { $_ ne $lost } @{ $c->{order} } ];
 	$c->psql($_, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active AND slot_name NOT IN ('" . join("', '", map { slot_of($_->[0], $_->[1]) } map { my $a = $_; map { [ $a, $_ ] } grep { $_ ne $a } @{ $c->{order} } } @{ $c->{order} }) . "')")
 	  for @{ $c->{order} };
-	if ($e eq 'pglogical')
-	{
-		for my $node (@{ $c->{order} })
-		{
-			for my $sub (split /\n/, $c->psql($node, "SELECT sub_name FROM $e.subscription"))
-			{
-				$c->psql($node, sprintf 'SELECT ' . $c->e($_), ZodanCluster::q_($sub)) for qw(unsubscribed enable);
-			}
-		}
-	}
-	$c->wait_replicating(@{ $c->{order} });
+	replicate_again();
 	my $n = @{ $c->{order} };
 	$c->psql($down, "INSERT INTO item VALUES ($n, '$down')");
 	$c->settle;
@@ -83,7 +86,14 @@ is($c->psql('us_e', "SELECT count(*) FROM $e.subscription"), '1', 'nor here');
 
 $_->[0]->psql($_->[1], "UPDATE $e.node_interface SET if_dsn = 'host=/nowhere dbname=nothing' WHERE if_name NOT IN (SELECT node_name FROM $e.local_node JOIN $e.node USING (node_id))")
   for map { my $in = $_; map { [ $in, $_ ] } qw(us_e n4-dc2) } $c, $other;
+# that is true of what the cluster's own catalog has, too: it's no proof that it leads to where it leads
+$c->psql('us_e', sprintf "UPDATE $e.node_interface SET if_dsn = %s WHERE if_name = 'n4-dc2'", ZodanCluster::q_($other->dsn('n4-dc2')));
 %before = map { $_ => $other->state_of($_) } qw(us_e n4-dc2);
+$id = $c->request(new => 'n4-dc2', src => 'us_e', on => 'c', operation => 'remove_node', new_node_dsn => undef);
+is($c->wait_for($id), 'failed', 'a connection string of the cluster that leads to such a node from here');
+is($other->text_difference($before{$_}, $other->state_of($_)), '', "does no harm to $_ there") for qw(us_e n4-dc2);
+is($c->psql('us_e', "SELECT count(*) FROM $e.subscription"), '1', 'nor here');
+$c->psql('us_e', "UPDATE $e.node_interface SET if_dsn = 'host=/nowhere dbname=nothing' WHERE if_name = 'n4-dc2'");
 $id = $c->request(new => 'n4-dc2', src => 'us_e', on => 'c', operation => 'remove_node', new_node_dsn => $other->dsn('n4-dc2'));
 for my $i (1 .. 1000)
 {
@@ -130,6 +140,45 @@ $c->server('n2')->start;
 is($c->wait_for($id), 'done', 'when that one is back the request ends done');
 is($c->server('c')->safe_psql('other', 'SELECT setconfig[1] FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE datname = current_database()'),
 	"zodan.claim=$mark", 'and has left the database alone to which the connection string leads');
+
+
+# ---------- a node that was added again while its removal waited ----------
+
+$c->add_server('d');
+$c->add_server('n5');
+is($c->join_node('n5', on => 'c'), 'done', 'a node joins');
+$c->server($_)->stop('immediate') for qw(n5 n2);
+my $old = $c->queue('c', sprintf q{SELECT zodan.remove_node('n1', %s, 'n5', force => true)}, ZodanCluster::q_($c->dsn('n1')));
+ok($c->wait_queue("SELECT state = 'retrying' AND phase = 'drop_node' FROM zodan.status WHERE request_id = $old"), 'it is removed by force, while another one is down');
+$c->server('c')->stop('immediate');
+$c->server('n2')->start;
+$c->{coordinator} = 'd';
+# its address is somebody else's by now
+$c->psql('n2', sprintf "UPDATE $e.node_interface SET if_dsn = %s WHERE if_name = 'n5'", ZodanCluster::q_($c->dsn('d')));
+$id = $c->queue('d', sprintf q{SELECT zodan.remove_node('n2', %s, 'n5', force => true)}, ZodanCluster::q_($c->dsn('n2')));
+is($c->wait_for($id), 'done', 'and its coordinator, too: another one removes it, whatever its address leads to by now');
+$c->{order} = [qw(n1 n2)];
+replicate_again();
+$c->server('n5')->start;
+$c->remake('n5');
+$c->server('n5')->safe_psql('postgres', 'SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin');
+$c->failpoints('d', 'wait copy_data:begin');
+$id = $c->request(new => 'n5', on => 'd');
+my $go_on = $c->wait_failpoint('d', 'copy_data:begin');
+$c->server('c')->start;
+ok($c->wait_queue("SELECT detail LIKE 'waits for another request%' FROM zodan.status WHERE request_id = $old", 'c'), 'the first coordinator is back while it is added again');
+$go_on->();
+is($c->wait_for($id), 'done', 'it has joined again');
+push @{ $c->{order} }, 'n5';
+$c->{coordinator} = 'c';
+%before = map { $_ => $c->state_of($_) } qw(n1 n2 n5);
+is($c->wait_for($old), 'failed', 'the old removal fails');
+like($c->queue('c', "SELECT concat(last_error, ' ', hint) FROM zodan.status WHERE request_id = $old"),
+	qr/node "n5" was added again after this request was checked: node "n[12]" has a new entry for it Nothing more was dropped. To remove the node as it is now, file a new request./, 'says why');
+is($c->text_difference($before{$_}, $c->state_of($_)), '', "and has changed nothing on $_") for qw(n1 n2 n5);
+$c->psql('n5', "INSERT INTO item VALUES (5000, 'n5')");
+$c->settle;
+is($c->differences, '', 'all nodes agree');
 
 # ---------- two nodes on one server ----------
 

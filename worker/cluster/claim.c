@@ -295,36 +295,43 @@ find_history(ZodanJob *job, ZodanServer *const *servers, const char **node)
 }
 
 /*
- * Begins an attempt of a removal: an error if a node isn't the server that the
- * checks have found, which store what they find. Nothing is done on a node that
- * they haven't proven to be the one that goes. A node that was promoted or restored
+ * Begins an attempt of a removal, or of rolling it back: an error if a node isn't the
+ * server that the checks have found, which store what they find. Nothing is done on a
+ * node that they haven't proven to be the one that goes. Returns why the node isn't
+ * the request's to remove any more; NULL: it is. A node that was promoted or restored
  * may have been written since it was drained, or lack what it had: unless something
  * has been dropped already, it's checked and drained again.
  */
-static void
+static char *
 begin_removal(ZodanJob *job)
 {
+	bool		checked = zodan_journal_any_phase_done(job->req);
 	ZodanServer **servers;
 	const char *node;
 	char	   *history;
+	char	   *added;
 
 	if (!zodan_journal_server(job->req, ZODAN_SOURCE(job)->name))
-		return;					/* the checks come next */
-	if (job->new_conn.pg && !zodan_journal_server(job->req, job->req->new_node_name))
+		return NULL;			/* the checks come next */
+	if (checked && job->new_conn.pg && !zodan_journal_server(job->req, job->req->new_node_name))
 	{
 		zodan_connection_close(&job->new_conn);
 		job->new_conn.error = "it was not proven to be the node of this cluster when the request was checked";
 	}
 	servers = zodan_servers_ask(job);
 	zodan_servers_require_same(job, servers, job->nmembers + 1);
-	history = job->req->force ? NULL : find_history(job, servers, &node);
-	if (history && zodan_effects_are_all(job->req, EFFECT_FENCE) && zodan_journal_any_phase_done(job->req))
+	added = zodan_servers_added_again(job, servers);
+	if (added)
+		return added;
+	history = job->req->force || job->direction != ZODAN_FORWARD ? NULL : find_history(job, servers, &node);
+	if (history && checked && zodan_effects_are_all(job->req, EFFECT_FENCE))
 	{
 		zodan_journal_event(job->req, "warning", node, psprintf("%s: the nodes are checked and drained again", history));
 		zodan_journal_forget_phases(job->req);
-		return;
+		return NULL;
 	}
 	zodan_servers_guard(job, servers, false);
+	return NULL;
 }
 
 /*
@@ -388,7 +395,11 @@ zodan_claim_begin(ZodanJob *job)
 
 	if (!claims(job))
 	{
-		begin_removal(job);
+		char	   *lost = begin_removal(job);
+
+		if (lost)
+			ereport(ERROR,
+					(errcode(ERRCODE_ZODAN_OVERTAKEN), errmsg("%s", lost)));
 		return;
 	}
 	servers = zodan_servers_ask(job);
@@ -459,10 +470,7 @@ zodan_claim_begin_undo(ZodanJob *job)
 	int64		number;
 
 	if (!claims(job))
-	{
-		begin_removal(job);
-		return NULL;
-	}
+		return begin_removal(job);
 	if (!job->new_conn.pg)
 	{
 		/* slots that fill the disks of others don't have to wait */

@@ -15,11 +15,15 @@
 #include "remote/query.h"
 #include "utils/builtins.h"
 
+/* filled in: the entry for the node that goes */
 static const char *const server_query =
 "SELECT c.system_identifier, d.oid, CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN"
 "       ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 8))::bit(32)::int END,"
-"       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() END"
+"       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() END, %s"
 "  FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
+
+/* what tells a node's entry for another one from a later one: no engine updates it */
+static const char *const node_entry = "(SELECT n.xmin FROM {e}.node n WHERE n.node_name = $1)";
 
 /*
  * Asks all nodes that could be reached; those that could not are NULL. The new
@@ -35,7 +39,13 @@ zodan_servers_ask(ZodanJob *job)
 	for (int i = 0; i < n; i++)
 	{
 		calls[i].conn = i < job->nmembers ? &job->members[i].conn : &job->new_conn;
-		calls[i].sql = server_query;
+		calls[i].sql = psprintf(server_query, "NULL");
+		if (i < job->nmembers && strcmp(job->req->operation, "remove_node") == 0)
+		{
+			calls[i].sql = psprintf(server_query, zodan_engine_sql(job->engine, node_entry));
+			calls[i].nparams = 1;
+			calls[i].params[0] = job->req->new_node_name;
+		}
 		calls[i].sent = calls[i].finished = calls[i].conn->pg == NULL;
 	}
 	zodan_query_all(calls, n);
@@ -48,6 +58,7 @@ zodan_servers_ask(ZodanJob *job)
 		servers[i]->database_oid = zodan_query_field(calls[i].result, 0, 1);
 		servers[i]->timeline = zodan_query_field(calls[i].result, 0, 2);
 		servers[i]->lsn = zodan_query_field(calls[i].result, 0, 3);
+		servers[i]->node_entry = zodan_query_field(calls[i].result, 0, 4);
 		PQclear(calls[i].result);
 		if (!servers[i]->lsn)
 			ereport(ERROR,
@@ -122,6 +133,24 @@ zodan_servers_require_same(ZodanJob *job, ZodanServer *const *servers, int n)
 							   servers[i]->system_identifier, servers[i]->database_oid, was->system_identifier, was->database_oid),
 					 errhint("If the node has moved there, cancel the request, with keep => true if the other server is gone.")));
 	}
+}
+
+/*
+ * Has the node that goes been added again since a removal looked first? Then an
+ * existing node has another entry for it, or has one again: a message, or NULL.
+ */
+char *
+zodan_servers_added_again(ZodanJob *job, ZodanServer *const *servers)
+{
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanServer *was = servers[i] ? zodan_journal_server(job->req, job->members[i].name) : NULL;
+
+		if (was && servers[i]->node_entry && (!was->node_entry || strcmp(was->node_entry, servers[i]->node_entry) != 0))
+			return psprintf("node \"%s\" was added again after this request was checked: node \"%s\" has a new entry for it",
+							job->req->new_node_name, job->members[i].name);
+	}
+	return NULL;
 }
 
 /*

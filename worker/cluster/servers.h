@@ -21,6 +21,7 @@ extern void zodan_servers_store(ZodanJob *job, ZodanServer *const *servers);
 extern bool zodan_servers_same(const ZodanServer *a, const ZodanServer *b);
 extern char *zodan_servers_history(const char *node, const ZodanServer *was, const ZodanServer *is);
 extern void zodan_servers_require_same(ZodanJob *job, ZodanServer *const *servers, int n);
+extern char *zodan_servers_added_again(ZodanJob *job, ZodanServer *const *servers);
 extern void zodan_servers_guard(ZodanJob *job, ZodanServer *const *servers, bool claimed);
 
 #endif							/* ZODAN_SERVERS_H */

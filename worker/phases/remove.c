@@ -17,6 +17,7 @@
 #include "cluster/servers.h"
 #include "cluster/subscriptions.h"
 #include "engine/markers.h"
+#include "engine/wal.h"
 #include "phases/undo.h"
 #include "remote/query.h"
 
@@ -28,6 +29,11 @@
 static const char *const subscriptions_to =
 "SELECT s.sub_name, s.sub_slot_name, s.sub_enabled FROM {e}.subscription s"
 "  JOIN {e}.node n ON n.node_id = s.sub_origin WHERE n.node_name = $1";
+
+/* where the origins of these stand; filled in */
+static const char *const origins_of =
+"SELECT DISTINCT p FROM (SELECT pg_catalog.pg_replication_origin_progress(s.sub_slot_name, false)::text FROM (%s) AS s"
+"  JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name) AS x (p) WHERE p <> ALL ($2::text[])";
 
 static const char *const slots_query =
 #include "sql/remove_slots.h"
@@ -111,48 +117,54 @@ leads_to(ZodanJob *job, const char *dsn, const ZodanConn *there)
 }
 
 /*
+ * Adds where the members' origins of the node stand to the positions (char *) that
+ * are known already.
+ */
+static List *
+add_positions(ZodanJob *job, List *positions)
+{
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		PGresult   *result;
+
+		if (!m->conn.pg)
+			continue;
+		result = zodan_query(&m->conn, zodan_engine_sql(job->engine, psprintf(origins_of, subscriptions_to)), 2,
+							 job->req->new_node_name, zodan_array_literal(positions));
+		for (int k = 0; k < PQntuples(result); k++)
+			positions = lappend(positions, zodan_query_field(result, k, 0));
+		PQclear(result);
+	}
+	return positions;
+}
+
+/*
  * Does what is written on the node arrive at a member? The member's origin moves to
- * the end of a transaction that the node has committed meanwhile: in another cluster's
- * node of that name there isn't one, even if that is a copy of this one. Not even a
+ * the ends of transactions that the node has committed meanwhile: in another cluster's
+ * node of that name none ends there, even if that is a copy of this one. Not even a
  * marker moves an origin, so somebody has to write on the node while this looks.
  */
 static bool
 writes_arrive(ZodanJob *job)
 {
 	ZodanConn  *conn = &job->new_conn;
+	ZodanCall	readable = {.conn = conn};
 	ZodanDeadline deadline = zodan_wait_deadline(ARRIVES_MS);
 	char	   *first = zodan_query_value(conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0);
-	char	   *seen = NULL;
+	List	   *positions = add_positions(job, NIL);
+	int			before = list_length(positions);
 
+	if (!zodan_wal_readable(&readable))
+		return false;
 	for (;;)
 	{
-		List	   *positions = NIL;
-		char	   *now;
+		int			n = list_length(positions);
 
-		for (int i = 0; i < job->nmembers; i++)
-		{
-			ZodanMember *m = &job->members[i];
-			PGresult   *result;
-
-			if (!m->conn.pg)
-				continue;
-			result = zodan_query(&m->conn, zodan_engine_sql(job->engine, psprintf(
-																				  "SELECT pg_catalog.pg_replication_origin_progress(s.sub_slot_name, false) FROM (%s) AS s"
-																				  "  JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name", subscriptions_to)),
-								 1, job->req->new_node_name);
-			for (int k = 0; k < PQntuples(result); k++)
-				positions = lappend(positions, PQgetisnull(result, k, 0) ? "0/0" : zodan_query_field(result, k, 0));
-			PQclear(result);
-		}
-		if (positions == NIL)
-			return false;
-		now = zodan_array_literal(positions);
-		if (seen && strcmp(seen, now) != 0 &&
-			zodan_query_value(conn, "SELECT 1 FROM pg_catalog.unnest($1::pg_catalog.pg_lsn[]) AS p"
-							  " WHERE p OPERATOR(pg_catalog.>) $2::pg_catalog.pg_lsn AND p OPERATOR(pg_catalog.<=) pg_catalog.pg_current_wal_insert_lsn()"
-							  "   AND p OPERATOR(pg_catalog.<>) ALL ($3::pg_catalog.pg_lsn[]) LIMIT 1", 3, now, first, seen))
+		positions = add_positions(job, positions);
+		if (list_length(positions) > n &&
+			zodan_wal_are_commits(conn, first, zodan_array_literal(list_copy_tail(positions, before))))
 			return true;
-		seen = seen ? seen : now;
 		if (zodan_wait_passed(deadline))
 			return false;
 		zodan_wait_sleep(&job->session.waiter, 100);
@@ -163,33 +175,38 @@ writes_arrive(ZodanJob *job)
  * Is what was reached the node of this cluster? There may be another of its name
  * elsewhere, or the connection string may lead to just any database. What a member
  * knows it by must lead there, or be the same; or what is written there arrives at a
- * member. Where it knows a member, that must be so, too. NULL: so it is; else what
- * speaks against it.
+ * member. If that is how it was reached, it proves nothing: then the node must know a
+ * member that can be reached. Where it knows one, it must be that one. NULL: so it is;
+ * else what speaks against it.
  */
 static char *
 describe_foreign(ZodanJob *job, bool is_node)
 {
 	const char *name = job->req->new_node_name;
+	bool		by_itself = job->req->gave_dsn || !is_node;
 	bool		proven = false;
 
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *m = &job->members[i];
 		char	   *known;
-		Leads		leads;
+		Leads		back;
+		Leads		there;
 
 		if (!m->conn.pg)
 			continue;
-		leads = is_node ? leads_to(job, zodan_engine_node_dsn(job->engine, &job->new_conn, m->name), &m->conn) : LEADS_NOWHERE;
-		if (leads == LEADS_ELSEWHERE)
+		back = is_node ? leads_to(job, zodan_engine_node_dsn(job->engine, &job->new_conn, m->name), &m->conn) : LEADS_NOWHERE;
+		if (back == LEADS_ELSEWHERE)
 			return psprintf("it knows another node \"%s\" than this cluster has", m->name);
 		known = zodan_engine_node_dsn(job->engine, &m->conn, name);
-		leads = leads_to(job, known, &job->new_conn);
-		if (leads == LEADS_ELSEWHERE)
+		there = leads_to(job, known, &job->new_conn);
+		if (there == LEADS_ELSEWHERE)
 			return psprintf("node \"%s\" knows another node \"%s\"", m->name, name);
-		proven |= leads == LEADS_THERE || (known && zodan_dsn_same_target(known, job->new_conn.dsn));
+		proven |= (by_itself || back == LEADS_THERE) &&
+			(there == LEADS_THERE || (known && zodan_dsn_same_target(known, job->new_conn.dsn)));
 	}
-	return proven || (is_node && writes_arrive(job)) ? NULL : "no node knows it by a connection string that leads there from here, and nothing that was written there within the last seconds has arrived at one";
+	return proven || (is_node && writes_arrive(job)) ? NULL :
+		"no node knows it by a connection string that leads there from here, or it was found by that and knows no node by one that does, and nothing that was written there within the last seconds has arrived at one";
 }
 
 /*
@@ -201,7 +218,9 @@ zodan_remove_check(ZodanJob *job)
 	const char *name = job->req->new_node_name;
 	char	   *source;
 	char	   *there = NULL;
-	char	   *foreign;
+	char	   *foreign = NULL;
+	char	   *added;
+	ZodanServer **servers;
 
 	zodan_cluster_require(job, !job->req->force);
 	source = zodan_engine_local_node(job->engine, &ZODAN_SOURCE(job)->conn);
@@ -212,11 +231,6 @@ zodan_remove_check(ZodanJob *job)
 						job->req->src_node_name)));
 	if (job->new_conn.pg)
 		there = zodan_engine_find(&job->new_conn) == job->engine ? zodan_engine_local_node(job->engine, &job->new_conn) : NULL;
-	if (there && strcmp(there, name) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the connection string of node \"%s\" leads to node \"%s\"", name, there),
-				 errhint("Give the right one as new_node_dsn.")));
 	if (!there && !is_known(job))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -228,20 +242,34 @@ zodan_remove_check(ZodanJob *job)
 		zodan_connection_close(&job->new_conn);
 		job->new_conn.error = "it is a standby";
 	}
-	foreign = job->new_conn.pg ? describe_foreign(job, there != NULL) : NULL;
-	if (foreign && !there && job->req->force)
+	if (there && strcmp(there, name) != 0)
+		foreign = psprintf("node \"%s\"", there);
+	else if (job->new_conn.pg)
 	{
-		zodan_journal_event(job->req, "warning", name, psprintf("the connection string of node %s leads to a database that is not a node, and that nobody knows as that one: nothing is done there", name));
+		foreign = describe_foreign(job, there != NULL);
+		if (foreign)
+			foreign = psprintf("a %s that isn't shown to be this cluster's: %s", there ? "node of that name" : "database", foreign);
+	}
+	/* a lost node's address may be another one's by now, and no other can be given */
+	if (foreign && job->req->force && !(there && job->req->gave_dsn))
+	{
+		zodan_journal_event(job->req, "warning", name, psprintf("nothing is done on what the connection string of node %s leads to: %s", name, foreign));
 		zodan_connection_close(&job->new_conn);
-		job->new_conn.error = "its connection string leads to a database that is not a node";
+		job->new_conn.error = "its connection string isn't shown to lead to the node of this cluster";
 	}
 	else if (foreign)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the connection string of node \"%s\" leads to a %s that isn't shown to be this cluster's: %s", name, there ? "node of that name" : "database", foreign),
-				 errhint("Correct new_node_dsn, or file the request without it. If it is the node, write a row there while it is checked. Nothing has been changed.")));
+				 errmsg("the connection string of node \"%s\" leads to %s", name, foreign),
+				 errhint("Give the right one as node_dsn. If it is the node, write rows there in several transactions while it is checked. Nothing has been changed.")));
 	/* who they are is compared before anything is done on one of them */
-	zodan_servers_store(job, zodan_servers_ask(job));
+	servers = zodan_servers_ask(job);
+	zodan_servers_require_same(job, servers, job->nmembers + 1);
+	added = zodan_servers_added_again(job, servers);
+	if (added)
+		ereport(ERROR,
+				(errcode(ERRCODE_ZODAN_OVERTAKEN), errmsg("%s", added)));
+	zodan_servers_store(job, servers);
 	if (job->new_conn.dsn)
 		zodan_request_set_node_dsn(job->req, job->new_conn.dsn);
 	if (job->req->force)

@@ -177,7 +177,7 @@ zodan_journal_server(const ZodanRequest *req, const char *node)
 	ZodanServer *server = palloc(sizeof(ZodanServer));
 	ZodanRows  *rows = zodan_spi_execute("SELECT system_identifier, database_oid, timeline, greatest(lsn,"
 										 "       (SELECT greatest(max(b.slot_lsn), max(b.consistent_lsn)) FROM zodan.positions b"
-										 "         WHERE b.request_id = $1::bigint AND b.node = $2))"
+										 "         WHERE b.request_id = $1::bigint AND b.node = $2)), node_entry"
 										 "  FROM zodan.servers WHERE request_id = $1::bigint AND node = $2", 2, req->id_text, node);
 
 	if (rows->nrows == 0)
@@ -186,6 +186,7 @@ zodan_journal_server(const ZodanRequest *req, const char *node)
 	server->database_oid = rows->value[0][1];
 	server->timeline = rows->value[0][2];
 	server->lsn = rows->value[0][3];
+	server->node_entry = rows->value[0][4];
 	return server;
 }
 
@@ -201,6 +202,7 @@ zodan_journal_set_servers(const ZodanRequest *req, const List *nodes, const List
 	List	   *databases = NIL;
 	List	   *timelines = NIL;
 	List	   *lsns = NIL;
+	List	   *entries = NIL;
 	ListCell   *cell;
 
 	foreach(cell, servers)
@@ -211,13 +213,17 @@ zodan_journal_set_servers(const ZodanRequest *req, const List *nodes, const List
 		databases = lappend(databases, server->database_oid);
 		timelines = lappend(timelines, server->timeline);
 		lsns = lappend(lsns, server->lsn);
+		entries = lappend(entries, server->node_entry ? server->node_entry : "");
 	}
-	zodan_spi_execute("INSERT INTO zodan.servers (request_id, node, system_identifier, database_oid, timeline, lsn)"
-					  " SELECT $1::bigint, s.* FROM unnest($2::text[], $3::bigint[], $4::oid[], $5::int[], $6::pg_lsn[]) s"
+	zodan_spi_execute("INSERT INTO zodan.servers (request_id, node, system_identifier, database_oid, timeline, lsn, node_entry)"
+					  " SELECT $1::bigint, s.node, s.system_identifier, s.database_oid, s.timeline, s.lsn, nullif(s.node_entry, '')"
+					  "   FROM unnest($2::text[], $3::bigint[], $4::oid[], $5::int[], $6::pg_lsn[], $7::text[])"
+					  "     AS s (node, system_identifier, database_oid, timeline, lsn, node_entry)"
 					  " ON CONFLICT (request_id, node) DO UPDATE SET system_identifier = excluded.system_identifier,"
-					  "    database_oid = excluded.database_oid, timeline = excluded.timeline, lsn = excluded.lsn", 6,
+					  "    database_oid = excluded.database_oid, timeline = excluded.timeline, lsn = excluded.lsn,"
+					  "    node_entry = excluded.node_entry", 7,
 					  req->id_text, zodan_array_literal(nodes), zodan_array_literal(identifiers), zodan_array_literal(databases),
-					  zodan_array_literal(timelines), zodan_array_literal(lsns));
+					  zodan_array_literal(timelines), zodan_array_literal(lsns), zodan_array_literal(entries));
 }
 
 /*

@@ -17,6 +17,8 @@ typedef struct ZodanServer
 	char	   *database_oid;
 	char	   *timeline;
 	char	   *lsn;			/* how far its WAL is flushed */
+	char	   *node_entry;		/* of a removal: what tells its entry of the node that goes from a
+								 * later one; NULL: it has none */
 } ZodanServer;
 
 /* which moment positions are about */

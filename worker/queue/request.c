@@ -54,7 +54,7 @@ zodan_request_load(int64 id)
 					  "       (extract(epoch FROM r.sync_timeout) * 1000)::bigint, r.max_attempts, r.fence,"
 					  "       r.copy_jobs, coalesce(u.rolsuper, false), s.state, s.attempt,"
 					  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), s.token::text,"
-					  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint, s.opening IS NOT NULL"
+					  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint, s.opening IS NOT NULL, s.found_dsn"
 					  "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
 					  "  LEFT JOIN pg_catalog.pg_roles u ON u.rolname = r.requested_by"
 					  " WHERE r.id = $1::bigint", 1, req->id_text)->value[0];
@@ -83,6 +83,7 @@ zodan_request_load(int64 id)
 	req->reason = v[20];
 	req->reason_hint = v[21];
 	req->opening = zodan_spi_is_true(v[22]);
+	req->gave_dsn = req->new_node_dsn && !zodan_spi_is_true(v[23]);
 	return req;
 }
 
@@ -230,7 +231,8 @@ zodan_request_set_engine(const ZodanRequest *req, const char *engine)
 void
 zodan_request_set_node_dsn(const ZodanRequest *req, const char *dsn)
 {
-	zodan_spi_execute("UPDATE zodan.requests SET new_node_dsn = $2 WHERE id = $1::bigint AND new_node_dsn IS NULL", 2,
+	zodan_spi_execute("WITH r AS (UPDATE zodan.requests SET new_node_dsn = $2 WHERE id = $1::bigint AND new_node_dsn IS NULL RETURNING id)"
+					  " UPDATE zodan.request_state SET found_dsn = true WHERE request_id IN (SELECT id FROM r)", 2,
 					  req->id_text, dsn);
 }
 
@@ -270,7 +272,8 @@ zodan_request_retry_after(const ZodanRequest *req, int64 ms, const char *message
 /*
  * The request, running now, looks after ms milliseconds whether the request
  * that it has to wait for has ended. That doesn't count as an attempt; and
- * what was checked is checked again then, the other one having changed it.
+ * what was checked is checked again then, the other one having changed it. But
+ * which node a removal was about stays: that one may be added again meanwhile.
  */
 void
 zodan_request_wait_turn(const ZodanRequest *req, int64 ms, const char *message)
@@ -280,8 +283,8 @@ zodan_request_wait_turn(const ZodanRequest *req, int64 ms, const char *message)
 					  req->id_text, message);
 	zodan_spi_execute("WITH d AS (DELETE FROM zodan.checkpoints WHERE request_id = $1::bigint"
 					  "   AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint))"
-					  " DELETE FROM zodan.servers WHERE request_id = $1::bigint"
-					  "   AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint)", 1, req->id_text);
+					  " DELETE FROM zodan.servers USING zodan.requests r WHERE r.id = request_id AND request_id = $1::bigint"
+					  "   AND r.operation <> 'remove_node' AND NOT EXISTS (SELECT FROM zodan.effects WHERE request_id = $1::bigint)", 1, req->id_text);
 	zodan_spi_one(psprintf("UPDATE zodan.request_state"
 						   "   SET state = %s, detail = $3,"
 						   "       attempt = attempt - 1, attempt_of_progress = least(attempt_of_progress, attempt - 1),"

@@ -32,6 +32,7 @@ typedef struct ZodanRequest
 	char	   *src_dsn;
 	char	   *new_node_name;
 	char	   *new_node_dsn;
+	bool		gave_dsn;		/* it wasn't found in the cluster's own catalogs */
 	char	   *location;
 	char	   *country;
 	char	   *info;			/* JSON */
