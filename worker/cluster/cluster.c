@@ -214,6 +214,18 @@ conn_of(ZodanJob *job, int i)
 }
 
 /*
+ * The existing node of that name; NULL: there is none in the cluster.
+ */
+ZodanMember *
+zodan_cluster_member(ZodanJob *job, const char *name)
+{
+	for (int i = 0; i < job->nmembers; i++)
+		if (strcmp(job->members[i].name, name) == 0)
+			return &job->members[i];
+	return NULL;
+}
+
+/*
  * The session on the node of that name; NULL: there is none, since the node
  * can't be reached, or isn't known any more.
  */

@@ -17,6 +17,7 @@ extern bool zodan_cluster_complete(ZodanJob *job);
 extern char *zodan_cluster_missing(ZodanJob *job);
 extern void zodan_cluster_require(ZodanJob *job, bool all);
 extern void zodan_cluster_lock(ZodanJob *job);
+extern ZodanMember *zodan_cluster_member(ZodanJob *job, const char *name);
 extern ZodanConn *zodan_cluster_session(ZodanJob *job, const char *node);
 extern void zodan_cluster_watch(ZodanJob *job);
 extern List *zodan_cluster_absent(ZodanJob *job, const char **lost, List **dsns);

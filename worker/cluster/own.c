@@ -152,12 +152,9 @@ zodan_own_drop_proven(ZodanJob *job)
 static bool
 may_be_there(ZodanJob *job, const ZodanEffect *effect)
 {
-	ZodanConn  *conn = NULL;
+	ZodanConn  *conn = zodan_cluster_session(job, effect->node);
 
-	for (int i = 0; i < job->nmembers; i++)
-		if (strcmp(job->members[i].name, effect->node) == 0)
-			conn = &job->members[i].conn;
-	if (!conn || !conn->pg)
+	if (!conn)
 		return true;
 	if (strcmp(effect->kind, EFFECT_SLOT) == 0)
 		return zodan_query_value(conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, effect->name) != NULL;

@@ -354,7 +354,7 @@ list_slots_by_name(ZodanJob *job, ZodanMember *m, bool blind)
 	}
 
 	/* this one may have been the join's source */
-	own = psprintf("{%s,%s}", m->slot_in, m->slot_first ? m->slot_first : m->slot_in);
+	own = zodan_array_literal(list_make2(unconstify(char *, m->slot_in), unconstify(char *, m->slot_first ? m->slot_first : m->slot_in)));
 	result = zodan_query(&m->conn, slots_query, 9,
 						 job->engine->plugin, zodan_array_literal(claimed), own, blind ? "true" : "false",
 						 zodan_names_helper_slots(m, &m->conn, "start"), zodan_names_helper_slots(m, &m->conn, "wal"),
@@ -430,15 +430,6 @@ is_local(ZodanJob *job, const char *name)
 	return local && strcmp(local, name) == 0;
 }
 
-static bool
-is_member(ZodanJob *job, const char *name)
-{
-	for (int i = 0; i < job->nmembers; i++)
-		if (strcmp(job->members[i].name, name) == 0)
-			return true;
-	return false;
-}
-
 /*
  * Notes all that is to go, what depends on others last. A member that can't
  * be reached is looked at by a later attempt.
@@ -474,7 +465,7 @@ list_objects(ZodanJob *job)
 			/* of a join that was cancelled with all that it had made */
 			if (strcmp(slot, ZODAN_SEALED) == 0)
 				slot = zodan_query_value(&job->new_conn, job->engine->slot_name, 3, job->new_dbname, provider, sub);
-			if (is_member(job, provider))
+			if (zodan_cluster_member(job, provider))
 				list_object(job, provider, EFFECT_SLOT, slot, NULL);
 			else
 				zodan_journal_event(job->req, "warning", name,
