@@ -84,7 +84,7 @@ CREATE TABLE zodan.request_state (
     missing         text[],
     missing_dsns    text[],
     missing_since   timestamptz,
-    look_at         timestamptz,
+    probe_at         timestamptz,
     copy_rate       bigint
 );
 COMMENT ON TABLE zodan.request_state IS 'where each request stands; read zodan.status instead';
@@ -99,7 +99,7 @@ COMMENT ON COLUMN zodan.request_state.missing_dsns IS 'connection strings of the
 COMMENT ON COLUMN zodan.request_state.missing_since IS 'since when the request has made no progress because a node is unreachable';
 COMMENT ON COLUMN zodan.request_state.missing IS 'nodes that were unreachable; the request resumes as soon as one of them can be reached';
 COMMENT ON COLUMN zodan.request_state.copy_rate IS 'maximum rate of the copy in bytes per second; NULL: no limit';
-COMMENT ON COLUMN zodan.request_state.look_at IS 'when the missing nodes are probed next; the next attempt starts at next_attempt_at in any case';
+COMMENT ON COLUMN zodan.request_state.probe_at IS 'when the missing nodes are probed next; the next attempt starts at next_attempt_at in any case';
 CREATE INDEX request_state_open ON zodan.request_state (request_id)
     WHERE state NOT IN ('done', 'failed', 'cancelled');
 
@@ -123,7 +123,7 @@ CREATE TABLE zodan.effects (
     node       text NOT NULL,
     kind       text NOT NULL,
     name       text NOT NULL,
-    state      text NOT NULL DEFAULT 'intent' CHECK (state IN ('intent', 'done', 'undone', 'left')),
+    state      text NOT NULL DEFAULT 'intent' CHECK (state IN ('intent', 'done', 'rolled_back', 'left')),
     result     text,
     identity   text,
     running    text CHECK (running IN ('intent', 'done')),
@@ -131,7 +131,7 @@ CREATE TABLE zodan.effects (
     UNIQUE (request_id, node, kind, name)
 );
 COMMENT ON TABLE zodan.effects IS 'every object that a request makes on any node; the intent is stored before it is made';
-COMMENT ON COLUMN zodan.effects.state IS 'intent: may exist; done: exists; undone: was dropped; left: belongs to somebody else now, and is never dropped';
+COMMENT ON COLUMN zodan.effects.state IS 'intent: may exist; done: exists; rolled_back: was dropped; left: belongs to somebody else now, and is never dropped';
 COMMENT ON COLUMN zodan.effects.identity IS 'tells the object from a later one of the same name';
 COMMENT ON COLUMN zodan.effects.running IS 'of a subscription: intent: may have been enabled; done: may run, so that its position is not set again; NULL: has never run';
 
@@ -302,17 +302,17 @@ CREATE TABLE zodan.nodes (
     node       text NOT NULL,
     engine     text NOT NULL CHECK (engine IN ('spock', 'pglogical')),
     dsn        text NOT NULL,
-    look_dsn   text,
+    check_dsn   text,
     peer_dsns  jsonb NOT NULL DEFAULT '{}',
     joined_at  timestamptz NOT NULL DEFAULT now(),
-    state      text CHECK (state IN ('ok', 'bad', 'unknown')),
+    state      text CHECK (state IN ('healthy', 'unhealthy', 'unknown')),
     problem    text,
     since      timestamptz,
     checked_at timestamptz
 );
 COMMENT ON TABLE zodan.nodes IS 'the nodes that have joined, with the result of their last check by zodan.upkeep(); you may insert and delete rows';
 COMMENT ON COLUMN zodan.nodes.dsn IS 'the connection string that the node was added with, without passwords';
-COMMENT ON COLUMN zodan.nodes.look_dsn IS 'connection string for the checks, if dsn cannot be used; yours to set; passwords are not stored';
+COMMENT ON COLUMN zodan.nodes.check_dsn IS 'connection string for the checks, if dsn cannot be used; yours to set; passwords are not stored';
 COMMENT ON COLUMN zodan.nodes.peer_dsns IS 'object of node name to DSN: connection strings of the nodes that it replicates from, for the checks, if those in the engine''s catalog cannot be used; passwords are not stored';
 COMMENT ON COLUMN zodan.nodes.state IS 'ok; bad; unknown: cannot be checked without a password; NULL: not checked yet';
 COMMENT ON COLUMN zodan.nodes.problem IS 'what is wrong, or why the node cannot be checked';
@@ -367,7 +367,7 @@ CREATE FUNCTION zodan.redact_node() RETURNS trigger
 AS $$
 BEGIN
     NEW.dsn := zodan.redact_dsn(NEW.dsn);
-    NEW.look_dsn := zodan.redact_dsn(NEW.look_dsn);
+    NEW.check_dsn := zodan.redact_dsn(NEW.check_dsn);
     NEW.peer_dsns := zodan.redact_dsns(NEW.peer_dsns);
     RETURN NEW;
 END
@@ -667,7 +667,7 @@ BEGIN
            keep = steer.keep,
            attempt = CASE WHEN steer.verb = 'retry' THEN 0 ELSE s.attempt END,
            next_attempt_at = NULL,
-           look_at = NULL,
+           probe_at = NULL,
            finished_at = NULL,
            updated_at = clock_timestamp()
      WHERE s.request_id = steer.id;

@@ -400,7 +400,7 @@ zodan_refuse_drop(PG_FUNCTION_ARGS)
 				 errdetail("These are: %s.", requests.data),
 				 errhint("Let them end, or SELECT zodan.cancel(id). DROP EXTENSION ... CASCADE by a superuser leaves all that they have made where it is.")));
 	ereport(WARNING,
-			(errmsg("requests of extension zodan_bgw are dropped, and nobody undoes what they have made: %s", requests.data),
+			(errmsg("requests of extension zodan_bgw are dropped, and nobody rolls back what they have made: %s", requests.data),
 			 made.len ? errdetail("These are left: %s.", made.data) : 0));
 	PG_RETURN_NULL();
 }

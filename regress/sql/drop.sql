@@ -22,7 +22,7 @@ DROP EXTENSION zodan_bgw CASCADE;
 SELECT to_regclass('zodan.requests') IS NULL AS gone;
 ROLLBACK;
 -- nothing is left
-UPDATE zodan.effects SET state = 'undone';
+UPDATE zodan.effects SET state = 'rolled_back';
 DROP EXTENSION zodan_bgw;
 SELECT to_regclass('zodan.requests') IS NULL AS gone;
 \c contrib_regression

@@ -79,7 +79,7 @@ SELECT said(format('SELECT zodan.retry(%s)', :id));
 SELECT said(format('SELECT zodan.cancel(%s)', :id));
 SELECT state, keep FROM zodan.request_state WHERE request_id = :id;
 DELETE FROM zodan.effects WHERE request_id = :id;
--- failed, with nothing left that could be undone or gone on with
+-- failed, with nothing left to roll back or to go on with
 UPDATE zodan.request_state SET state = 'failed' WHERE request_id = :id;
 SELECT said(format('CALL zodan.wait(%s, %L)', :id, '0'));
 SELECT said(format('SELECT zodan.cancel(%s)', :id));

@@ -185,7 +185,7 @@ BEGIN;
 UPDATE zodan.request_state SET state = 'failed';
 INSERT INTO zodan.effects (request_id, node, kind, name) SELECT id, 'n4', 'slot', 's' FROM zodan.requests;
 SELECT said($$SELECT zodan.add_node('n1', 'host=h1 dbname=d', 'n4', 'host=h4 dbname=d')$$);
-UPDATE zodan.effects SET state = 'undone';
+UPDATE zodan.effects SET state = 'rolled_back';
 SELECT said($$SELECT zodan.add_node('n1', 'host=h1 dbname=d', 'n4', 'host=h4 dbname=d')$$);
 ROLLBACK;
 BEGIN;

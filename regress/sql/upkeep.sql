@@ -43,12 +43,12 @@ SHOW zodan.retention;
 SELECT name, vartype, unit, context, min_val FROM pg_settings WHERE name = 'zodan.retention';
 
 -- a node by hand
-INSERT INTO zodan.nodes (node, engine, dsn, look_dsn, peer_dsns)
+INSERT INTO zodan.nodes (node, engine, dsn, check_dsn, peer_dsns)
     VALUES ('n1', 'spock', 'postgresql://u:geheim@h1/d', 'host=h1 password=geheim', '{"n2": "host=h2 password=''ge heim''"}'),
            ('n2', 'pglogical', 'host=h2 port=5433', NULL, '{}');
-SELECT node, engine, dsn, look_dsn, peer_dsns, state, problem, since, checked_at FROM zodan.nodes ORDER BY id;
-UPDATE zodan.nodes SET look_dsn = 'service=n2 password=geheim' WHERE node = 'n2';
-SELECT look_dsn FROM zodan.nodes WHERE node = 'n2';
+SELECT node, engine, dsn, check_dsn, peer_dsns, state, problem, since, checked_at FROM zodan.nodes ORDER BY id;
+UPDATE zodan.nodes SET check_dsn = 'service=n2 password=geheim' WHERE node = 'n2';
+SELECT check_dsn FROM zodan.nodes WHERE node = 'n2';
 CALL try($$INSERT INTO zodan.nodes (node, engine, dsn) VALUES ('n3', 'bucardo', 'host=h3 password=geheim')$$);
 CALL try($$INSERT INTO zodan.nodes (node, engine, dsn) VALUES ('n3', 'spock', NULL)$$);
 INSERT INTO zodan.nodes (node, engine, dsn) VALUES ('n3', 'spock', 'password=geheim nonsense') RETURNING dsn;
@@ -62,7 +62,7 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA zodan TO regress_zodan_operator;
 SET ROLE regress_zodan_operator;
 SELECT node, state FROM zodan.nodes ORDER BY id;
 INSERT INTO zodan.nodes (node, engine, dsn) VALUES ('n3', 'spock', 'host=h3');
-UPDATE zodan.nodes SET look_dsn = 'host=h3';
+UPDATE zodan.nodes SET check_dsn = 'host=h3';
 CALL try('SELECT zodan.schedule_upkeep()');
 RESET ROLE;
 

@@ -58,7 +58,7 @@ sub is_undone
 	my ($id, $what) = @_;
 	is($c->wait_for($id), 'cancelled', "$what: the request is cancelled");
 	is($c->text_difference($before{$_}, $c->state_of($_)), '', "$what: $_ is as it was") for @nodes;
-	is($c->queue('c', "SELECT string_agg(DISTINCT state, ' ') FROM zodan.effects WHERE request_id = $id"), 'undone',
+	is($c->queue('c', "SELECT string_agg(DISTINCT state, ' ') FROM zodan.effects WHERE request_id = $id"), 'rolled_back',
 		"$what: every effect is undone");
 	is($c->queue('c', "SELECT asked IS NULL, finished_at IS NOT NULL, last_error FROM zodan.request_state WHERE request_id = $id"),
 		't|t|', "$what: and the request has ended");
@@ -88,7 +88,7 @@ is($c->wait_for($id), 'cancelled', 'cancelled, to be kept');
 like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"),
 	qr/^cancelled, and \d+ things were kept: slots.*\|.*zodan\.effects WHERE request_id = $id.*zodan\.cancel\($id\)/, 'says what is left, and how to undo it');
 is($c->psql('n1', "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE '%catchup%'"), '1', 'a slot is there');
-is($c->queue('c', "SELECT count(*) = (SELECT count(*) FROM zodan.effects WHERE request_id = $id AND state <> 'undone') FROM zodan.events"
+is($c->queue('c', "SELECT count(*) = (SELECT count(*) FROM zodan.effects WHERE request_id = $id AND state <> 'rolled_back') FROM zodan.events"
 	  . " WHERE request_id = $id AND level = 'warning' AND message LIKE '% is left'"), 't', 'and every thing is in the log');
 $gate->quit;
 is($c->queue('c', "SELECT zodan.cancel($id)"), 'cancelling', 'cancelled again');

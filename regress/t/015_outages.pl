@@ -101,8 +101,8 @@ sub outage
 	my $events = $c->queue('c', "SELECT max(id) FROM zodan.events WHERE request_id = $id");
 
 	# it's looked for, which leaves no trace
-	my $look = $c->queue('c', "SELECT look_at FROM zodan.request_state WHERE request_id = $id");
-	$c->wait_queue("SELECT look_at > '$look' FROM zodan.request_state WHERE request_id = $id");
+	my $look = $c->queue('c', "SELECT probe_at FROM zodan.request_state WHERE request_id = $id");
+	$c->wait_queue("SELECT probe_at > '$look' FROM zodan.request_state WHERE request_id = $id");
 	is(status($id, 'attempt, last_error, updated_at'), $before, 'looking for it changes nothing');
 	is($c->queue('c', "SELECT max(id) FROM zodan.events WHERE request_id = $id"), $events, 'nor does it say anything');
 
@@ -125,8 +125,8 @@ sub fail_over
 	$server->set_standby_mode;
 	$server->start;
 	$server->poll_query_until('postgres', 'SELECT pg_is_in_recovery()') or die 'n2 is no standby';
-	my $look = $c->queue('c', 'SELECT max(look_at) FROM zodan.request_state');
-	$c->wait_queue("SELECT max(look_at) > '$look' FROM zodan.request_state");
+	my $look = $c->queue('c', 'SELECT max(probe_at) FROM zodan.request_state');
+	$c->wait_queue("SELECT max(probe_at) > '$look' FROM zodan.request_state");
 	is($c->queue('c', 'SELECT state FROM zodan.status LIMIT 1'), 'retrying', 'a standby is not taken for the node');
 	$server->promote;
 	$server->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'n2 is not promoted';
@@ -264,7 +264,7 @@ $c->failpoints('c', 'error sync_peers_to_source:%');
 $id = $c->request(new => 'n4', on => 'c');
 put_off($id, "state = 'retrying'");
 like(status($id, 'last_error'), qr/failpoint/, 'an error that passes');
-is($c->queue('c', "SELECT missing IS NULL AND look_at IS NULL FROM zodan.request_state WHERE request_id = $id"), 't', 'while all nodes are there: none is looked for');
+is($c->queue('c', "SELECT missing IS NULL AND probe_at IS NULL FROM zodan.request_state WHERE request_id = $id"), 't', 'while all nodes are there: none is looked for');
 $c->failpoints('c', 'wait copy_schema:begin');
 is(status($id, 'state'), 'retrying', 'it waits for its time');
 $c->queue('c', "SELECT zodan.retry($id)");

@@ -1,5 +1,5 @@
 # Upkeep, called by pg_cron and by hand: a missing launcher is started, old
-# requests go, and the joined nodes are looked at. One that goes bad or recovers
+# requests go, and the joined nodes are checked. One that becomes unhealthy or recovers
 # is told once, by an event and a NOTIFY; and without a word by a request that
 # changes the cluster. Protects from alerts that don't come, that come each time,
 # or that come while all is well; from a purge of what is still needed; and from
@@ -113,7 +113,7 @@ sub told
 	my ($node, $state, $what) = @_;
 	my @notes = notes();
 	my $events = events() // '';
-	my %level = (ok => 'info', bad => 'error', unknown => 'warning');
+	my %level = (healthy => 'info', unhealthy => 'error', unknown => 'warning');
 	is(join(' ', map { "$_->{node} $_->{state}" } @notes), "$node $state", "$what: one notification");
 	is_deeply([ sort keys %{ $notes[0] // {} } ], [qw(at node problem request state v)], 'with these fields');
 	like($events, qr/^$level{$state} $node [^\n]*\z/, 'one event');
@@ -140,48 +140,48 @@ sub subscription
 
 is($n3->safe_psql('postgres', 'SELECT node, engine, state, problem FROM zodan.nodes'), "n3|$ZodanCluster::engine||", 'the node that has joined is known');
 look();
-like(found('n3'), qr/^unknown\|the server asks for a password, and none is kept: UPDATE zodan.nodes SET look_dsn/, 'its password is not kept');
-told('n3', 'unknown', 'a node that cannot be looked at');
+like(found('n3'), qr/^unknown\|the server asks for a password, and none is kept: UPDATE zodan.nodes SET check_dsn/, 'its password is not kept');
+told('n3', 'unknown', 'a node that cannot be checked');
 look();
 silent('again');
 
 append_to_file($passfile, "127.0.0.1:*:*:mesh:$word\n");
 chmod 0600, $passfile;
 look();
-is(found('n3'), 'ok|', "it is well, looked at with the server's own password file") or diag(events());
-told('n3', 'ok', 'a node that can be looked at');
+is(found('n3'), 'healthy|', "it is healthy, checked with the server's own password file") or diag(events());
+told('n3', 'healthy', 'a node that can be checked');
 my %by_file = map { $_ => ZodanCluster::q_($c->dsn($_) =~ s/password=.*/passfile='$passfile'/r) } qw(n1 n3);
 rename $passfile, "$passfile.2" or die $!;
 $by_file{$_} =~ s/\Q$passfile\E/$passfile.2/ for keys %by_file;
-$n3->safe_psql('postgres', "UPDATE zodan.nodes SET look_dsn = $by_file{n3} WHERE node = 'n3'");
+$n3->safe_psql('postgres', "UPDATE zodan.nodes SET check_dsn = $by_file{n3} WHERE node = 'n3'");
 look();
 silent('by a password file in its DSN, it is as it was');
 is($n3->safe_psql('postgres', 'SELECT checked_at >= since AND since > joined_at FROM zodan.nodes'), 't', 'the times are right');
 
-# ---------- it goes bad, and recovers ----------
+# ---------- it becomes unhealthy, and recovers ----------
 
 my $sub = subscription('unsubscribed', 'n1');
 look();
-like(found('n3'), qr/^bad\|subscription "$sub" is disabled$/, 'a disabled subscription');
-told('n3', 'bad', 'going bad');
+like(found('n3'), qr/^unhealthy\|subscription "$sub" is disabled$/, 'a disabled subscription');
+told('n3', 'unhealthy', 'becoming unhealthy');
 look();
-silent('still bad');
+silent('still unhealthy');
 
 # its slot holds WAL now
 $c->psql('n1', 'INSERT INTO item SELECT i, md5(i::text) FROM generate_series(1000, 20000) AS i');
 $n3->append_conf('postgresql.conf', "zodan.max_retained_wal = '1MB'\n");
 $n3->reload;
 look();
-like(found('n3'), qr/^bad\|subscription "$sub" is disabled; slot "\w+n1_$sub" on node "n1" holds \d+ \wB of WAL/, 'and the WAL that its slot holds');
-silent('another reason to be bad');
+like(found('n3'), qr/^unhealthy\|subscription "$sub" is disabled; slot "\w+n1_$sub" on node "n1" holds \d+ \wB of WAL/, 'and the WAL that its slot holds');
+silent('another reason to be unhealthy');
 $n3->append_conf('postgresql.conf', "zodan.max_retained_wal = 0\n");
 $n3->reload;
 
 subscription('enable', 'n1');
 $c->wait_replicating(qw(n1 n2 n3));
 look();
-is(found('n3'), 'ok|', 'it is well again');
-told('n3', 'ok', 'recovery');
+is(found('n3'), 'healthy|', 'it is healthy again');
+told('n3', 'healthy', 'recovery');
 look();
 silent('still well');
 
@@ -190,48 +190,48 @@ my $gate = $c->hold_gate('n3');
 $c->psql('n1', 'INSERT INTO held VALUES (2, 2)');
 $c->wait_gate('n3');
 look();
-like(found('n3'), qr/^bad\|subscription "$sub" lags more than 2000 ms behind node "n1"$/, 'lag');
-told('n3', 'bad', 'lag');
+like(found('n3'), qr/^unhealthy\|subscription "$sub" lags more than 2000 ms behind node "n1"$/, 'lag');
+told('n3', 'unhealthy', 'lag');
 $gate->quit;
 $c->settle;
 look();
-told('n3', 'ok', 'no lag');
+told('n3', 'healthy', 'no lag');
 
 # another node: put there by hand, and down
 my $n1_dsn = ZodanCluster::q_($c->dsn('n1'));
-$n3->safe_psql('postgres', "INSERT INTO zodan.nodes (node, engine, dsn, look_dsn) VALUES ('n1', '$ZodanCluster::engine', $n1_dsn, $by_file{n1})");
+$n3->safe_psql('postgres', "INSERT INTO zodan.nodes (node, engine, dsn, check_dsn) VALUES ('n1', '$ZodanCluster::engine', $n1_dsn, $by_file{n1})");
 look();
-silent('a new node that is well');
-is(found('n1'), 'ok|', 'it was looked at');
+silent('a new node that is healthy');
+is(found('n1'), 'healthy|', 'it was looked at');
 $n3->safe_psql('postgres', "DELETE FROM zodan.nodes WHERE node = 'n3'");
 $c->server('n1')->stop('immediate');
 look();
-like(found('n1'), qr/^bad\|could not connect: /, 'a server that is down');
-told('n1', 'bad', 'a server that is down');
+like(found('n1'), qr/^unhealthy\|could not connect: /, 'a server that is down');
+told('n1', 'unhealthy', 'a server that is down');
 $c->server('n1')->start;
 subscription('unsubscribed', 'n1');
 subscription('enable', 'n1');
 $c->psql('n2', sprintf 'SELECT ' . $c->e($_), ZodanCluster::q_($c->sub_name('n1', 'n2'))) for qw(unsubscribed enable);
 $c->wait_replicating(qw(n1 n2 n3));
 look();
-told('n1', 'ok', 'it is back');
-is(found('n1'), 'ok|', 'and well');
+told('n1', 'healthy', 'it is back');
+is(found('n1'), 'healthy|', 'and well');
 
 # an operator's DSN isn't used with our rights, even if the server would let us in
 my $trusted = ZodanCluster::q_('host=' . $c->server('n1')->host . ' port=' . $c->server('n1')->port . " dbname=inventory user=mesh password=$word");
-$n3->safe_psql('postgres', "UPDATE zodan.nodes SET look_dsn = $trusted");
+$n3->safe_psql('postgres', "UPDATE zodan.nodes SET check_dsn = $trusted");
 look();
 like(found('n1'), qr/^unknown\|its connection string has a password, and none is kept/, 'a DSN with a password');
 told('n1', 'unknown', 'a DSN with a password');
 
 # a database that is another node
-$n3->safe_psql('postgres', "UPDATE zodan.nodes SET look_dsn = $by_file{n3}");
+$n3->safe_psql('postgres', "UPDATE zodan.nodes SET check_dsn = $by_file{n3}");
 look();
-is(found('n1'), 'bad|its connection string leads to node "n3"', 'another node');
-told('n1', 'bad', 'another node');
-$n3->safe_psql('postgres', "UPDATE zodan.nodes SET look_dsn = $by_file{n1}");
+is(found('n1'), 'unhealthy|its connection string leads to node "n3"', 'another node');
+told('n1', 'unhealthy', 'another node');
+$n3->safe_psql('postgres', "UPDATE zodan.nodes SET check_dsn = $by_file{n1}");
 look();
-told('n1', 'ok', 'the right one');
+told('n1', 'healthy', 'the right one');
 
 # ---------- while a request changes the cluster ----------
 
@@ -249,20 +249,20 @@ $go_on->();
 $c->wait_gate('n4');
 look();
 silent('a node that is being subscribed to');
-is(found('n1'), 'ok|', 'it is as it was');
+is(found('n1'), 'healthy|', 'it is as it was');
 $n3->safe_psql('postgres', "SELECT zodan.pause($id)");
 $c->wait_queue("SELECT worker_pid IS NULL AND state = 'paused' FROM zodan.status WHERE request_id = $id");
 look();
-like(found('n1'), qr/^bad\|.*"sub_n4_n1" is disabled/, 'one that is paused is seen');
-told('n1', 'bad', 'a join that is paused');
+like(found('n1'), qr/^unhealthy\|.*"sub_n4_n1" is disabled/, 'one that is paused is seen');
+told('n1', 'unhealthy', 'a join that is paused');
 $listener->quit;
 $n3->safe_psql('postgres', "SELECT zodan.resume($id)");
 $gate->quit;
 is($c->wait_for($id), 'done', 'the join is done');
 is($n3->safe_psql('postgres', "SELECT string_agg(message, '; ') FROM zodan.events WHERE request_id = $id AND level = 'error'"), '', 'without an error: upkeep has left its files alone');
 look();
-is(found('n1'), 'ok|', 'then all is well');
-is($n3->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', node, state), ',' ORDER BY node) FROM zodan.nodes"), 'n1 ok,n4 unknown', 'and the new node is known, too');
+is(found('n1'), 'healthy|', 'then all is well');
+is($n3->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', node, state), ',' ORDER BY node) FROM zodan.nodes"), 'n1 healthy,n4 unknown', 'and the new node is known, too');
 $id = $c->request(new => 'n4', on => 'n3', operation => 'remove_node');
 is($c->wait_for($id), 'done', 'it is removed');
 is($n3->safe_psql('postgres', 'SELECT string_agg(node, $$,$$) FROM zodan.nodes'), 'n1', 'and not known any more');

@@ -96,8 +96,8 @@ set('c', 'zodan.max_retained_wal', '1GB');
 ok($c->wait_queue("SELECT count(*) = 1 FROM zodan.events WHERE request_id = $id AND message LIKE '%max_retained_wal again'"), 'that it is less again is told, too');
 is(() = said($id) =~ /^warning n1 slots/mg, 1, 'the log tells it once');
 my $notes = $listener->query('SELECT 1');
-like($notes, qr/"zodan_alerts" with payload "\{"v" : 1, "request" : $id, "node" : "n1", "state" : "bad", "problem" : "$problem", "at" : "[^"]+"\}"/, 'listeners are told');
-like($notes, qr/"node" : "n1", "state" : "ok", "problem" : null/, 'both times');
+like($notes, qr/"zodan_alerts" with payload "\{"v" : 1, "request" : $id, "node" : "n1", "state" : "unhealthy", "problem" : "$problem", "at" : "[^"]+"\}"/, 'listeners are told');
+like($notes, qr/"node" : "n1", "state" : "healthy", "problem" : null/, 'both times');
 is(() = $notes =~ /with payload/g, 2, 'and not more often');
 $listener->quit;
 
@@ -113,7 +113,7 @@ is_cancelled($id, $problem, $gate);
 sub look
 {
 	my ($request, $bound) = @_;
-	$c->queue('c', "UPDATE zodan.request_state SET look_at = now() WHERE request_id = $request");
+	$c->queue('c', "UPDATE zodan.request_state SET probe_at = now() WHERE request_id = $request");
 	set('c', 'zodan.max_retained_wal', $bound);
 	return;
 }
@@ -180,7 +180,7 @@ sub lose_wal
 sub is_undone
 {
 	my ($request) = @_;
-	return $c->queue('c', "SELECT count(*) > 0 FROM zodan.events WHERE request_id = $request AND message = 'what the request made is undone'");
+	return $c->queue('c', "SELECT count(*) > 0 FROM zodan.events WHERE request_id = $request AND message = 'what the request made is rolled back'");
 }
 
 $gate = $c->hold_gate('n3');
@@ -193,9 +193,9 @@ like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id 
 	qr/^node "n1" has removed WAL that slot \S+, \S+ still needed\|Set max_slot_wal_keep_size/, 'the status says why, and what to do');
 set('n1', 'max_slot_wal_keep_size', '-1');
 $gate->quit;
-is($c->wait_for($id), 'done', 'the request begins anew, and ends done');
+is($c->wait_for($id), 'done', 'the request starts from the beginning, and ends done');
 push @{ $c->{order} }, 'n3';
-like(said($id), qr/begins anew.*snapshot 0/s, 'by a new snapshot');
+like(said($id), qr/starts from the beginning.*snapshot 0/s, 'by a new snapshot');
 $c->stop_writer($writer);
 $c->settle;
 is($c->differences, '', 'rows are the same');
@@ -214,16 +214,16 @@ ok(lose_wal(sub { $c->psql('n1', "SELECT count(*) > 0 FROM pg_replication_slots 
 look($id, '0');
 ok($c->wait_queue("SELECT last_error LIKE 'node \"n1\" has removed WAL that slot % still needed' FROM zodan.status WHERE request_id = $id"), 'the status says so');
 is($c->queue('c', "SELECT state, hint FROM zodan.status WHERE request_id = $id"),
-	"paused|SELECT zodan.cancel($id), which undoes what it has made. If it goes on, it begins anew.", 'and what to do');
+	"paused|SELECT zodan.cancel($id), which rolls back what it has made. If it is resumed, it starts from the beginning.", 'and what to do');
 like(said($id), qr/^error n1 node "n1" has removed WAL/m, 'so does the log');
 set('n1', 'max_slot_wal_keep_size', '-1');
 $gate->quit;
 $c->queue('c', "SELECT zodan.resume($id)");
 is($c->wait_for($id), 'done', 'when it goes on, it begins anew');
 push @{ $c->{order} }, 'n4';
-like(said($id), qr/begins anew/, 'as the log tells');
+like(said($id), qr/starts from the beginning/, 'as the log tells');
 $notes = $listener->query('SELECT 1');
-like($notes, qr/"request" : $id, "node" : "n1", "state" : "bad", "problem" : "node \\"n1\\" has removed WAL.*"state" : "ok"/s, 'listeners are told, also when that is over');
+like($notes, qr/"request" : $id, "node" : "n1", "state" : "unhealthy", "problem" : "node \\"n1\\" has removed WAL.*"state" : "healthy"/s, 'listeners are told, also when that is over');
 $listener->quit;
 $c->settle;
 is($c->differences, '', 'rows are the same');
@@ -239,5 +239,5 @@ $c->{quiet} = 1;
 is($c->wait_for($id), 'failed', 'without another attempt the request fails');
 like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"),
 	qr/^node "n1" has removed WAL.*\|Set max_slot_wal_keep_size.* file the request again/, 'the status says why');
-is($c->queue('c', "SELECT count(*) FROM zodan.effects WHERE request_id = $id AND state <> 'undone'"), '0', 'and nothing is left');
+is($c->queue('c', "SELECT count(*) FROM zodan.effects WHERE request_id = $id AND state <> 'rolled_back'"), '0', 'and nothing is left');
 done_testing();

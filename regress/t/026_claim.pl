@@ -92,7 +92,7 @@ for my $verb ('', 'cancel')
 	$c->server('c')->start;
 	if ($verb eq '')
 	{
-		$c->queue('c', "UPDATE zodan.request_state SET state = 'paused', look_at = NULL");
+		$c->queue('c', "UPDATE zodan.request_state SET state = 'paused', probe_at = NULL");
 	}
 	else
 	{
@@ -102,7 +102,7 @@ for my $verb ('', 'cancel')
 	$c->server('c')->restart;
 	if ($verb eq '')
 	{
-		$c->wait_queue("SELECT look_at > now() FROM zodan.request_state WHERE request_id = $id", 'c');
+		$c->wait_queue("SELECT probe_at > now() FROM zodan.request_state WHERE request_id = $id", 'c');
 		$c->queue('c', "SELECT zodan.resume($id)");
 	}
 	is($c->wait_for($id), 'failed', $verb eq '' ? 'resumed, it fails' : 'cancelled, it fails');
@@ -132,7 +132,7 @@ for my $how (qw(restored promoted))
 	$c->promote('c') if $how eq 'promoted';
 	$c->server('c')->start if $how eq 'restored';
 	is($c->wait_for($id), 'done', "with a coordinator that was $how the request ends done");
-	is($c->queue('c', "SELECT count(*) FROM zodan.events WHERE request_id = $id AND message = 'the request begins anew'"), '1', 'having begun anew');
+	is($c->queue('c', "SELECT count(*) FROM zodan.events WHERE request_id = $id AND message = 'the request starts from the beginning'"), '1', 'having begun anew');
 	push @{ $c->{order} }, $new;
 	$c->settle;
 	is($c->differences, '', 'rows are the same');
@@ -153,7 +153,7 @@ $c->server('c')->append_conf('postgresql.conf', "zodan.database = 'postgres'");
 $c->server('c')->restart;
 is($c->wait_for($id), 'done', 'where the journal lacks one intent the request ends done');
 like($c->queue('c', "SELECT string_agg(message, E'\\n') FROM zodan.events WHERE request_id = $id"),
-	qr/node "n4d" knows a later state of this request.*the request begins anew/s, 'having begun anew');
+	qr/node "n4d" knows a later state of this request.*the request starts from the beginning/s, 'having begun anew');
 push @{ $c->{order} }, 'n4d';
 
 # within one attempt nothing but the rows tells that
@@ -172,7 +172,7 @@ $c->server('c')->restart;
 $gate->quit;
 is($c->wait_for($id), 'done', 'where the journal lacks that a table was begun the request ends done');
 like($c->queue('c', "SELECT string_agg(message, E'\\n') FROM zodan.events WHERE request_id = $id"),
-	qr/node "n4c" has rows of table public\.item, which the coordinator's tables don't know of.*the request begins anew/s, 'having begun anew');
+	qr/node "n4c" has rows of table public\.item, which the coordinator's tables don't know of.*the request starts from the beginning/s, 'having begun anew');
 push @{ $c->{order} }, 'n4c';
 $c->settle;
 is($c->differences, '', 'rows are the same');
@@ -290,7 +290,7 @@ $c->promote('n1');
 $gate->quit;
 is($c->wait_for($id), 'done', 'with a source that was promoted in mid-copy the request ends done');
 like($c->queue('c', "SELECT string_agg(message, E'\\n') FROM zodan.events WHERE request_id = $id"),
-	qr/node "n1" was promoted or restored: it is on timeline 2 now, and was on 1.*the request begins anew/s, 'having begun anew, for that reason');
+	qr/node "n1" was promoted or restored: it is on timeline 2 now, and was on 1.*the request starts from the beginning/s, 'having begun anew, for that reason');
 push @{ $c->{order} }, 'n2';
 $c->settle;
 is($c->differences, '', 'rows are the same');

@@ -63,18 +63,18 @@ $c->queue('c', "UPDATE zodan.request_state SET next_attempt_at = now() + interva
 my %before = map { $_ => connections($_) } qw(n1 n2);
 for (1, 2)
 {
-	my $look = $c->queue('c', "SELECT look_at FROM zodan.request_state WHERE request_id = $second");
-	$c->wait_queue("SELECT look_at > '$look' FROM zodan.request_state WHERE request_id = $second");
+	my $look = $c->queue('c', "SELECT probe_at FROM zodan.request_state WHERE request_id = $second");
+	$c->wait_queue("SELECT probe_at > '$look' FROM zodan.request_state WHERE request_id = $second");
 }
 is(connections($_), $before{$_}, "while it is looked for, nobody asks $_") for qw(n1 n2);
-$c->queue('c', "UPDATE zodan.request_state SET missing_since = now() - interval '1 hour', look_at = now() WHERE request_id = $second");
-ok($c->wait_queue("SELECT look_at - clock_timestamp() BETWEEN '40 s' AND '61 s' FROM zodan.request_state WHERE request_id = $second"),
+$c->queue('c', "UPDATE zodan.request_state SET missing_since = now() - interval '1 hour', probe_at = now() WHERE request_id = $second");
+ok($c->wait_queue("SELECT probe_at - clock_timestamp() BETWEEN '40 s' AND '61 s' FROM zodan.request_state WHERE request_id = $second"),
 	'after an hour it is looked for once a minute');
 
 # ---------- the clock is put back ----------
 
 $c->server('n4')->start;
-$c->queue('c', "UPDATE zodan.request_state SET updated_at = now() + interval '1 day', next_attempt_at = now() + interval '1 day', look_at = now() + interval '1 day'"
+$c->queue('c', "UPDATE zodan.request_state SET updated_at = now() + interval '1 day', next_attempt_at = now() + interval '1 day', probe_at = now() + interval '1 day'"
 	  . " WHERE request_id = $second");
 $c->failpoints('c', 'wait copy_data:begin');
 my $go = $c->wait_failpoint('c', 'copy_data:begin');
@@ -87,7 +87,7 @@ $c->failpoints('c', '');
 $go->();
 is($c->wait_for($second), 'cancelled', 'the request is cancelled, and keeps what it has made');
 $c->psql('n1', q{SELECT pg_logical_emit_message(false, 'test', repeat('x', 1000000)) FROM generate_series(1, 3)});
-$c->queue('c', "UPDATE zodan.request_state SET look_at = NULL WHERE request_id = $second");
+$c->queue('c', "UPDATE zodan.request_state SET probe_at = NULL WHERE request_id = $second");
 $c->queue('c', 'SELECT zodan.wake()');
 ok($c->wait_queue("SELECT wal_retained > 2000000 FROM zodan.status WHERE request_id = $second"), 'its slots are watched');
 like($c->queue('c', "SELECT string_agg(message, E'\\n') FROM zodan.events WHERE request_id = $second AND level = 'warning'"),

@@ -32,7 +32,7 @@ sub joined
 	return;
 }
 
-sub begun_anew { return $c->queue('c', "SELECT count(*) FROM zodan.events WHERE request_id = $_[0] AND message = 'the request begins anew'"); }
+sub begun_anew { return $c->queue('c', "SELECT count(*) FROM zodan.events WHERE request_id = $_[0] AND message = 'the request starts from the beginning'"); }
 
 # ---------- it dies when all is rolled back, and begins anew ----------
 

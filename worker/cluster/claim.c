@@ -142,7 +142,7 @@ change_if_ours(ZodanJob *job, const char *statement, const char *number, bool fi
 		ereport(ERROR,
 				(errcode(past ? ERRCODE_ZODAN_PAST : ERRCODE_ZODAN_OVERTAKEN),
 				 errmsg("%s", past ? describe_past(job) : describe_loss(job, strcmp(call.error, "none") == 0 ? NULL : call.error)),
-				 past ? errhint(ZODAN_BEGINS_ANEW) : 0));
+				 past ? errhint(ZODAN_STARTS_AGAIN) : 0));
 	}
 	zodan_remote_raise_any(&call, 1);
 	PQclear(call.result);
@@ -417,12 +417,12 @@ zodan_claim_begin(ZodanJob *job)
 		/* before this attempt counts for itself */
 		if (is_ours(job, mark, &number) && number > zodan_spi_int64(zodan_effects_intents(job->req, false)))
 			ereport(ERROR,
-					(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_BEGINS_ANEW)));
+					(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_STARTS_AGAIN)));
 		if (is_ours(job, mark, &number) && number < zodan_effects_told(job->req))
 			ereport(ERROR,
 					(errcode(ERRCODE_ZODAN_PAST),
 					 errmsg("node \"%s\" was restored to an earlier moment: it doesn't know what it was told last", job->req->new_node_name),
-					 errhint(ZODAN_BEGINS_ANEW)));
+					 errhint(ZODAN_STARTS_AGAIN)));
 		tell_node(job, zodan_effects_intents(job->req, true));
 	}
 	else if (is_ours(job, mark, &number))
@@ -430,7 +430,7 @@ zodan_claim_begin(ZodanJob *job)
 		/* it was rolled back, as far as the journal knows: what is there was, on a standby that was behind */
 		assume_all(job, mark);
 		ereport(ERROR,
-				(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_BEGINS_ANEW)));
+				(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_STARTS_AGAIN)));
 	}
 	for (int i = 0; i <= job->nmembers; i++)
 	{
@@ -440,7 +440,7 @@ zodan_claim_begin(ZodanJob *job)
 		/* a standby that was behind may lack what was made there a moment ago */
 		if (why && (rests_on(job, i) || (i < job->nmembers && zodan_own_foreign(job, &job->members[i], true))))
 			ereport(ERROR,
-					(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", why), errhint(ZODAN_BEGINS_ANEW)));
+					(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", why), errhint(ZODAN_STARTS_AGAIN)));
 	}
 	for (int i = 0; i < job->nmembers; i++)
 	{
@@ -478,7 +478,7 @@ zodan_claim_begin_undo(ZodanJob *job)
 		ereport(ERROR,
 				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 				 errmsg("could not connect to node \"%s\": %s", job->new_conn.node, job->new_conn.error),
-				 errhint("What is provably this request's, and not in use, is undone; all else when the node can be asked whether it is still this request's. If it is gone for good, SELECT zodan.cancel("
+				 errhint("What is provably this request's, and not in use, is rolled back now; everything else when the node can be asked whether it is still this request's. If it is gone for good, SELECT zodan.cancel("
 						 INT64_FORMAT ", keep => true), and remove it by zodan.remove_node() with force => true.", job->req->id)));
 	}
 	servers = zodan_servers_ask(job);

@@ -141,7 +141,7 @@ zodan_own_drop_proven(ZodanJob *job)
 			if (!dropped)
 				continue;
 			zodan_effects_undone(job->req, effect->node, effect->kind, effect->name);
-			zodan_journal_event(job->req, "info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
+			zodan_journal_event(job->req, "info", effect->node, psprintf("%s %s rolled back", effect->kind, effect->name));
 		}
 	}
 }

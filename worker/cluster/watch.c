@@ -285,7 +285,7 @@ zodan_watch_idle(ZodanJob *job)
 	lost = describe_lost(of(job), calls, &node);
 	if (lost)
 	{
-		if (zodan_request_note_broken(job->req, lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which undoes what it has made. If it goes on, it begins anew.",
+		if (zodan_request_note_broken(job->req, lost, psprintf("SELECT zodan.cancel(" INT64_FORMAT "), which rolls back what it has made. If it is resumed, it starts from the beginning.",
 															   job->req->id)))
 		{
 			zodan_journal_event(job->req, "error", node, lost);

@@ -7,7 +7,7 @@
  * that has done it. A node that was restored to an earlier moment, or is a standby
  * that was promoted while it was behind, has lost both. So each attempt compares
  * them: if the node lacks a mark, what rests on it is worth nothing, and the join
- * begins anew. It does so for a server that has gone back in time anyway, as far as
+ * starts from the beginning. It does so for a server that has gone back in time anyway, as far as
  * its timeline or its WAL tells: see claim.c.
  *
  * The marks are a table in a schema of their own, whose name has the request's
@@ -149,10 +149,10 @@ zodan_marks_require(ZodanJob *job)
 				(errcode(ERRCODE_ZODAN_PAST),
 				 errmsg("node \"%s\" has rows of table %s, which the coordinator's tables don't know of: they were restored, or are a standby's that was behind",
 						job->req->new_node_name, unknown),
-				 errhint(ZODAN_BEGINS_ANEW)));
+				 errhint(ZODAN_STARTS_AGAIN)));
 	if (lacking)
 		ereport(ERROR,
 				(errcode(ERRCODE_ZODAN_PAST),
 				 errmsg("node \"%s\" has lost what was copied there: %s", job->req->new_node_name, lacking),
-				 errhint(ZODAN_BEGINS_ANEW)));
+				 errhint(ZODAN_STARTS_AGAIN)));
 }

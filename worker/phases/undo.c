@@ -16,6 +16,15 @@
 #include "engine/origins.h"
 #include "remote/query.h"
 
+/*
+ * What is said of an effect that is gone: a removal takes them away going forward.
+ */
+static const char *
+taken_back(ZodanJob *job)
+{
+	return job->direction == ZODAN_FORWARD ? "dropped" : "rolled back";
+}
+
 static void
 undo_subscription(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 {
@@ -128,7 +137,7 @@ undo_kind(ZodanJob *job, const char *kind, StringInfo waiting, bool *fence)
 		else
 			undo_effect(job, conn, effect);
 		zodan_effects_undone(job->req, effect->node, effect->kind, effect->name);
-		zodan_journal_event(job->req, "info", effect->node, psprintf("%s %s undone", effect->kind, effect->name));
+		zodan_journal_event(job->req, "info", effect->node, psprintf("%s %s %s", effect->kind, effect->name, taken_back(job)));
 	}
 	return NULL;
 }
@@ -148,7 +157,7 @@ require_all_undone(ZodanJob *job, StringInfo waiting)
 			(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 			 errmsg("%s", missing ? missing : "a node is not known to the source any more"),
 			 waiting->len ? errdetail("Left are: %s.", waiting->data) : 0,
-			 errhint("Everything else is undone; the request goes on when the node can be reached.")));
+			 errhint("Everything else is %s; the request goes on when the node can be reached.", taken_back(job))));
 }
 
 /*

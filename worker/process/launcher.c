@@ -37,7 +37,7 @@
 typedef struct Started
 {
 	int64		request_id;
-	bool		look;			/* only looks at the request */
+	bool		probe;			/* only probes the request */
 	BackgroundWorkerHandle *handle;
 } Started;
 
@@ -87,9 +87,9 @@ reap(void)
  * the queue mends.
  */
 static bool
-start_runner(int64 request_id, bool look)
+start_runner(int64 request_id, bool probe)
 {
-	ZodanRunnerArgs args = {.database = MyDatabaseId,.request_id = request_id,.look = look};
+	ZodanRunnerArgs args = {.database = MyDatabaseId,.request_id = request_id,.probe = probe};
 	BackgroundWorker worker;
 	Started    *s;
 
@@ -100,7 +100,7 @@ start_runner(int64 request_id, bool look)
 
 	s = MemoryContextAllocZero(TopMemoryContext, sizeof(Started));
 	s->request_id = request_id;
-	s->look = look;
+	s->probe = probe;
 	if (!RegisterDynamicBackgroundWorker(&worker, &s->handle))
 	{
 		ereport(WARNING,
@@ -115,12 +115,12 @@ start_runner(int64 request_id, bool look)
 }
 
 /*
- * The requests that a runner was started for, an array literal; with looks,
- * also those that somebody only looks at, which doesn't keep an attempt
+ * The requests that a runner was started for, an array literal; with probes,
+ * also those that somebody only probes, which doesn't keep an attempt
  * waiting.
  */
 static char *
-busy(bool looks)
+busy(bool probes)
 {
 	List	   *ids = NIL;
 	ListCell   *cell;
@@ -129,14 +129,14 @@ busy(bool looks)
 	{
 		Started    *s = lfirst(cell);
 
-		if (looks || !s->look)
+		if (probes || !s->probe)
 			ids = lappend(ids, psprintf(INT64_FORMAT, s->request_id));
 	}
 	return zodan_array_literal(ids);
 }
 
 static void
-start_all(ZodanRows *due, bool look)
+start_all(ZodanRows *due, bool probe)
 {
 	MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
 
@@ -146,8 +146,8 @@ start_all(ZodanRows *due, bool look)
 	{
 		int64		id = strtoll(due->value[i][0], NULL, 10);
 
-		full = full || !start_runner(id, look);
-		if (full && !look)
+		full = full || !start_runner(id, probe);
+		if (full && !probe)
 			zodan_queue_not_started(id);
 	}
 	MemoryContextSwitchTo(context);
@@ -158,7 +158,7 @@ start_all(ZodanRows *due, bool look)
  * runners to end: there is one place more for it.
  */
 static void
-look_at_queue(void)
+serve_queue(void)
 {
 	if (list_length(started) < zodan_max_runners)
 		start_all(zodan_queue_take(zodan_max_runners - list_length(started), busy(false)), false);
@@ -200,7 +200,7 @@ zodan_launcher_main(Datum database)
 		{
 			int64		due_ms;
 
-			look_at_queue();
+			serve_queue();
 			due_ms = zodan_queue_next_due_ms();
 			if (due_ms >= 0)
 				sleep_ms = Min(sleep_ms, Max(due_ms, 10));

@@ -53,8 +53,8 @@ abandoned_hint(const ZodanRequest *req)
 }
 
 /*
- * Ends a request that is undone, or lets it begin anew, if that was what it
- * was undone for and it may have another attempt.
+ * Ends a request that is rolled back, or lets it start from the beginning, if that was
+ * what it was rolled back for and it may have another attempt.
  */
 static void
 end_undone(ZodanJob *job)
@@ -62,7 +62,7 @@ end_undone(ZodanJob *job)
 	ZodanRequest *req = job->req;
 	bool		abandoned = strcmp(req->asked, "abandon") == 0;
 
-	zodan_journal_event(job->req, "info", NULL, "what the request made is undone");
+	zodan_journal_event(job->req, "info", NULL, "what the request made is rolled back");
 	if (strcmp(req->asked, "restart") != 0)
 	{
 		/* an earlier process may have abandoned it, and not come to the end of that */
@@ -78,7 +78,7 @@ end_undone(ZodanJob *job)
 	}
 	else if (zodan_request_restart(req, zodan_retry_backoff_ms(req->attempt)))
 	{
-		zodan_journal_event(req, "warning", NULL, "the request begins anew");
+		zodan_journal_event(req, "warning", NULL, "the request starts from the beginning");
 		return;
 	}
 	/* it was cancelled meanwhile */
@@ -102,7 +102,7 @@ abandon(ZodanJob *job, const char *why)
 static void
 refuse_opened(ZodanJob *job)
 {
-	zodan_request_set_error(job->req, psprintf("node \"%s\" has been opened to its users, so the join can't be undone", job->req->new_node_name),
+	zodan_request_set_error(job->req, psprintf("node \"%s\" has been opened to its users, so the join can't be rolled back", job->req->new_node_name),
 							psprintf("SELECT zodan.retry(" INT64_FORMAT ") brings it to its end. If the node never comes back, SELECT zodan.cancel(" INT64_FORMAT
 									 ", keep => true), then remove it by zodan.remove_node() with force => true.", job->req->id, job->req->id));
 	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, false);
@@ -155,8 +155,8 @@ zodan_roll_back(ZodanJob *job, const char *state)
 		stays = zodan_undo(job, &fence);
 		if (stays)
 		{
-			zodan_request_set_error(job->req, stays, psprintf(fence ? "All else is undone. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
-															  "All else is undone, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
+			zodan_request_set_error(job->req, stays, psprintf(fence ? "Everything else is rolled back. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
+															  "Everything else is rolled back, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
 															  job->req->id));
 			/* it can only be undone from here on */
 			zodan_journal_forget_phases(job->req);

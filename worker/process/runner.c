@@ -13,10 +13,10 @@
  * undoes it.
  *
  * While a request waits to be tried again because a node can't be reached, a
- * runner is started every few seconds that only looks for the node. It leaves
+ * runner is started every few seconds that only probes the node. It leaves
  * no trace unless it has found one of those that were missing: then the
  * attempt begins at once, and that runner makes it. One is started for a join
- * that is paused or has failed, too, and looks at its slots: see watch.c.
+ * that is paused or has failed, too, and checks its slots: see watch.c.
  *
  * Copyright (c) 2026, the zodan_bgw authors
  */
@@ -52,8 +52,8 @@
 #define ERRCODE_ZODAN_PAUSE		MAKE_SQLSTATE('Z', 'D', '0', '0', '2')
 #define ERRCODE_ZODAN_RESTART	MAKE_SQLSTATE('Z', 'D', '0', '0', '4')
 
-/* how long a look may wait for a node */
-#define LOOK_MS		2000
+/* how long a probe may wait for a node */
+#define PROBE_MS		2000
 
 /* The request that is run */
 typedef struct Runner
@@ -149,7 +149,7 @@ lock_cluster(ZodanJob *job)
 }
 
 /*
- * What the request was for is there, or gone: upkeep looks at what is there.
+ * What the request was for is there, or gone: upkeep checks what is there.
  */
 static void
 note_membership(ZodanJob *job)
@@ -213,8 +213,8 @@ run_phases(Runner *runner)
 
 /*
  * An error of a request whose slot has lost its WAL is about that, whatever it
- * says, and no retry can mend it: what rests on the slot is undone, and begins
- * anew.
+ * says, and no retry can mend it: what rests on the slot is rolled back, and the
+ * request starts from the beginning.
  */
 static bool
 restart_if_lost(ZodanJob *job)
@@ -238,7 +238,7 @@ record_failure(const ZodanRequest *req, const char *message, const char *hint)
 
 	if (!clean)
 		hint = psprintf("%s%sWhat the request has made is still there: correct the cause and SELECT zodan.retry(" INT64_FORMAT
-						"), or undo it by SELECT zodan.cancel(" INT64_FORMAT ").",
+						"), or roll it back by SELECT zodan.cancel(" INT64_FORMAT ").",
 						hint ? hint : "", hint ? " " : "", req->id, req->id);
 	else if (!hint)
 		hint = "Correct the cause and file the request again.";
@@ -455,7 +455,7 @@ zodan_runner_main(Datum arg)
 	runner.context = AllocSetContextCreate(TopMemoryContext, "zodan runner", ALLOCSET_DEFAULT_SIZES);
 	runner.tick_context = AllocSetContextCreate(TopMemoryContext, "zodan tick", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(runner.context);
-	if (args.look && !(found = probe(load_job(args.request_id, LOOK_MS))))
+	if (args.probe && !(found = probe(load_job(args.request_id, PROBE_MS))))
 		proc_exit(0);
 	if (!zodan_request_lock(args.request_id))
 		proc_exit(0);

@@ -16,7 +16,7 @@ typedef struct ZodanRunnerArgs
 {
 	Oid			database;
 	int64		request_id;
-	bool		look;			/* look at its slots, or go on if a node is back that it waits for */
+	bool		probe;			/* look at its slots, or go on if a node is back that it waits for */
 } ZodanRunnerArgs;
 
 StaticAssertDecl(sizeof(ZodanRunnerArgs) <= BGW_EXTRALEN, "arguments must fit");

@@ -2,17 +2,17 @@
  * upkeep.c
  *		What has to be done from time to time: old requests are purged, a
  *		launcher is started where there is none, and the joined nodes are
- *		looked at.
+ *		checked.
  *
- * The looking is done by a process of its own, since nodes may take their time
+ * The nodes are checked by a process of its own, since nodes may take their time
  * to answer. What it finds is no error here, so each question to a node is
  * asked in a way that raises none. It has no passwords but those that the
  * engine keeps on a node for the way to the others.
  *
- * A node is well when its subscriptions to all others replicate, their slots
+ * A node is healthy when its subscriptions to all others replicate, their slots
  * and its own are in use and hold no more WAL than zodan.max_retained_wal, and
- * a marker on each provider is confirmed within zodan.max_lag. For so long a
- * node that isn't well is looked at again and again, too, before that counts:
+ * a marker on each provider is confirmed within zodan.max_lag. For so long an
+ * unhealthy node is checked again and again, too, before that counts:
  * an engine starts its workers again after an error, which takes seconds.
  *
  * Copyright (c) 2026, the zodan_bgw authors
@@ -35,7 +35,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-/* one statement's bound, and the pauses between two looks */
+/* one statement's bound, and the pauses between two checks */
 #define ANSWER_MS		10000
 #define FIRST_PAUSE_MS	100
 #define LAST_PAUSE_MS	5000
@@ -52,7 +52,7 @@ typedef struct Marker
 	ZodanDeadline deadline;
 } Marker;
 
-/* A node that is looked at */
+/* A node that is checked */
 typedef struct Watched
 {
 	const char *id;
@@ -60,9 +60,9 @@ typedef struct Watched
 	ZodanConn	conn;
 	const char *unfinished;		/* names that requests under way have to do with: an array literal */
 	List	   *markers;
-	const char *state;			/* as it was found last; NULL: wasn't looked at */
+	const char *state;			/* as it was found last; NULL: it wasn't checked */
 	StringInfoData problem;
-	bool		settled;		/* needn't be looked at again */
+	bool		settled;		/* needn't be checked again */
 	bool		waiting;		/* for a marker whose time hasn't run out */
 } Watched;
 
@@ -71,7 +71,7 @@ typedef struct Watched
 static void
 found(Watched *node, const char *problem)
 {
-	node->state = ZODAN_NODE_BAD;
+	node->state = ZODAN_NODE_UNHEALTHY;
 	appendStringInfo(&node->problem, "%s%s", node->problem.len ? "; " : "", problem);
 }
 
@@ -79,12 +79,12 @@ found(Watched *node, const char *problem)
  * The node can't be asked for want of a password, which may not be its fault.
  */
 static void
-cannot_look(Watched *node, const char *why)
+cannot_check(Watched *node, const char *why)
 {
 	node->state = ZODAN_NODE_UNKNOWN;
 	node->settled = true;
 	appendStringInfo(&node->problem,
-					 "%s, and none is kept: UPDATE zodan.nodes SET look_dsn = '...' WHERE id = %s, with a passfile, a service or a client certificate",
+					 "%s, and none is kept: UPDATE zodan.nodes SET check_dsn = '...' WHERE id = %s, with a passfile, a service or a client certificate",
 					 why, node->id);
 }
 
@@ -150,7 +150,7 @@ judge_slot(Watched *node, const ZodanConn *conn, const PGresult *slots, int row,
  * The slots by which the others read from the node.
  */
 static void
-look_at_own_slots(Watched *node)
+check_own_slots(Watched *node)
 {
 	const char *no_marker = NULL;
 	PGresult   *slots = ask(node, &node->conn,
@@ -165,7 +165,7 @@ look_at_own_slots(Watched *node)
 
 /*
  * The marker that a slot's reader has to confirm: it is written when the slot
- * is looked at first. NULL if that has failed.
+ * is checked first. NULL if that has failed.
  */
 static Marker *
 marker_for(Watched *node, ZodanConn *provider, const char *slot)
@@ -197,7 +197,7 @@ marker_for(Watched *node, ZodanConn *provider, const char *slot)
  * it's known that nobody reads it.
  */
 static void
-look_at_slot_of(Watched *node, ZodanConn *provider, const char *sub, const char *slot, bool runs)
+check_slot_of(Watched *node, ZodanConn *provider, const char *sub, const char *slot, bool runs)
 {
 	Marker	   *marker = runs ? marker_for(node, provider, slot) : NULL;
 	PGresult   *slots = ask(node, provider, SLOTS_WHERE "slot_name = $3", 3,
@@ -224,10 +224,10 @@ look_at_slot_of(Watched *node, ZodanConn *provider, const char *sub, const char 
 /* ---------- nodes ---------- */
 
 /*
- * The node's subscription to another one, a row of look_at_subscriptions().
+ * The node's subscription to another one, a row of check_subscriptions().
  */
 static void
-look_at_subscription(Watched *node, const PGresult *subs, int row)
+check_subscription(Watched *node, const PGresult *subs, int row)
 {
 	ZodanConn	provider = {.node = PQgetvalue(subs, row, 0),.session = node->conn.session};
 	ZodanConn  *conns = &provider;
@@ -248,20 +248,20 @@ look_at_subscription(Watched *node, const PGresult *subs, int row)
 		provider.dsn = PQgetvalue(subs, row, 5);
 	zodan_remote_connect_all(&conns, 1);
 	if (provider.pg)
-		look_at_slot_of(node, &provider, sub, PQgetvalue(subs, row, 4), runs);
+		check_slot_of(node, &provider, sub, PQgetvalue(subs, row, 4), runs);
 	else
 		found(node, psprintf("could not connect to node \"%s\": %s", provider.node, provider.error));
 	zodan_connection_close(&provider);
 }
 
 static void
-look_at_subscriptions(Watched *node)
+check_subscriptions(Watched *node)
 {
 	PGresult   *subs = ask(node, &node->conn, zodan_engine_sql(node->engine, psprintf(subscriptions_query, node->engine->sub_status)),
 						   1, node->unfinished);
 
 	for (int row = 0; subs && row < PQntuples(subs); row++)
-		look_at_subscription(node, subs, row);
+		check_subscription(node, subs, row);
 	PQclear(subs);
 }
 
@@ -269,7 +269,7 @@ look_at_subscriptions(Watched *node)
  * Is it the node that it should be, and does no request change it just now?
  */
 static bool
-may_look(Watched *node)
+may_check(Watched *node)
 {
 	PGresult   *result = ask(node, &node->conn, zodan_engine_sql(node->engine,
 																 "SELECT (SELECT n.node_name FROM {e}.local_node l JOIN {e}.node n USING (node_id)),"
@@ -297,32 +297,32 @@ may_look(Watched *node)
 }
 
 /*
- * Looks at a node, which is connected unless that has failed.
+ * Checks a node, which is connected unless that has failed.
  */
 static void
-look_at(Watched *node)
+check_node(Watched *node)
 {
-	node->state = ZODAN_NODE_OK;
+	node->state = ZODAN_NODE_HEALTHY;
 	node->waiting = false;
 	resetStringInfo(&node->problem);
 	if (node->conn.lacks_password)
-		cannot_look(node, "the server asks for a password");
+		cannot_check(node, "the server asks for a password");
 	else if (!node->conn.pg)
 		found(node, psprintf("could not connect: %s", node->conn.error));
-	else if (may_look(node))
+	else if (may_check(node))
 	{
-		look_at_subscriptions(node);
-		look_at_own_slots(node);
+		check_subscriptions(node);
+		check_own_slots(node);
 	}
 	zodan_connection_close(&node->conn);
 }
 
 /*
- * Looks at all nodes that have to be looked at, again; returns whether no more
+ * Checks all nodes that have to be checked, again; returns whether no more
  * than the time for a node to recover is to be waited for. Last: that is over.
  */
 static bool
-look_at_all(List *nodes, bool last)
+check_nodes(List *nodes, bool last)
 {
 	ZodanConn **conns = palloc(sizeof(ZodanConn *) * list_length(nodes));
 	ListCell   *cell;
@@ -345,7 +345,7 @@ look_at_all(List *nodes, bool last)
 		if (node->settled)
 			continue;
 		node->unfinished = unfinished;
-		look_at(node);
+		check_node(node);
 		if (!node->waiting && (last || node->problem.len == 0))
 			node->settled = true;
 		settled = settled && node->settled;
@@ -355,7 +355,7 @@ look_at_all(List *nodes, bool last)
 }
 
 /*
- * The nodes, none of them looked at yet.
+ * The nodes, none of them checked yet.
  */
 static List *
 list_nodes(ZodanSession *session)
@@ -375,14 +375,14 @@ list_nodes(ZodanSession *session)
 		initStringInfo(&node->problem);
 		/* an operator's: see zodan_nodes_joined() */
 		if (zodan_dsn_value(node->conn.dsn, "password")[0])
-			cannot_look(node, "its connection string has a password");
+			cannot_check(node, "its connection string has a password");
 		nodes = lappend(nodes, node);
 	}
 	return nodes;
 }
 
 /*
- * Entry point of the process that looks at the nodes. arg: its database.
+ * Entry point of the process that checks the nodes. arg: its database.
  */
 void
 zodan_upkeep_main(Datum arg)
@@ -405,7 +405,7 @@ zodan_upkeep_main(Datum arg)
 	zodan_session_init(&session, "upkeep", 0, ANSWER_MS);
 	nodes = list_nodes(&session);
 	deadline = zodan_wait_deadline(zodan_max_lag);
-	while (!look_at_all(nodes, zodan_wait_passed(deadline)))
+	while (!check_nodes(nodes, zodan_wait_passed(deadline)))
 	{
 		zodan_wait_sleep(&session.waiter, pause);
 		pause = Min(pause * 2, LAST_PAUSE_MS);
@@ -421,7 +421,7 @@ zodan_upkeep_main(Datum arg)
 }
 
 /*
- * Does all of it; the nodes are being looked at when this returns.
+ * Does all of it; the nodes are being checked when this returns.
  */
 ZodanUpkeep
 zodan_upkeep_run(void)

@@ -61,7 +61,7 @@ zodan_effects_intend(const ZodanRequest *req, const char *node, const char *kind
 					  "INSERT INTO zodan.effects AS e (request_id, node, kind, name) VALUES ($1::bigint, $2, $3, $4)"
 					  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
 					  "    SET state = 'intent', result = NULL, identity = NULL, running = NULL, changed_at = clock_timestamp()"
-					  "  WHERE e.state = 'undone'", 4, req->id_text, node, kind, name);
+					  "  WHERE e.state = 'rolled_back'", 4, req->id_text, node, kind, name);
 	ZODAN_FAILPOINT(req, "after_intent", kind);
 	return before;
 }
@@ -107,7 +107,7 @@ zodan_effects_assume(const ZodanRequest *req, const char *node, const char *kind
 					  " ON CONFLICT (request_id, node, kind, name) DO UPDATE"
 					  "    SET state = CASE WHEN e.state = 'done' THEN 'done' ELSE 'intent' END, result = coalesce(e.result, excluded.result),"
 					  "        changed_at = clock_timestamp()"
-					  "  WHERE e.state = 'undone' OR e.result IS NULL", 5, req->id_text, node, kind, name, result);
+					  "  WHERE e.state = 'rolled_back' OR e.result IS NULL", 5, req->id_text, node, kind, name, result);
 }
 
 /*
@@ -154,7 +154,7 @@ void
 zodan_effects_undone(const ZodanRequest *req, const char *node, const char *kind, const char *name)
 {
 	ZODAN_FAILPOINT(req, "after_undo", kind);
-	zodan_spi_execute("UPDATE zodan.effects SET state = 'undone', changed_at = clock_timestamp()"
+	zodan_spi_execute("UPDATE zodan.effects SET state = 'rolled_back', changed_at = clock_timestamp()"
 					  " WHERE request_id = $1::bigint AND node = $2 AND kind = $3 AND name = $4 AND state IN ('intent', 'done')",
 					  4, req->id_text, node, kind, name);
 }

@@ -1,7 +1,7 @@
 /*
  * nodes.c
- *		The nodes that have joined, and how they were when they were looked at
- *		last: the table zodan.nodes.
+ *		The nodes that have joined, and how healthy they were when they were
+ *		checked last: the table zodan.nodes.
  *
  * A node gets its row when its request is done, and loses it when a request
  * that removes it is: requests don't stay, so that they can't be asked. No
@@ -46,7 +46,7 @@ zodan_nodes_left(const char *node, const char *dsn)
 }
 
 /*
- * How many nodes are looked at.
+ * How many nodes are checked.
  */
 int
 zodan_nodes_count(void)
@@ -55,12 +55,12 @@ zodan_nodes_count(void)
 }
 
 /*
- * All nodes: id, node, engine, and the DSN by which to look at it.
+ * All nodes: id, node, engine, and the DSN by which to check it.
  */
 ZodanRows *
 zodan_nodes_list(void)
 {
-	return zodan_spi_execute("SELECT id, node, engine, coalesce(look_dsn, dsn) FROM zodan.nodes ORDER BY id", 0);
+	return zodan_spi_execute("SELECT id, node, engine, coalesce(check_dsn, dsn) FROM zodan.nodes ORDER BY id", 0);
 }
 
 /*
@@ -90,7 +90,7 @@ zodan_nodes_unfinished(void)
 
 /*
  * Stores how a node was found. When that is another state than before, there
- * is an event and a notification; but none for a new node that is well.
+ * is an event and a notification; but none for a new node that is healthy.
  */
 void
 zodan_nodes_seen(const char *id, const char *state, const char *problem)
@@ -103,11 +103,11 @@ zodan_nodes_seen(const char *id, const char *state, const char *problem)
 					  "         since = CASE WHEN old.state = $2 THEN n.since ELSE clock_timestamp() END"
 					  "    FROM old WHERE n.id = old.id"
 					  "  RETURNING n.node, n.state, n.problem, n.checked_at,"
-					  "            coalesce(old.state, 'ok') <> n.state AS changed),"
+					  "            coalesce(old.state, 'healthy') <> n.state AS changed),"
 					  " event AS ("
 					  "  INSERT INTO zodan.events (level, node, message)"
-					  "  SELECT CASE state WHEN 'ok' THEN 'info' WHEN 'bad' THEN 'error' ELSE 'warning' END, node,"
-					  "         CASE state WHEN 'ok' THEN 'the node is well again' ELSE problem END"
+					  "  SELECT CASE state WHEN 'healthy' THEN 'info' WHEN 'unhealthy' THEN 'error' ELSE 'warning' END, node,"
+					  "         CASE state WHEN 'healthy' THEN 'the node is healthy again' ELSE problem END"
 					  "    FROM new WHERE changed)"
 					  " SELECT pg_notify('zodan_alerts', json_build_object('v', 1, 'request', NULL, 'node', node, 'state', state,"
 					  "                  'problem', left(problem, 1500), 'at', checked_at)::text)"

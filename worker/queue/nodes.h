@@ -1,6 +1,6 @@
 /*
  * nodes.h
- *		The nodes that have joined, and how they are.
+ *		The nodes that have joined, and how healthy they are.
  *
  * Copyright (c) 2026, the zodan_bgw authors
  */
@@ -9,9 +9,9 @@
 
 #include "queue/request.h"
 
-/* States of a node. One that can't be looked at, for want of a password, is unknown. */
-#define ZODAN_NODE_OK		"ok"
-#define ZODAN_NODE_BAD		"bad"
+/* States of a node. One that can't be checked, for want of a password, is unknown. */
+#define ZODAN_NODE_HEALTHY		"healthy"
+#define ZODAN_NODE_UNHEALTHY	"unhealthy"
 #define ZODAN_NODE_UNKNOWN	"unknown"
 
 extern void zodan_nodes_joined(const ZodanRequest *req, const char *node, const char *engine, const char *dsn, bool by_superuser);

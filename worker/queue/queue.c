@@ -12,7 +12,7 @@
 /* the clock was put back since the request s was changed: its times say nothing */
 #define CLOCK_PUT_BACK " s.updated_at > now() + interval '5 s'"
 
-/* how often somebody looks at them */
+/* how often somebody checks them */
 #define WATCH_EVERY	"interval '30 s'"
 
 /*
@@ -62,7 +62,7 @@ zodan_queue_launcher_pid(void)
 
 /* what becomes of the request s when an attempt begins, but for its state */
 #define ATTEMPT_BEGINS \
-	" attempt = s.attempt + 1, missing = NULL, missing_dsns = NULL, look_at = NULL," \
+	" attempt = s.attempt + 1, missing = NULL, missing_dsns = NULL, probe_at = NULL," \
 	" next_attempt_at = now() + interval '1 s' *" \
 	"   least(60, 0.1 * power(1.5, least(20, s.attempt - s.attempt_of_progress)))," \
 	" started_at = coalesce(s.started_at, clock_timestamp())," \
@@ -95,9 +95,9 @@ zodan_queue_take(int limit, const char *busy)
 }
 
 /*
- * The same for requests that only are to be looked at: for the node, where one
+ * The same for requests that only are to be probed: for the node, where one
  * that could not be reached is waited for and the next attempt isn't due; at
- * its slots, where nobody works on a join that has some. They are looked at
+ * its slots, where nobody works on a join that has some. They are probed
  * again some seconds later, whatever becomes of that.
  */
 ZodanRows *
@@ -105,16 +105,16 @@ zodan_queue_take_probes(int limit, const char *busy)
 {
 	return zodan_spi_execute("WITH due AS ("
 							 "  SELECT s.request_id FROM zodan.request_state s"
-							 "   WHERE (s.state IN " ZODAN_WAITING " AND (s.look_at <= now() OR" CLOCK_PUT_BACK ") AND s.next_attempt_at > now()"
-							 "          OR s.state IN " ZODAN_IDLE " AND (coalesce(s.look_at, '-infinity') <= now() OR s.look_at > now() + interval '2 min')"
+							 "   WHERE (s.state IN " ZODAN_WAITING " AND (s.probe_at <= now() OR" CLOCK_PUT_BACK ") AND s.next_attempt_at > now()"
+							 "          OR s.state IN " ZODAN_IDLE " AND (coalesce(s.probe_at, '-infinity') <= now() OR s.probe_at > now() + interval '2 min')"
 							 "             AND EXISTS (SELECT FROM zodan.requests r JOIN zodan.effects e ON e.request_id = r.id"
 							 "                          WHERE r.id = s.request_id AND r.operation = 'add_node'"
 							 "                            AND e.kind = 'slot' AND e.state IN ('intent', 'done')))"
 							 "     AND" NOBODY_RUNS_IT
-							 "   ORDER BY s.look_at LIMIT $1::int"
+							 "   ORDER BY s.probe_at LIMIT $1::int"
 							 "     FOR UPDATE OF s SKIP LOCKED)"
 							 "UPDATE zodan.request_state s"
-							 "   SET look_at = now() + CASE WHEN s.state IN " ZODAN_IDLE " THEN " WATCH_EVERY " ELSE " ZODAN_LOOK_EVERY " END"
+							 "   SET probe_at = now() + CASE WHEN s.state IN " ZODAN_IDLE " THEN " WATCH_EVERY " ELSE " ZODAN_PROBE_EVERY " END"
 							 "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
 							 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
 }
@@ -128,7 +128,7 @@ zodan_queue_take_reached(int64 id)
 {
 	return zodan_spi_execute(psprintf("UPDATE zodan.request_state s SET state = %s," ATTEMPT_BEGINS
 									  " WHERE s.request_id = $1::bigint AND s.state IN " ZODAN_WAITING
-									  "   AND s.look_at IS NOT NULL", zodan_states_case(EVENT_START)), 1, psprintf(INT64_FORMAT, id))->nrows == 1;
+									  "   AND s.probe_at IS NOT NULL", zodan_states_case(EVENT_START)), 1, psprintf(INT64_FORMAT, id))->nrows == 1;
 }
 
 /*
@@ -155,7 +155,7 @@ zodan_queue_next_due_ms(void)
 	char	   *text = zodan_spi_execute("SELECT (extract(epoch FROM min(due.at) - now()) * 1000)::bigint + 1"
 										 "  FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id,"
 										 "       LATERAL (VALUES (greatest(s.next_attempt_at, CASE WHEN s.state = 'queued' THEN r.not_before END)),"
-										 "                       (s.look_at)) AS due(at)"
+										 "                       (s.probe_at)) AS due(at)"
 										 " WHERE s.state <> 'done' AND due.at > now()", 0)->value[0][0];
 
 	return text ? Max(zodan_spi_int64(text), 0) : -1;

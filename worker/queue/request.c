@@ -153,7 +153,7 @@ void
 zodan_request_cancel_idle(const ZodanRequest *req, const char *reason, const char *hint)
 {
 	ZodanRows  *rows = zodan_spi_execute(psprintf("UPDATE zodan.request_state"
-												  "   SET state = %s, asked = 'cancel', keep = false, reason = $2, reason_hint = $3, look_at = NULL, next_attempt_at = NULL,"
+												  "   SET state = %s, asked = 'cancel', keep = false, reason = $2, reason_hint = $3, probe_at = NULL, next_attempt_at = NULL,"
 												  "       finished_at = NULL, updated_at = clock_timestamp()"
 												  " WHERE request_id = $1::bigint AND state IN " ZODAN_IDLE, zodan_states_case(EVENT_CANCEL)),
 										 3, req->id_text, reason, hint);
@@ -262,7 +262,7 @@ zodan_request_retry_after(const ZodanRequest *req, int64 ms, const char *message
 						   "                              THEN clock_timestamp() + $2::float8 * interval '1 ms' END,"
 						   "       last_error = $3, hint = $4, missing = $5::text[], missing_dsns = $6::text[],"
 						   "       missing_since = CASE WHEN $5 IS NOT NULL THEN coalesce(missing_since, clock_timestamp()) END,"
-						   "       look_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" ZODAN_LOOK_EVERY ", interval '2 s') END,"
+						   "       probe_at = CASE WHEN $5 IS NOT NULL THEN clock_timestamp() + coalesce(" ZODAN_PROBE_EVERY ", interval '2 s') END,"
 						   "       updated_at = clock_timestamp()"
 						   " WHERE request_id = $1::bigint AND %s", zodan_states_case(EVENT_ERROR), zodan_states_in(EVENT_ERROR)), 7,
 				  req->id_text, psprintf(INT64_FORMAT, ms), message, hint, missing == NIL ? NULL : zodan_array_literal(missing), zodan_array_literal(dsns), req->asked);
@@ -296,7 +296,7 @@ zodan_request_wait_turn(const ZodanRequest *req, int64 ms, const char *message)
 
 /*
  * The request, running now, is undone by the process that comes next. what:
- * "cancel", "restart" if it begins anew afterwards, or "abandon" if its node is
+ * "cancel", "restart" if it starts from the beginning afterwards, or "abandon" if its node is
  * not its own any more. reason and hint: NULL if they are stored already, or a
  * user has asked. That a user has asked for its end stays.
  */
@@ -312,7 +312,7 @@ zodan_request_roll_back_for(const ZodanRequest *req, const char *what, const cha
 }
 
 /*
- * The request, which is undone, begins anew after ms milliseconds; why stays
+ * The request, which is undone, starts from the beginning after ms milliseconds; why stays
  * to be seen. False: it was cancelled meanwhile.
  */
 bool
@@ -460,6 +460,6 @@ void
 zodan_request_alert(const ZodanRequest *req, const char *node, const char *problem)
 {
 	zodan_spi_one("SELECT pg_notify('zodan_alerts', json_build_object("
-				  "         'v', 1, 'request', $1::bigint, 'node', $2, 'state', CASE WHEN $3 IS NULL THEN 'ok' ELSE 'bad' END,"
+				  "         'v', 1, 'request', $1::bigint, 'node', $2, 'state', CASE WHEN $3 IS NULL THEN 'healthy' ELSE 'unhealthy' END,"
 				  "         'problem', $3, 'at', clock_timestamp())::text)", 3, req->id_text, node, problem);
 }

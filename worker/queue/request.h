@@ -16,8 +16,8 @@
 /* states in which a request may wait for a node that can't be reached */
 #define ZODAN_WAITING		"('retrying', 'cancelling', 'rolling_back')"
 
-/* how often somebody looks for it: the longer it has been away the less often */
-#define ZODAN_LOOK_EVERY \
+/* how often it is probed: the longer it has been away the less often */
+#define ZODAN_PROBE_EVERY \
 	"interval '1 s' * least(60, greatest(2, extract(epoch FROM clock_timestamp() - missing_since) / 5))"
 
 /* states in which nobody works on a request, but its slots may be there */
