@@ -9,9 +9,6 @@
 #include "common/pg_prng.h"
 #include "utils/errcodes.h"
 
-#define BACKOFF_FIRST_MS	1000
-#define BACKOFF_LAST_MS		60000
-
 /*
  * Will trying again help, nothing else having been changed by anybody?
  *
@@ -41,17 +38,17 @@ zodan_retry_is_transient(int sqlerrcode)
 }
 
 /*
- * How long to wait, in milliseconds, before attempt number attempt + 1:
- * doubling from 1 s to 60 s, less up to a quarter of it by chance, so that
- * many requests that failed together don't come back together.
+ * How long to wait, in milliseconds, after attempt number attempt has failed, less
+ * up to a quarter of it by chance, so that many requests that failed together don't
+ * come back together.
  */
 int
 zodan_retry_backoff_ms(int attempt)
 {
-	int64		ms = BACKOFF_FIRST_MS;
+	int64		ms = ZODAN_RETRY_FAILED_MS;
 
-	for (int i = 1; i < attempt && ms < BACKOFF_LAST_MS; i++)
+	for (int i = 1; i < attempt && ms < ZODAN_RETRY_LAST_MS; i++)
 		ms *= 2;
-	ms = Min(ms, BACKOFF_LAST_MS);
+	ms = Min(ms, ZODAN_RETRY_LAST_MS);
 	return (int) (ms - ms * pg_prng_double(&pg_global_prng_state) / 4);
 }

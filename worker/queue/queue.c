@@ -7,6 +7,7 @@
 #include "queue/queue.h"
 
 #include "base/locks.h"
+#include "base/retry.h"
 #include "queue/states.h"
 
 /* the clock was put back since the request s was changed: its times say nothing */
@@ -63,8 +64,7 @@ zodan_queue_launcher_pid(void)
 /* what becomes of the request s when an attempt begins, but for its state */
 #define ATTEMPT_BEGINS \
 	" attempt = s.attempt + 1, missing = NULL, missing_dsns = NULL, probe_at = NULL," \
-	" next_attempt_at = now() + interval '1 s' *" \
-	"   least(60, 0.1 * power(1.5, least(20, s.attempt - s.attempt_of_progress)))," \
+	" next_attempt_at = now() + " ZODAN_RETRY_BACKOFF(ZODAN_RETRY_DIED_MS, "s.attempt - s.attempt_of_progress") "," \
 	" started_at = coalesce(s.started_at, clock_timestamp())," \
 	" updated_at = clock_timestamp()"
 
