@@ -70,6 +70,25 @@ refuse(const char *field, const char *problem)
 			 errhidestmt(true), errhidecontext(true)));
 }
 
+/*
+ * The data of a trigger for each row that is inserted into zodan.requests, before or
+ * after. Whoever may call its function can make it a trigger of any table, and the
+ * columns of that aren't what their names say.
+ */
+static TriggerData *
+require_trigger(FunctionCallInfo fcinfo, bool before)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!(before ? TRIGGER_FIRED_BEFORE(trigger->tg_event) : TRIGGER_FIRED_AFTER(trigger->tg_event)) ||
+		RelationGetRelid(trigger->tg_relation) != get_relname_relid("requests", get_func_namespace(fcinfo->flinfo->fn_oid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("must be fired %s INSERT on zodan.requests, for each row", before ? "before" : "after")));
+	return trigger;
+}
+
 static Datum
 field_datum(TriggerData *trigger, const char *field, bool *isnull)
 {
@@ -258,8 +277,8 @@ validate_bounds(TriggerData *trigger)
 Datum
 zodan_validate_request(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleDesc	desc;
+	TriggerData *trigger = require_trigger(fcinfo, true);
+	TupleDesc	desc = trigger->tg_relation->rd_att;
 	bool		need_password = !superuser();
 	bool		isnull;
 	char	   *operation;
@@ -267,13 +286,6 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	int			columns[3];
 	Datum		values[3];
 	bool		nulls[3] = {false, false, false};
-
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("must be fired before INSERT")));
-	desc = trigger->tg_relation->rd_att;
 
 	field_datum(trigger, "id", &isnull);
 	if (!isnull)
@@ -412,14 +424,10 @@ zodan_refuse_drop(PG_FUNCTION_ARGS)
 Datum
 zodan_queue_request(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TriggerData *trigger = require_trigger(fcinfo, false);
 	bool		isnull;
 	int64		id;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("must be called as a trigger")));
 	id = DatumGetInt64(field_datum(trigger, "id", &isnull));
 	refuse_rival(id, SPI_getvalue(trigger->tg_trigtuple, trigger->tg_relation->rd_att,
 								  SPI_fnumber(trigger->tg_relation->rd_att, "new_node_dsn")));

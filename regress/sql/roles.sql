@@ -69,6 +69,27 @@ SELECT zodan.check('n1', 'postgresql://u:geheim@h1/d', 'n6', 'host=h4 password=g
 SELECT node, operation, requested_by FROM zodan.status ORDER BY request_id DESC LIMIT 2;
 ROLLBACK;
 
+-- a table whose columns have other types than their names say is no way into the server
+CREATE TEMP TABLE trap (id text, operation text, src_node_name text, src_dsn text, new_node_name text, new_node_dsn text, new_node_location text DEFAULT '',
+    new_node_country text DEFAULT '', new_node_info text DEFAULT '{}', verb text DEFAULT 'f', fence text DEFAULT 't', sync_timeout bigint, max_attempts int DEFAULT 0,
+    copy_jobs int, copy_rate bigint, options bigint, requested_by bigint, requested_at text, not_before timestamptz);
+CREATE TRIGGER validate BEFORE INSERT ON trap FOR EACH ROW EXECUTE FUNCTION zodan.validate_request();
+INSERT INTO trap (operation, src_node_name, src_dsn, new_node_name, new_node_dsn, sync_timeout, options)
+    VALUES ('add_node', 'n1', 'host=h1 password=geheim', 'n4', 'host=h4 password=geheim', 4711, 4711);
+DROP TRIGGER validate ON trap;
+CREATE TRIGGER queue AFTER INSERT ON trap FOR EACH ROW EXECUTE FUNCTION zodan.queue_request();
+INSERT INTO trap (id, new_node_name, new_node_dsn) VALUES ('1', 'n4', 'host=h4 password=geheim');
+DROP TRIGGER queue ON trap;
+CREATE TRIGGER queue AFTER INSERT ON trap FOR EACH STATEMENT EXECUTE FUNCTION zodan.queue_request();
+INSERT INTO trap (id, new_node_name, new_node_dsn) VALUES ('1', 'n4', 'host=h4 password=geheim');
+DROP TRIGGER queue ON trap;
+CREATE TRIGGER validate BEFORE INSERT ON trap FOR EACH STATEMENT EXECUTE FUNCTION zodan.validate_request();
+INSERT INTO trap (id, new_node_name, new_node_dsn) VALUES ('1', 'n4', 'host=h4 password=geheim');
+DROP TRIGGER validate ON trap;
+CREATE TRIGGER redact BEFORE INSERT ON trap FOR EACH ROW EXECUTE FUNCTION zodan.redact_node();
+INSERT INTO trap (id, new_node_name, new_node_dsn) VALUES ('1', 'n4', 'host=h4 password=geheim');
+DROP TABLE trap;
+
 -- what can be read shows no password
 SELECT count(*) AS requests, count(*) FILTER (WHERE s::text LIKE '%geheim%') AS with_password FROM zodan.status s;
 SELECT count(*) > 0 AS events, count(*) FILTER (WHERE e::text LIKE '%geheim%') AS with_password FROM zodan.events e;
