@@ -148,7 +148,7 @@ CREATE TABLE zodan.servers (
 COMMENT ON TABLE zodan.servers IS 'server and database of each node of a request, at the last check; positions and snapshots of another server are worthless';
 COMMENT ON COLUMN zodan.servers.timeline IS 'a different timeline means that the server was promoted or restored';
 COMMENT ON COLUMN zodan.servers.lsn IS 'flush position of its WAL at that time';
-COMMENT ON COLUMN zodan.servers.node_entry IS 'xmin of the entry that an existing node has for the node that is removed; a different one means that the node was added again; NULL: no entry, or the request adds a node';
+COMMENT ON COLUMN zodan.servers.node_entry IS 'xmin of the rows that an existing node has for the node that is removed, in node and node_interface; others mean that the node was added again; NULL: no entry, or the request adds a node';
 
 CREATE TABLE zodan.kept (
     request_id bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,

@@ -499,6 +499,20 @@ sub wait_gate
 		"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted");
 }
 
+# after a server's crash pglogical's workers would take their time
+sub replicate_again
+{
+	my ($self) = @_;
+	for my $node ($engine eq 'pglogical' ? @{ $self->{order} } : ())
+	{
+		for my $sub (split /\n/, $self->psql($node, "SELECT sub_name FROM $engine.subscription"))
+		{
+			$self->psql($node, sprintf 'SELECT ' . $self->e($_), q_($sub)) for qw(unsubscribed enable);
+		}
+	}
+	return $self->wait_replicating(@{ $self->{order} });
+}
+
 # sets where a node's server lets a request fail or stop: see worker/base/failpoint.c
 sub failpoints
 {

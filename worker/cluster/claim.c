@@ -31,6 +31,7 @@
 
 #include "cluster/names.h"
 #include "cluster/own.h"
+#include "cluster/removal.h"
 #include "cluster/servers.h"
 #include "remote/query.h"
 #include "utils/builtins.h"
@@ -276,65 +277,6 @@ zodan_claim_of_other(ZodanJob *job)
 }
 
 /*
- * Which node was promoted or restored since the checks of a removal, and how;
- * NULL: none.
- */
-static char *
-find_history(ZodanJob *job, ZodanServer *const *servers, const char **node)
-{
-	for (int i = 0; i <= job->nmembers; i++)
-	{
-		ZodanServer *was = servers[i] ? zodan_journal_server(job->req, ZODAN_NODE_NAME(job, i)) : NULL;
-		char	   *history = was ? zodan_servers_history(ZODAN_NODE_NAME(job, i), was, servers[i]) : NULL;
-
-		*node = ZODAN_NODE_NAME(job, i);
-		if (history)
-			return history;
-	}
-	return NULL;
-}
-
-/*
- * Begins an attempt of a removal, or of rolling it back: an error if a node isn't the
- * server that the checks have found, which store what they find. Nothing is done on a
- * node that they haven't proven to be the one that goes. Returns why the node isn't
- * the request's to remove any more; NULL: it is. A node that was promoted or restored
- * may have been written since it was drained, or lack what it had: unless something
- * has been dropped already, it's checked and drained again.
- */
-static char *
-begin_removal(ZodanJob *job)
-{
-	bool		checked = zodan_journal_any_phase_done(job->req);
-	ZodanServer **servers;
-	const char *node;
-	char	   *history;
-	char	   *added;
-
-	if (!zodan_journal_server(job->req, ZODAN_SOURCE(job)->name))
-		return NULL;			/* the checks come next */
-	if (checked && job->new_conn.pg && !zodan_journal_server(job->req, job->req->new_node_name))
-	{
-		zodan_connection_close(&job->new_conn);
-		job->new_conn.error = "it was not proven to be the node of this cluster when the request was checked";
-	}
-	servers = zodan_servers_ask(job);
-	zodan_servers_require_same(job, servers, job->nmembers + 1);
-	added = zodan_servers_added_again(job, servers);
-	if (added)
-		return added;
-	history = job->req->force || job->direction != ZODAN_FORWARD ? NULL : find_history(job, servers, &node);
-	if (history && checked && zodan_effects_are_all(job->req, EFFECT_FENCE))
-	{
-		zodan_journal_event(job->req, "warning", node, psprintf("%s: the nodes are checked and drained again", history));
-		zodan_journal_forget_phases(job->req);
-		return NULL;
-	}
-	zodan_servers_guard(job, servers, false);
-	return NULL;
-}
-
-/*
  * The journal is from the past: what it doesn't know of may be there, under names
  * that can be computed, on all nodes. If that ends in the middle it's begun again:
  * the number isn't known before it has come to its end.
@@ -395,7 +337,7 @@ zodan_claim_begin(ZodanJob *job)
 
 	if (!claims(job))
 	{
-		char	   *lost = begin_removal(job);
+		char	   *lost = zodan_removal_begin(job);
 
 		if (lost)
 			ereport(ERROR,
@@ -470,7 +412,7 @@ zodan_claim_begin_undo(ZodanJob *job)
 	int64		number;
 
 	if (!claims(job))
-		return begin_removal(job);
+		return zodan_removal_begin(job);
 	if (!job->new_conn.pg)
 	{
 		/* slots that fill the disks of others don't have to wait */

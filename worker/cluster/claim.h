@@ -9,12 +9,6 @@
 
 #include "cluster/cluster.h"
 
-/* the new node isn't the request's any more */
-#define ERRCODE_ZODAN_OVERTAKEN	MAKE_SQLSTATE('Z', 'D', '0', '0', '5')
-/* what the journal says isn't so any more: the request has to start from the beginning */
-#define ERRCODE_ZODAN_PAST		MAKE_SQLSTATE('Z', 'D', '0', '0', '6')
-#define ZODAN_STARTS_AGAIN	"The request starts from the beginning by itself. Let it end before a node fails over or is restored again."
-
 /* Is the new node the request's? */
 typedef enum ZodanHolds
 {

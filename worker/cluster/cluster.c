@@ -184,6 +184,11 @@ zodan_cluster_open(ZodanJob *job)
 		if (!job->new_dbname[0])
 			job->new_dbname = pstrdup(PQdb(source->conn.pg));
 	}
+	if (job->new_conn.pg && req->force && zodan_query_value(&job->new_conn, "SELECT 1 WHERE pg_catalog.pg_is_in_recovery()", 0))
+	{
+		zodan_connection_close(&job->new_conn);
+		job->new_conn.error = "it is a standby";
+	}
 	find_sets(job);
 
 	for (int i = 0; i < job->nmembers; i++)

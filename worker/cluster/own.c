@@ -168,28 +168,30 @@ may_be_there(ZodanJob *job, const ZodanEffect *effect)
 /*
  * The new node isn't ours any more. What is provably the request's on the others is
  * dropped; all else stays, and is noted as left: see zodan_effects_left(). What is on
- * the new node is somebody else's, whoever has made it.
+ * the new node is somebody else's, whoever has made it. A removal has made nothing.
  */
 void
 zodan_own_abandon(ZodanJob *job)
 {
 	List	   *effects;
 	ListCell   *cell;
+	bool		made = strcmp(job->req->operation, "add_node") == 0;
 
-	zodan_own_drop_proven(job);
+	if (made)
+		zodan_own_drop_proven(job);
 	effects = zodan_effects_live(job->req);
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
 		bool		on_new = strcmp(effect->node, job->req->new_node_name) == 0;
 
-		if (!on_new && !may_be_there(job, effect))
+		if (made && !on_new && !may_be_there(job, effect))
 		{
 			zodan_effects_undone(job->req, effect->node, effect->kind, effect->name);
 			continue;
 		}
 		zodan_effects_leave(job->req, effect->node, effect->kind, effect->name);
-		if (!on_new)
-			zodan_journal_event(job->req, "warning", effect->node, psprintf("%s %s is there, and may be somebody else's by now: it stays", effect->kind, effect->name));
+		if (!made || !on_new)
+			zodan_journal_event(job->req, "warning", effect->node, psprintf("%s %s may be there, and somebody else's by now: it stays", effect->kind, effect->name));
 	}
 }

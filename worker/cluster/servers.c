@@ -11,6 +11,7 @@
  */
 #include "cluster/servers.h"
 
+#include "base/dsn.h"
 #include "base/lsn.h"
 #include "remote/query.h"
 #include "utils/builtins.h"
@@ -22,8 +23,10 @@ static const char *const server_query =
 "       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_flush_lsn() END, %s"
 "  FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
-/* what tells a node's entry for another one from a later one: no engine updates it */
-static const char *const node_entry = "(SELECT n.xmin FROM {e}.node n WHERE n.node_name = $1)";
+/* what tells a node's entry for another one from a later one */
+static const char *const node_entry =
+"(SELECT pg_catalog.concat_ws('/', n.xmin, (SELECT pg_catalog.string_agg(i.xmin::text, ',' ORDER BY i.if_id) FROM {e}.node_interface i WHERE i.if_nodeid = n.node_id))"
+"   FROM {e}.node n WHERE n.node_name = $1)";
 
 /*
  * Asks all nodes that could be reached; those that could not are NULL. The new
@@ -136,6 +139,18 @@ zodan_servers_require_same(ZodanJob *job, ZodanServer *const *servers, int n)
 }
 
 /*
+ * Are both rows of an entry other ones? An update makes one of them another.
+ */
+static bool
+is_new_entry(const char *was, const char *is)
+{
+	size_t		node_was = strcspn(was, "/");
+	size_t		node_is = strcspn(is, "/");
+
+	return (node_was != node_is || strncmp(was, is, node_is) != 0) && strcmp(was + node_was, is + node_is) != 0;
+}
+
+/*
  * Has the node that goes been added again since a removal looked first? Then an
  * existing node has another entry for it, or has one again: a message, or NULL.
  */
@@ -146,7 +161,7 @@ zodan_servers_added_again(ZodanJob *job, ZodanServer *const *servers)
 	{
 		ZodanServer *was = servers[i] ? zodan_journal_server(job->req, job->members[i].name) : NULL;
 
-		if (was && servers[i]->node_entry && (!was->node_entry || strcmp(was->node_entry, servers[i]->node_entry) != 0))
+		if (was && servers[i]->node_entry && (!was->node_entry || is_new_entry(was->node_entry, servers[i]->node_entry)))
 			return psprintf("node \"%s\" was added again after this request was checked: node \"%s\" has a new entry for it",
 							job->req->new_node_name, job->members[i].name);
 	}
@@ -170,4 +185,25 @@ zodan_servers_store(ZodanJob *job, ZodanServer *const *servers)
 		reached = lappend(reached, servers[i]);
 	}
 	zodan_journal_set_servers(job->req, nodes, reached);
+}
+
+/*
+ * Where does a connection string, or NULL, lead, compared with a session?
+ */
+ZodanLeads
+zodan_servers_leads_to(ZodanJob *job, const char *dsn, const ZodanConn *there)
+{
+	ZodanConn	conn = {.node = there->node,.dsn = dsn,.session = &job->session,.need_password = !job->req->by_superuser};
+	ZodanConn  *conns = &conn;
+	ZodanLeads	result;
+
+	if (!dsn)
+		return ZODAN_LEADS_NOWHERE;
+	zodan_dsn_remember(&job->session.secrets, dsn);
+	zodan_remote_connect_all(&conns, 1);
+	if (!conn.pg)
+		return ZODAN_LEADS_NOWHERE;
+	result = zodan_query_same_server(&conn, there, true) ? ZODAN_LEADS_THERE : ZODAN_LEADS_ELSEWHERE;
+	zodan_connection_close(&conn);
+	return result;
 }

@@ -20,6 +20,7 @@
 
 #include "cluster/claim.h"
 #include "cluster/names.h"
+#include "cluster/servers.h"
 #include "remote/query.h"
 #include "utils/builtins.h"
 

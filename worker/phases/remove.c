@@ -14,6 +14,7 @@
 #include "cluster/claim.h"
 #include "cluster/fence.h"
 #include "cluster/names.h"
+#include "cluster/removal.h"
 #include "cluster/servers.h"
 #include "cluster/subscriptions.h"
 #include "engine/markers.h"
@@ -33,11 +34,23 @@ static const char *const subscriptions_to =
 /* where the origins of these stand; filled in */
 static const char *const origins_of =
 "SELECT DISTINCT p FROM (SELECT pg_catalog.pg_replication_origin_progress(s.sub_slot_name, false)::text FROM (%s) AS s"
-"  JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name) AS x (p) WHERE p <> ALL ($2::text[])";
+"  JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name) AS x (p) WHERE p IS NOT NULL AND p <> ALL ($2::text[])";
 
 static const char *const slots_query =
 #include "sql/remove_slots.h"
 		   ;
+
+/*
+ * Is the node that goes reached, and is it that node of itself?
+ */
+static bool
+is_local(ZodanJob *job)
+{
+	char	   *local = job->new_conn.pg && zodan_engine_find(&job->new_conn) == job->engine ?
+		zodan_engine_local_node(job->engine, &job->new_conn) : NULL;
+
+	return local && strcmp(local, job->req->new_node_name) == 0;
+}
 
 /*
  * Does a node that can be reached know the one that goes?
@@ -87,35 +100,6 @@ add_streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits, int *n)
 	return waits;
 }
 
-/* where a connection string leads */
-typedef enum Leads
-{
-	LEADS_THERE,
-	LEADS_ELSEWHERE,
-	LEADS_NOWHERE				/* that can be reached from here */
-} Leads;
-
-/*
- * Does a connection string lead to the database of a session?
- */
-static Leads
-leads_to(ZodanJob *job, const char *dsn, const ZodanConn *there)
-{
-	ZodanConn	conn = {.node = there->node,.dsn = dsn,.session = &job->session,.need_password = !job->req->by_superuser};
-	ZodanConn  *conns = &conn;
-	Leads		result;
-
-	if (!dsn)
-		return LEADS_NOWHERE;
-	zodan_dsn_remember(&job->session.secrets, dsn);
-	zodan_remote_connect_all(&conns, 1);
-	if (!conn.pg)
-		return LEADS_NOWHERE;
-	result = zodan_query_same_server(&conn, there, true) ? LEADS_THERE : LEADS_ELSEWHERE;
-	zodan_connection_close(&conn);
-	return result;
-}
-
 /*
  * Adds where the members' origins of the node stand to the positions (char *) that
  * are known already.
@@ -143,10 +127,11 @@ add_positions(ZodanJob *job, List *positions)
  * Does what is written on the node arrive at a member? The member's origin moves to
  * the ends of transactions that the node has committed meanwhile: in another cluster's
  * node of that name none ends there, even if that is a copy of this one. Not even a
- * marker moves an origin, so somebody has to write on the node while this looks.
+ * marker moves an origin, so somebody has to write on the node while this looks. NULL:
+ * it does; else what speaks against it.
  */
-static bool
-writes_arrive(ZodanJob *job)
+static const char *
+describe_silence(ZodanJob *job)
 {
 	ZodanConn  *conn = &job->new_conn;
 	ZodanCall	readable = {.conn = conn};
@@ -156,7 +141,7 @@ writes_arrive(ZodanJob *job)
 	int			before = list_length(positions);
 
 	if (!zodan_wal_readable(&readable))
-		return false;
+		return psprintf("whether what is written there arrives can't be shown, since its WAL can't be read: %s", readable.error);
 	for (;;)
 	{
 		int			n = list_length(positions);
@@ -164,9 +149,9 @@ writes_arrive(ZodanJob *job)
 		positions = add_positions(job, positions);
 		if (list_length(positions) > n &&
 			zodan_wal_are_commits(conn, first, zodan_array_literal(list_copy_tail(positions, before))))
-			return true;
+			return NULL;
 		if (zodan_wait_passed(deadline))
-			return false;
+			return "nothing that was written there within the last seconds has arrived at one";
 		zodan_wait_sleep(&job->session.waiter, 100);
 	}
 }
@@ -183,30 +168,35 @@ static char *
 describe_foreign(ZodanJob *job, bool is_node)
 {
 	const char *name = job->req->new_node_name;
-	bool		by_itself = job->req->gave_dsn || !is_node;
+	const char *silence;
 	bool		proven = false;
 
 	for (int i = 0; i < job->nmembers; i++)
 	{
 		ZodanMember *m = &job->members[i];
 		char	   *known;
-		Leads		back;
-		Leads		there;
+		ZodanLeads	back;
+		ZodanLeads	there;
 
 		if (!m->conn.pg)
 			continue;
-		back = is_node ? leads_to(job, zodan_engine_node_dsn(job->engine, &job->new_conn, m->name), &m->conn) : LEADS_NOWHERE;
-		if (back == LEADS_ELSEWHERE)
+		back = is_node ? zodan_servers_leads_to(job, zodan_engine_node_dsn(job->engine, &job->new_conn, m->name), &m->conn) : ZODAN_LEADS_NOWHERE;
+		if (back == ZODAN_LEADS_ELSEWHERE)
 			return psprintf("it knows another node \"%s\" than this cluster has", m->name);
 		known = zodan_engine_node_dsn(job->engine, &m->conn, name);
-		there = leads_to(job, known, &job->new_conn);
-		if (there == LEADS_ELSEWHERE)
+		there = zodan_servers_leads_to(job, known, &job->new_conn);
+		if (there == ZODAN_LEADS_ELSEWHERE)
 			return psprintf("node \"%s\" knows another node \"%s\"", m->name, name);
-		proven |= (by_itself || back == LEADS_THERE) &&
-			(there == LEADS_THERE || (known && zodan_dsn_same_target(known, job->new_conn.dsn)));
+		proven |= (job->req->gave_dsn || back == ZODAN_LEADS_THERE) &&
+			(there == ZODAN_LEADS_THERE || (known && zodan_dsn_same_target(known, job->new_conn.dsn)));
 	}
-	return proven || (is_node && writes_arrive(job)) ? NULL :
-		"no node knows it by a connection string that leads there from here, or it was found by that and knows no node by one that does, and nothing that was written there within the last seconds has arrived at one";
+	if (proven)
+		return NULL;
+	if (!is_node)
+		return job->req->gave_dsn ? "no node knows it by a connection string that leads there from here" : "it is no node, and was found in the source's catalog";
+	silence = describe_silence(job);
+	return silence ? psprintf("%s, and %s", job->req->gave_dsn ? "no node knows it by a connection string that leads there from here" :
+							  "it was found in the source's catalog, and knows no node by a connection string that leads there from here", silence) : NULL;
 }
 
 /*
@@ -219,8 +209,6 @@ zodan_remove_check(ZodanJob *job)
 	char	   *source;
 	char	   *there = NULL;
 	char	   *foreign = NULL;
-	char	   *added;
-	ZodanServer **servers;
 
 	zodan_cluster_require(job, !job->req->force);
 	source = zodan_engine_local_node(job->engine, &ZODAN_SOURCE(job)->conn);
@@ -236,12 +224,6 @@ zodan_remove_check(ZodanJob *job)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no node \"%s\" in the cluster of node \"%s\", which has: %s", name,
 						job->req->src_node_name, zodan_cluster_names(job))));
-	if (job->new_conn.pg && job->req->force && zodan_query_value(&job->new_conn, "SELECT 1 WHERE pg_catalog.pg_is_in_recovery()", 0))
-	{
-		zodan_journal_event(job->req, "warning", name, psprintf("node %s is a standby: nothing is done there", name));
-		zodan_connection_close(&job->new_conn);
-		job->new_conn.error = "it is a standby";
-	}
 	if (there && strcmp(there, name) != 0)
 		foreign = psprintf("node \"%s\"", there);
 	else if (job->new_conn.pg)
@@ -262,19 +244,12 @@ zodan_remove_check(ZodanJob *job)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the connection string of node \"%s\" leads to %s", name, foreign),
 				 errhint("Give the right one as node_dsn. If it is the node, write rows there in several transactions while it is checked. Nothing has been changed.")));
-	/* who they are is compared before anything is done on one of them */
-	servers = zodan_servers_ask(job);
-	zodan_servers_require_same(job, servers, job->nmembers + 1);
-	added = zodan_servers_added_again(job, servers);
-	if (added)
-		ereport(ERROR,
-				(errcode(ERRCODE_ZODAN_OVERTAKEN), errmsg("%s", added)));
-	zodan_servers_store(job, servers);
-	if (job->new_conn.dsn)
+	zodan_removal_store(job);
+	if (job->new_conn.dsn && !foreign)
 		zodan_request_set_node_dsn(job->req, job->new_conn.dsn);
 	if (job->req->force)
 		zodan_journal_event(job->req, "warning", name, psprintf("node %s is removed by force: what was written there and has not arrived elsewhere is lost%s",
-																name, job->new_conn.pg ? "" : "; it can't be reached, so what it has of the cluster stays there"));
+																name, job->new_conn.pg ? "" : psprintf("; what it has of the cluster stays there: %s", job->new_conn.error)));
 	zodan_job_detail(job, 1, psprintf("node %s can be removed; these stay: %s", name, zodan_cluster_names(job)));
 }
 
@@ -296,6 +271,14 @@ zodan_remove_drain(ZodanJob *job)
 		zodan_job_detail(job, 1, "not waited for, as the option force says");
 		return;
 	}
+	waits = palloc(sizeof(ZodanConfirm));
+	for (int i = 0; i < job->nmembers; i++)
+		waits = add_streams_to(job, &job->members[i], waits, &n);
+	if (!is_local(job))
+	{
+		zodan_job_detail(job, 1, psprintf("not waited for, since the database of node %s is not a node", conn->node));
+		return;
+	}
 	if (job->req->fence)
 		zodan_fence_raise(job);
 	prepared = zodan_query_value(conn, "SELECT pg_catalog.string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts"
@@ -306,9 +289,6 @@ zodan_remove_drain(ZodanJob *job)
 				 errmsg("node \"%s\" has prepared transactions, which nobody would get: %s", conn->node, prepared),
 				 errhint("Commit them or roll them back; the request looks again by itself.")));
 
-	waits = palloc(sizeof(ZodanConfirm));
-	for (int i = 0; i < job->nmembers; i++)
-		waits = add_streams_to(job, &job->members[i], waits, &n);
 	zodan_markers_write(&conn, 1, &marker);
 	for (int i = 0; i < n; i++)
 		waits[i].lsn = marker;
@@ -422,14 +402,6 @@ list_of_join(ZodanJob *job, const char *mark)
 	PQclear(result);
 }
 
-static bool
-is_local(ZodanJob *job, const char *name)
-{
-	char	   *local = zodan_engine_local_node(job->engine, &job->new_conn);
-
-	return local && strcmp(local, name) == 0;
-}
-
 /*
  * Notes all that is to go, what depends on others last. A member that can't
  * be reached is looked at by a later attempt.
@@ -438,8 +410,7 @@ static void
 list_objects(ZodanJob *job)
 {
 	const char *name = job->req->new_node_name;
-	bool		is_node = job->new_conn.pg && zodan_engine_find(&job->new_conn) == job->engine &&
-		is_local(job, name);
+	bool		is_node = is_local(job);
 	char	   *mark = job->new_conn.pg ? zodan_claim_of_other(job) : NULL;
 	PGresult   *result;
 

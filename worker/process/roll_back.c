@@ -10,9 +10,11 @@
 #include "base/retry.h"
 #include "cluster/claim.h"
 #include "cluster/own.h"
+#include "cluster/removal.h"
 #include "copy/work.h"
 #include "phases/undo.h"
 #include "queue/states.h"
+#include "remote/query.h"
 
 /*
  * Ends a request whose effects the user wants to look at.
@@ -32,24 +34,55 @@ leave_effects(ZodanJob *job)
 	zodan_request_set_error(job->req, psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
 							psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
 									 " AND state IN ('intent', 'done') lists them; %s.", job->req->id,
-									 job->req->opening ? "zodan.remove_node() removes the node and them" :
-									 psprintf("SELECT zodan.cancel(" INT64_FORMAT ") rolls them back", job->req->id)));
+									 psprintf(job->req->opening ? "zodan.remove_node() removes the node and them, SELECT zodan.cancel(" INT64_FORMAT ") forgets them" :
+											  "SELECT zodan.cancel(" INT64_FORMAT ") rolls them back", job->req->id)));
 	zodan_request_end(job->req, "rolling_back", EVENT_ROLLED_BACK, false);
+}
+
+/*
+ * Ends a request that has opened its node and was given up: what it has made is the
+ * node's, which may be in use, or be removed by now.
+ */
+static void
+forget_effects(ZodanJob *job)
+{
+	List	   *effects = zodan_effects_live(job->req);
+	ListCell   *cell;
+
+	foreach(cell, effects)
+	{
+		ZodanEffect *effect = lfirst(cell);
+
+		zodan_effects_leave(job->req, effect->node, effect->kind, effect->name);
+	}
+	zodan_work_forget(job);
+	zodan_request_set_error(job->req, psprintf("cancelled after node \"%s\" was opened to its users: nothing was rolled back", job->req->new_node_name),
+							"If the node is still in the cluster, zodan.remove_node() removes it.");
+	zodan_request_end(job->req, "rolling_back", EVENT_ROLLED_BACK, true);
+}
+
+static bool
+is_removal(ZodanJob *job)
+{
+	return strcmp(job->req->operation, "remove_node") == 0;
 }
 
 /*
  * What to do about a request whose node isn't its own any more.
  */
 static const char *
-abandoned_hint(const ZodanRequest *req)
+abandoned_hint(ZodanJob *job)
 {
-	const char *left = zodan_effects_left(req);
+	const char *left = zodan_effects_left(job->req);
+	ZodanEffect *fence;
 
-	if (strcmp(req->operation, "remove_node") == 0)
-		return "Nothing more was dropped. To remove the node as it is now, file a new request.";
-	if (!left)
-		return "It was left alone, and nothing of the request is left on the other nodes.";
-	return psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left);
+	if (!is_removal(job))
+		return !left ? "It was left alone, and nothing of the request is left on the other nodes." :
+			psprintf("It was left alone. What the request has made, and what may be somebody else's now: %s. Look whether it is still needed, and drop it by hand if it is not.", left);
+	fence = zodan_effects_closed(job->req);
+	return psprintf("Nothing more was dropped. To remove the node as it is now, file a new request.%s",
+					!fence ? "" : psprintf(" The request had closed database %s of node %s: ALTER DATABASE %s CONNECTION LIMIT %s opens it, if it is still closed.",
+										   fence->name, fence->node, zodan_query_quote(fence->name), fence->result));
 }
 
 /*
@@ -66,7 +99,7 @@ end_undone(ZodanJob *job)
 	if (strcmp(req->asked, "restart") != 0)
 	{
 		/* an earlier process may have abandoned it, and not come to the end of that */
-		zodan_request_set_error(req, req->reason, abandoned ? abandoned_hint(req) : req->reason_hint);
+		zodan_request_set_error(req, req->reason, abandoned ? abandoned_hint(job) : req->reason_hint);
 		zodan_request_end(req, "rolling_back", abandoned ? EVENT_FAIL : EVENT_ROLLED_BACK, true);
 		return;
 	}
@@ -94,8 +127,9 @@ abandon(ZodanJob *job, const char *why)
 {
 	zodan_own_abandon(job);
 	zodan_work_forget(job);
-	zodan_journal_event(job->req, "error", job->req->new_node_name, why);
-	zodan_request_set_error(job->req, why, abandoned_hint(job->req));
+	if (strcmp(job->req->asked, "abandon") != 0)
+		zodan_journal_event(job->req, "error", job->req->new_node_name, why);
+	zodan_request_set_error(job->req, why, abandoned_hint(job));
 	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, true);
 }
 
@@ -123,6 +157,18 @@ zodan_roll_back(ZodanJob *job, const char *state)
 		zodan_request_roll_back(job->req, state);
 	job->req->phase = NULL;
 	job->direction = ZODAN_BACK;
+	/* that can't be asked for before it was kept */
+	if (job->req->opening && !job->req->keep && strcmp(job->req->asked, "cancel") == 0)
+	{
+		forget_effects(job);
+		return;
+	}
+	/* nothing is looked at: it isn't ours, whatever it is by now */
+	if (is_removal(job) && strcmp(job->req->asked, "abandon") == 0)
+	{
+		abandon(job, job->req->reason);
+		return;
+	}
 	/* one that isn't the request's any more is left alone anyway */
 	if (job->req->opening && !job->req->keep && strcmp(job->req->asked, "abandon") != 0)
 	{
@@ -138,6 +184,7 @@ zodan_roll_back(ZodanJob *job, const char *state)
 	{
 		zodan_cluster_open(job);
 		zodan_cluster_require(job, false);
+		zodan_removal_prepare(job);
 		zodan_cluster_lock(job);
 		lost = zodan_claim_begin_undo(job);
 		if (lost)

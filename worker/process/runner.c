@@ -29,6 +29,8 @@
 #include "base/settings.h"
 #include "cluster/claim.h"
 #include "cluster/own.h"
+#include "cluster/removal.h"
+#include "cluster/servers.h"
 #include "cluster/watch.h"
 #include "copy/lists.h"
 #include "copy/marks.h"
@@ -142,6 +144,7 @@ static void
 lock_cluster(ZodanJob *job)
 {
 	zodan_cluster_require(job, !job->req->force);
+	zodan_removal_prepare(job);
 	zodan_cluster_lock(job);
 	zodan_claim_begin(job);
 	zodan_marks_require(job);
@@ -164,7 +167,7 @@ note_membership(ZodanJob *job)
 
 		zodan_nodes_left(req->new_node_name, job->new_conn.dsn);
 		for (int i = 0; i < older->nrows; i++)
-			if (!job->new_conn.dsn || zodan_dsn_same_target(job->new_conn.dsn, older->value[i][1]))
+			if (!job->new_conn.dsn || zodan_spi_is_true(older->value[i][2]) || zodan_dsn_same_target(job->new_conn.dsn, older->value[i][1]))
 				zodan_queue_settle(job->req, older->value[i][0]);
 	}
 }

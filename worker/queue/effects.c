@@ -171,6 +171,18 @@ zodan_effects_leave(const ZodanRequest *req, const char *node, const char *kind,
 }
 
 /*
+ * The fence of the request, if that was left, with what the connection limit was; or NULL.
+ */
+ZodanEffect *
+zodan_effects_closed(const ZodanRequest *req)
+{
+	ZodanRows  *rows = zodan_spi_execute("SELECT " COLUMNS " FROM zodan.effects WHERE request_id = $1::bigint"
+										 " AND kind = $2 AND state = 'left' AND result IS NOT NULL", 2, req->id_text, EFFECT_FENCE);
+
+	return rows->nrows ? read_effect(rows->value[0]) : NULL;
+}
+
+/*
  * What was left on existing nodes, as text for messages; NULL: nothing.
  */
 char *

@@ -1,0 +1,165 @@
+/*
+ * removal.c
+ *		Which node a removal is about.
+ *
+ * A removal has no mark on its node, which may be gone. What it goes by is stored
+ * when it looks first: which server each node is, and which entry each existing node
+ * has for the one that goes. The checks prove that what was reached as that node is
+ * the cluster's, and store it, too. A later attempt that finds anything else does
+ * nothing.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
+ */
+#include "cluster/removal.h"
+
+#include "cluster/servers.h"
+
+static bool
+is_removal(ZodanJob *job)
+{
+	return strcmp(job->req->operation, "remove_node") == 0;
+}
+
+/*
+ * Is what was reached as an existing node one of another cluster? The source's
+ * connection string for it may lead elsewhere from here. An error then.
+ */
+static void
+require_member(ZodanJob *job, ZodanMember *m)
+{
+	char	   *local = zodan_engine_find(&m->conn) == job->engine ? zodan_engine_local_node(job->engine, &m->conn) : NULL;
+	char	   *why = NULL;
+
+	if (local && strcmp(local, m->name) != 0)
+		why = psprintf("node \"%s\"", local);
+	else if (zodan_servers_leads_to(job, zodan_engine_node_dsn(job->engine, &m->conn, job->req->src_node_name), &ZODAN_SOURCE(job)->conn) == ZODAN_LEADS_ELSEWHERE)
+		why = psprintf("one that knows another node \"%s\"", job->req->src_node_name);
+	if (why)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the connection string of node \"%s\" leads to %s", m->name, why),
+				 errhint("Nothing was done there. Give the right one in options.peer_dsns.")));
+}
+
+/*
+ * Compares the nodes that can be reached with what is stored of them. Returns why
+ * the node isn't the request's to remove any more; NULL: it is. An error if another
+ * one isn't what it was; or if one is reached for the first time, and isn't of this
+ * cluster.
+ */
+static char *
+compare(ZodanJob *job, ZodanServer **servers)
+{
+	int			n = job->nmembers;
+	ZodanServer *was = servers[n] ? zodan_journal_server(job->req, job->req->new_node_name) : NULL;
+	char	   *added;
+
+	zodan_servers_require_same(job, servers, n);
+	for (int i = 1; i < n; i++)
+		if (servers[i] && !zodan_journal_server(job->req, job->members[i].name))
+			require_member(job, &job->members[i]);
+	added = zodan_servers_added_again(job, servers);
+	if (added)
+		return added;
+	if (was && !zodan_servers_same(was, servers[n]) && job->direction != ZODAN_FORWARD)
+		return psprintf("the connection string of node \"%s\" leads to another server or database than before", job->req->new_node_name);
+	zodan_servers_require_same(job, servers, n + 1);
+	return NULL;
+}
+
+/*
+ * Stores what the nodes are, that which goes being proven: for the checks.
+ */
+void
+zodan_removal_store(ZodanJob *job)
+{
+	ZodanServer **servers = zodan_servers_ask(job);
+	char	   *lost = compare(job, servers);
+
+	if (lost)
+		ereport(ERROR,
+				(errcode(ERRCODE_ZODAN_OVERTAKEN), errmsg("%s", lost)));
+	zodan_servers_store(job, servers);
+}
+
+/*
+ * Before the nodes are locked: stores what the existing ones are when that is done
+ * first. While another request has the lock the node may be removed and added again.
+ * What the checks couldn't prove to be the node isn't touched, not even by the lock.
+ */
+void
+zodan_removal_prepare(ZodanJob *job)
+{
+	ZodanServer **servers;
+
+	if (!is_removal(job))
+		return;
+	if (zodan_journal_any_phase_done(job->req))
+	{
+		if (job->new_conn.pg && !zodan_journal_server(job->req, job->req->new_node_name))
+		{
+			zodan_connection_close(&job->new_conn);
+			job->new_conn.error = "it was not proven to be the node of this cluster when the request was checked";
+		}
+		return;
+	}
+	if (zodan_journal_server(job->req, ZODAN_SOURCE(job)->name))
+		return;
+	servers = zodan_servers_ask(job);
+	for (int i = 1; i < job->nmembers; i++)
+		if (servers[i])
+			require_member(job, &job->members[i]);
+	servers[job->nmembers] = NULL;
+	zodan_servers_store(job, servers);
+}
+
+/*
+ * Which node was promoted or restored since the checks, and how; NULL: none.
+ */
+static char *
+find_history(ZodanJob *job, ZodanServer *const *servers, const char **node)
+{
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		ZodanServer *was = servers[i] ? zodan_journal_server(job->req, ZODAN_NODE_NAME(job, i)) : NULL;
+		char	   *history = was ? zodan_servers_history(ZODAN_NODE_NAME(job, i), was, servers[i]) : NULL;
+
+		*node = ZODAN_NODE_NAME(job, i);
+		if (history)
+			return history;
+	}
+	return NULL;
+}
+
+/*
+ * Begins an attempt, or one to roll back, the nodes being locked. Returns why the node
+ * isn't the request's to remove any more; NULL: it is. A node that was promoted or
+ * restored may have been written since it was drained, or lack what it had: unless
+ * something has been dropped already, it's checked and drained again.
+ */
+char *
+zodan_removal_begin(ZodanJob *job)
+{
+	ZodanServer **servers = zodan_servers_ask(job);
+	ZodanServer **first;		/* those that couldn't be reached before */
+	char	   *lost = compare(job, servers);
+	const char *node;
+	char	   *history;
+
+	if (lost)
+		return lost;
+	history = job->req->force || job->direction != ZODAN_FORWARD ? NULL : find_history(job, servers, &node);
+	if (history && zodan_journal_any_phase_done(job->req) && zodan_effects_are_all(job->req, EFFECT_FENCE))
+	{
+		zodan_journal_event(job->req, "warning", node, psprintf("%s: the nodes are checked and drained again", history));
+		zodan_journal_forget_phases(job->req);
+		return NULL;
+	}
+	first = palloc0(sizeof(ZodanServer *) * (job->nmembers + 1));
+	for (int i = 0; i < job->nmembers; i++)
+		if (servers[i] && !zodan_journal_server(job->req, job->members[i].name))
+			first[i] = servers[i];
+	zodan_servers_store(job, first);
+	zodan_servers_guard(job, servers, false);
+	return NULL;
+}
