@@ -647,7 +647,7 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'File the request again.';
     END IF;
     /* the new node is open: rolling back could lose what its users have written */
-    IF verb = 'cancel' AND NOT keep AND EXISTS (SELECT FROM zodan.request_state s
+    IF verb = 'cancel' AND NOT keep AND before <> 'cancelled' AND EXISTS (SELECT FROM zodan.request_state s
                                     WHERE s.request_id = steer.id AND s.opening IS NOT NULL) THEN
         RAISE EXCEPTION 'request % is finishing: the new node has been opened to its users', steer.id
             USING ERRCODE = 'object_not_in_prerequisite_state',

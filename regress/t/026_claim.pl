@@ -415,7 +415,11 @@ like($err, qr/new_node_name is that of request $id/, 'as long as it does the nod
 like($err, qr/If the node never comes back, SELECT zodan.cancel\($id, keep => true\)/, 'nor can it be cancelled, and the hint says what to do');
 $c->queue('c', "SELECT zodan.cancel($id, keep => true)");
 is($c->wait_for($id), 'cancelled', 'it is given up');
-like($c->queue('c', "SELECT hint FROM zodan.status WHERE request_id = $id"), qr/zodan.remove_node\(\) removes the node and them/, 'with a hint what removes the rest');
+like($c->queue('c', "SELECT hint FROM zodan.status WHERE request_id = $id"), qr/zodan.remove_node\(\) removes the node and them, SELECT zodan.cancel\($id\) forgets them/, 'with a hint what removes the rest');
+$c->queue('c', "SELECT zodan.cancel($id)");
+is($c->wait_for($id), 'cancelled', 'and forgotten');
+is($c->queue('c', "SELECT count(*) FILTER (WHERE state = 'left') > 0, count(*) FILTER (WHERE state IN ('intent', 'done')) FROM zodan.effects WHERE request_id = $id"),
+	't|0', 'with nothing dropped');
 $id = $c->queue('c', sprintf q{SELECT zodan.remove_node('n1', %s, 'n4', force => true)}, ZodanCluster::q_($c->dsn('n1')));
 is($c->wait_for($id), 'done', 'then the node is removed');
 is(join(' ', map { $c->psql($_, "SELECT count(*) FROM pg_replication_slots") } @{ $c->{order} }), '2 2 2', 'nothing of it is left');
