@@ -149,7 +149,7 @@ ok($c->wait_queue("SELECT detail ~ 'public\\.(\\w+) \\(part .*public\\.\\1 \\(pa
 	'the third one, when there is no other table, helps with one of them');
 my ($largest) = split /\n/, $c->queue('c', "SELECT relname FROM zodan.copy_tables WHERE request_id = $id AND state = 'copying'");
 $c->psql('n1', "VACUUM FULL $largest");
-ok($c->wait_queue("SELECT count(*) > 0 FROM zodan.events WHERE request_id = $id AND message LIKE '%table public.$largest was rewritten while it was copied'"),
+ok($c->wait_queue("SELECT count(*) > 0 FROM zodan.events WHERE request_id = $id AND message LIKE 'rewritten or truncated after snapshot%public.$largest%'"),
 	"that $largest was rewritten is noticed");
 $c->queue('c', "SELECT zodan.set_copy_rate($id, NULL)");
 is($c->wait_for($id), 'done', 'it is copied again');

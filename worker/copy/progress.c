@@ -90,6 +90,15 @@ zodan_progress_ended(ZodanProgress *progress, const ZodanUnit *unit, int64 bytes
 }
 
 /*
+ * The parts of a group that were there have been removed.
+ */
+void
+zodan_progress_emptied(ZodanProgress *progress, const ZodanGroup *group)
+{
+	progress->totals.size_copied -= group->bytes / group->nparts * group->parts_done;
+}
+
+/*
  * Are those who listen to be told the next time that it's shown? They are about
  * once a second.
  */

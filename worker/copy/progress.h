@@ -50,6 +50,7 @@ typedef struct ZodanProgress
 
 extern void zodan_progress_start(ZodanProgress *progress, ZodanJob *job);
 extern void zodan_progress_ended(ZodanProgress *progress, const ZodanUnit *unit, int64 bytes, int64 rows);
+extern void zodan_progress_emptied(ZodanProgress *progress, const ZodanGroup *group);
 extern bool zodan_progress_tells(const ZodanProgress *progress);
 extern void zodan_progress_show(ZodanProgress *progress, ZodanJob *job, const ZodanThrottle *throttle, List *groups,
 								const ZodanUnderWay *under_way, int n, int nlanes);

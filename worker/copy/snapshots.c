@@ -225,6 +225,15 @@ zodan_snapshots_coming(ZodanJob *job)
 }
 
 /*
+ * The current one is of no use to any table that is yet to be begun.
+ */
+void
+zodan_snapshots_outdate(ZodanJob *job)
+{
+	retire_current(of(job));
+}
+
+/*
  * No more tables are begun.
  */
 void

@@ -24,6 +24,7 @@ extern ZodanSnapshot *zodan_snapshots_open(ZodanJob *job);
 extern void zodan_snapshots_prepare(ZodanJob *job, bool wanted, bool impatient);
 extern ZodanSnapshot *zodan_snapshots_current(ZodanJob *job);
 extern bool zodan_snapshots_coming(ZodanJob *job);
+extern void zodan_snapshots_outdate(ZodanJob *job);
 extern void zodan_snapshots_retire(ZodanJob *job);
 extern void zodan_snapshots_release(ZodanJob *job, ZodanSnapshot *snapshot);
 extern int	zodan_snapshots_socket(ZodanJob *job, ZodanSocket *socket);

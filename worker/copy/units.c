@@ -27,6 +27,10 @@
  * Tables of a family need the same snapshot: when one is begun all are given
  * it, and come next.
  *
+ * A table that was truncated or rewritten since its snapshot was taken can't be
+ * read under it any more. The parts that are there are removed, and it's begun
+ * again under a later one, while all else goes on.
+ *
  * Copyright (c) 2026, the zodan_bgw authors
  */
 #include "copy/units.h"
@@ -53,6 +57,7 @@ make_group(List *tables, int64 bytes, int64 part_bytes, int64 lane_bytes)
 	group->bytes = bytes;
 	group->shared = bytes > lane_bytes;
 	group->family = first->family;
+	group->refused = -1;
 	group->counts = palloc0(sizeof(ZodanPipeCount) * list_length(tables));
 	foreach(cell, tables)
 		group->indexes = list_concat(group->indexes, ((ZodanTable *) lfirst(cell))->indexes);
@@ -258,6 +263,9 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 			unit->part = group->parts_begun++;
 			unit->size = group->bytes / group->nparts;
 			break;
+		case UNIT_EMPTY:
+			group->emptying = true;
+			break;
 		case UNIT_INDEX:
 			unit->indexes = list_length(group->tables) > 1 ? list_copy(group->builds) :
 				list_make1(list_nth(group->builds, group->builds_begun));
@@ -272,6 +280,16 @@ make_unit(ZodanUnitKind kind, ZodanGroup *group)
 			break;
 	}
 	return unit;
+}
+
+/*
+ * May a group, of which nothing has been begun, be begun while that is the current
+ * snapshot, or NULL?
+ */
+static bool
+may_begin(const ZodanGroup *group, const ZodanSnapshot *snapshot)
+{
+	return group->snapshot || (snapshot && snapshot->number > group->refused);
 }
 
 /*
@@ -350,7 +368,12 @@ zodan_units_next(List *groups, ZodanSnapshot *snapshot)
 	{
 		ZodanGroup *group = lfirst(cell);
 
-		if (group->parts_done == group->nparts && group->builds_done == group->nbuilds)
+		if (group->rewritten)
+		{
+			if (group->parts_begun == group->parts_done && !group->emptying)
+				return make_unit(UNIT_EMPTY, group);
+		}
+		else if (group->parts_done == group->nparts && group->builds_done == group->nbuilds)
 		{
 			if (!group->finish_begun)
 				return make_unit(UNIT_FINISH, group);
@@ -368,7 +391,7 @@ zodan_units_next(List *groups, ZodanSnapshot *snapshot)
 			if (!help || helped_before(group, help, snapshot))
 				help = group;
 		}
-		else if (group->parts_begun == 0 && (group->snapshot || snapshot) && (!begin || goes_before(group, begin)))
+		else if (group->parts_begun == 0 && may_begin(group, snapshot) && (!begin || goes_before(group, begin)))
 			begin = group;
 	}
 	if (help && is_urgent(help, snapshot))
@@ -396,4 +419,52 @@ zodan_units_end(ZodanUnit *unit)
 	if (unit->kind == UNIT_INDEX)
 		return ++group->builds_done == group->nbuilds;
 	return true;
+}
+
+/*
+ * A unit of rows can't be read under its snapshot any more. Returns whether nothing
+ * of its group is there or under way; else that is removed by a unit of its own.
+ */
+bool
+zodan_units_refuse(ZodanUnit *unit)
+{
+	ZodanGroup *group = unit->group;
+
+	group->refused = group->snapshot->number;
+	group->rewritten = true;
+	return --group->parts_begun == 0;
+}
+
+/*
+ * Nothing of the group is there any more: it waits for a later snapshot.
+ */
+void
+zodan_units_reset(ZodanGroup *group)
+{
+	group->parts_begun = group->parts_done = 0;
+	group->rewritten = group->emptying = false;
+	group->snapshot = NULL;
+	memset(group->counts, 0, sizeof(ZodanPipeCount) * list_length(group->tables));
+}
+
+/*
+ * Are there groups that wait for a snapshot, and none of them for that one?
+ */
+bool
+zodan_units_outdated(List *groups, const ZodanSnapshot *snapshot)
+{
+	bool		waiting = false;
+	ListCell   *cell;
+
+	foreach(cell, groups)
+	{
+		ZodanGroup *group = lfirst(cell);
+
+		if (group->parts_begun > 0)
+			continue;
+		if (may_begin(group, snapshot))
+			return false;
+		waiting = true;
+	}
+	return waiting;
 }

@@ -28,6 +28,9 @@ typedef struct ZodanGroup
 	int			builds_begun;
 	int			builds_done;
 	bool		finish_begun;
+	bool		rewritten;		/* no more parts are begun: what is there is to be emptied, */
+	bool		emptying;		/* or is being emptied */
+	int			refused;		/* the number of the latest snapshot that it's too new for; -1: none */
 	ZodanSnapshot *snapshot;	/* under which the rows are copied; NULL: not known yet */
 	ZodanPipeCount *counts;		/* what was copied, by table */
 } ZodanGroup;
@@ -35,6 +38,7 @@ typedef struct ZodanGroup
 typedef enum ZodanUnitKind
 {
 	UNIT_ROWS,					/* a part of the rows */
+	UNIT_EMPTY,					/* the parts that are there are removed */
 	UNIT_INDEX,
 	UNIT_FINISH					/* keys that rest on the indexes, statistics */
 } ZodanUnitKind;
@@ -56,5 +60,8 @@ extern int	zodan_units_left(List *groups);
 extern int64 zodan_units_largest_index(List *groups, bool collated);
 extern ZodanUnit *zodan_units_next(List *groups, ZodanSnapshot *snapshot);
 extern bool zodan_units_end(ZodanUnit *unit);
+extern bool zodan_units_refuse(ZodanUnit *unit);
+extern void zodan_units_reset(ZodanGroup *group);
+extern bool zodan_units_outdated(List *groups, const ZodanSnapshot *snapshot);
 
 #endif							/* ZODAN_UNITS_H */

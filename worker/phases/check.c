@@ -16,7 +16,7 @@
 #include "base/retry.h"
 #include "cluster/claim.h"
 #include "cluster/kept.h"
-#include "copy/copy.h"
+#include "copy/lanes.h"
 #include "copy/schema.h"
 #include "engine/wal.h"
 #include "queue/queue.h"
@@ -258,7 +258,7 @@ set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
 	int			n = job->nmembers;
 	bool		source = m == ZODAN_SOURCE(job);
 	int			per_origin = job->engine->states_per_origin;
-	int			on_source = 4 + zodan_copy_lanes(job);
+	int			on_source = 4 + zodan_lanes_count(job);
 
 	call->nparams = 13;
 	call->params[0] = m ? m->name : job->req->new_node_name;
@@ -269,7 +269,7 @@ set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
 	if (!m && ZODAN_SOURCE(job)->slot_first)
 		call->params[3] = psprintf("{%s,%s", ZODAN_SOURCE(job)->slot_first, call->params[3] + 1);
 	call->params[4] = psprintf("%d", m ? (source ? on_source : 1) : n);
-	call->params[5] = psprintf("%d", m ? per_origin : (n + 1) * per_origin + zodan_copy_lanes(job));
+	call->params[5] = psprintf("%d", m ? per_origin : (n + 1) * per_origin + zodan_lanes_count(job));
 	call->params[6] = psprintf("%d", m ? (source ? on_source - 1 : 1) : n);
 	call->params[7] = psprintf("%d", m ? 1 : n + 1);
 	call->params[9] = array_literal(job, offsetof(ZodanMember, name));

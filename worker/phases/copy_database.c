@@ -10,6 +10,7 @@
 #include "cluster/claim.h"
 #include "cluster/kept.h"
 #include "copy/copy.h"
+#include "copy/lanes.h"
 #include "copy/marks.h"
 #include "copy/plan.h"
 #include "copy/schema.h"
@@ -57,7 +58,7 @@ zodan_copy_database_schema(ZodanJob *job)
 	}
 	zodan_effects_set(job->req, schema->node, schema->kind, schema->name, "intent", skipped);
 	zodan_job_detail(job, 0.6, "restoring it on the new node");
-	zodan_schema_restore_tables(job, zodan_copy_lanes(job), again);
+	zodan_schema_restore_tables(job, zodan_lanes_count(job), again);
 	zodan_effects_set(job->req, schema->node, schema->kind, schema->name, "done", skipped);
 }
 
@@ -75,9 +76,9 @@ zodan_copy_database_rows(ZodanJob *job)
 	zodan_marks_create(job);
 	if (tables != NIL)
 	{
-		for (int i = 0; i < zodan_copy_lanes(job); i++)
+		for (int i = 0; i < zodan_lanes_count(job); i++)
 		{
-			char	   *origin = zodan_copy_origin(job, i);
+			char	   *origin = zodan_lanes_origin(job, i);
 
 			zodan_claim_effect(job, job->req->new_node_name, EFFECT_ORIGIN, origin);
 			zodan_origins_create(&job->new_conn, origin);
@@ -111,7 +112,7 @@ zodan_copy_database_indexes(ZodanJob *job)
 	int			n;
 
 	zodan_job_detail(job, 0, "restoring what comes after the rows");
-	zodan_schema_restore_indexes(job, zodan_copy_lanes(job), again);
+	zodan_schema_restore_indexes(job, zodan_lanes_count(job), again);
 	zodan_schema_analyze(job);
 	n = zodan_schema_copy_sequences(job, zodan_schema_skipped(job));
 	zodan_job_detail(job, 1, psprintf("all indexes and keys are there, %d sequences are set", n));
