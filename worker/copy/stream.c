@@ -26,6 +26,7 @@
  */
 #include "copy/stream.h"
 
+#include "base/array.h"
 #include "base/failpoint.h"
 #include "base/lsn.h"
 #include "cluster/claim.h"
@@ -123,20 +124,34 @@ zodan_stream_stop(ZodanJob *job)
  * Where the new node, the stream being stopped, stands in it: all commits of
  * the source that start before this position are durable on the new node, no
  * other is. What it has applied stands in its own WAL from window on, labelled
- * with where that comes from, and nothing but this stream commits with such a
- * label; known is where it stood at window.
+ * with where that comes from, and with the stream's origin or, where it was
+ * forwarded, with what the engine makes of the origin there; known is where it
+ * stood at window. A label that isn't where a commit of the source ends isn't of
+ * the stream: nobody else may commit with an origin in the new node's database.
  */
 XLogRecPtr
 zodan_stream_position(ZodanJob *job, XLogRecPtr window, XLogRecPtr known)
 {
 	ZodanConn  *new_conn = &job->new_conn;
-	ZodanResume applied = {.node = ZODAN_SOURCE(job)->name,.ids = {"*", NULL},.lsn = known};
+	ZodanMember *source = ZODAN_SOURCE(job);
+	ZodanResume applied = {.node = source->name,.lsn = known};
+	char	   *lsn;
+
+	applied.ids[0] = zodan_query_value(new_conn, "SELECT roident FROM pg_catalog.pg_replication_origin WHERE roname = $1", 1, source->slot_first);
+	applied.ids[1] = job->engine->labels_by_origin ? "*" : NULL;
 
 	/* a commit that isn't flushed could be lost, and would be missing for ever */
 	PQclear(zodan_query(new_conn, "SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'flush')", 0));
 	zodan_wal_resume_points(new_conn, window,
 							zodan_lsn_parse(zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0)),
 							&applied, 1);
+	lsn = zodan_lsn_format(applied.lsn);
+	if (applied.lsn > known && !zodan_wal_are_commits(&source->conn, zodan_lsn_format(known), zodan_array_literal(list_make1(lsn)), 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("node \"%s\" has a commit that is labelled with %s, where no commit of node \"%s\" ends: something else commits with a replication origin in its database",
+						new_conn->node, lsn, source->name),
+				 errhint("End that, then SELECT zodan.cancel(" INT64_FORMAT "), and file the request again.", job->req->id)));
 	return applied.lsn;
 }
 

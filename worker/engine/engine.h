@@ -39,6 +39,7 @@ typedef struct ZodanEngine
 	const char *node_id;		/* expression: the id that the node p.new_node would get */
 	bool		truncates_heirs;	/* a TRUNCATE that it applies also empties the tables that inherit */
 	const char *commit_label;	/* expression: what else labels node n's commits, or NULL */
+	bool		labels_by_origin;	/* a forwarded commit is labelled with an id of its first origin's */
 	int			states_per_origin;	/* places that an origin may take on its server */
 	bool		alone_on_server;	/* two nodes of a cluster can't be on one server, whose origins they would share */
 	bool		loses_workers;	/* may take an apply worker that runs for dead: see zodan_engine_sub_lost() */

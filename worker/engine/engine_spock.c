@@ -47,6 +47,7 @@ const ZodanEngine zodan_engine_spock = {
 	.node_id = "(pg_catalog.hashtext(p.new_node) & 65535)::text",
 	.truncates_heirs = false,
 	.commit_label = "n.node_id::text",
+	.labels_by_origin = true,
 	.states_per_origin = 2,
 	.alone_on_server = false,
 	.loses_workers = false,

@@ -39,18 +39,18 @@ static const char *const labels_query =
  */
 static const char *const mark_query =
 "WITH r AS MATERIALIZED (SELECT * FROM zodan_wal_records($1::pg_catalog.pg_lsn, $2::pg_catalog.pg_lsn))"
-" SELECT pg_catalog.max(c.start_lsn) FROM r c JOIN r m ON m.xid::text = c.xid::text"
+" SELECT pg_catalog.max(c.start_lsn) FROM r c JOIN r m ON m.xid::text = c.xid::text AND c.xid::text <> '0'"
 "  WHERE c.resource_manager = 'Transaction' AND c.record_type LIKE 'COMMIT%'"
 "    AND m.resource_manager = 'LogicalMessage' AND pg_catalog.strpos(m.description, 'prefix \"' || $3 || '\"') > 0";
 
 /*
- * Does a commit record end at each of the positions $2 that lie behind $1? At least two
- * of them do.
+ * Does a commit record end at each of the positions $2 that lie behind $1, and are those
+ * at least $3?
  */
 static const char *const commits_query =
 "WITH p AS MATERIALIZED (SELECT DISTINCT p FROM pg_catalog.unnest($2::pg_catalog.pg_lsn[]) AS p WHERE p OPERATOR(pg_catalog.>) $1::pg_catalog.pg_lsn),"
 " known AS MATERIALIZED (SELECT p FROM p WHERE p OPERATOR(pg_catalog.<=) pg_catalog.pg_current_wal_flush_lsn())"
-" SELECT (SELECT pg_catalog.count(*) FROM p) OPERATOR(pg_catalog.=) pg_catalog.count(*) AND pg_catalog.count(*) OPERATOR(pg_catalog.>) $3::bigint"
+" SELECT (SELECT pg_catalog.count(*) FROM p) OPERATOR(pg_catalog.=) pg_catalog.count(*) AND pg_catalog.count(*) OPERATOR(pg_catalog.>=) $3::bigint"
 "  FROM known WHERE EXISTS (SELECT FROM zodan_wal_records(greatest($1::pg_catalog.pg_lsn, known.p OPERATOR(pg_catalog.-) " CppAsString2(WAL_BACK) "::numeric), known.p) r"
 "                            WHERE r.resource_manager = 'Transaction' AND r.record_type LIKE 'COMMIT%' AND r.end_lsn = known.p)";
 
@@ -190,12 +190,12 @@ zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consist
 
 /*
  * Are the positions (the literal of an array of pg_lsn) that lie behind one of the node's
- * own, from, the ends of its commits? There must be two of them; one may be so by chance.
+ * own, from, the ends of its commits, and are they at least so many?
  */
 bool
-zodan_wal_are_commits(ZodanConn *conn, const char *from, const char *positions)
+zodan_wal_are_commits(ZodanConn *conn, const char *from, const char *positions, int at_least)
 {
-	PGresult   *result = read_wal(conn, commits_query, from, positions, "1");
+	PGresult   *result = read_wal(conn, commits_query, from, positions, psprintf("%d", at_least));
 	bool		are = PQgetvalue(result, 0, 0)[0] == 't';
 
 	PQclear(result);

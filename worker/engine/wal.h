@@ -24,7 +24,7 @@ typedef struct ZodanResume
 extern bool zodan_wal_readable(ZodanCall *call);
 extern void zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consistent,
 									ZodanResume *peers, int npeers);
-extern bool zodan_wal_are_commits(ZodanConn *conn, const char *from, const char *positions);
+extern bool zodan_wal_are_commits(ZodanConn *conn, const char *from, const char *positions, int at_least);
 extern XLogRecPtr zodan_wal_last_marker(ZodanConn *conn, const char *name, XLogRecPtr window, XLogRecPtr before);
 
 #endif							/* ZODAN_WAL_H */

@@ -25,6 +25,9 @@
 /* how long it's looked whether something is written on the node and arrives */
 #define ARRIVES_MS	10000
 
+/* how many commits must arrive: one may seem to by chance */
+#define ENOUGH_WRITES	2
+
 #define FORCE_HINT	"If what was written on it may be lost, cancel the request and file it again with the option force."
 
 static const char *const subscriptions_to =
@@ -148,7 +151,7 @@ describe_silence(ZodanJob *job)
 
 		positions = add_positions(job, positions);
 		if (list_length(positions) > n &&
-			zodan_wal_are_commits(conn, first, zodan_array_literal(list_copy_tail(positions, before))))
+			zodan_wal_are_commits(conn, first, zodan_array_literal(list_copy_tail(positions, before)), ENOUGH_WRITES))
 			return NULL;
 		if (zodan_wait_passed(deadline))
 			return "nothing that was written there within the last seconds has arrived at one";

@@ -2,7 +2,9 @@
 -- from $1 on tell it: a row for each label, with the largest position of those that
 -- have changed this database; and a row without a label, with where the first record
 -- starts, and whether some commit's changes must be further back than $1. A label
--- alone doesn't tell: other databases of the server write to the same WAL.
+-- alone doesn't tell: other databases of the server write to the same WAL. The commit
+-- of a prepared transaction has its id in the description, and in its header 0, as
+-- vacuum's changes have, which are nobody's.
 --
 -- $1  from where changes of these commits are looked for, pg_lsn
 -- $2  where the piece begins, pg_lsn
@@ -17,9 +19,10 @@ touched AS (
     FROM r, pg_catalog.pg_database d
    WHERE d.datname = pg_catalog.current_database()
      AND block_ref LIKE '%rel %'
+     AND xid::text <> '0'
    GROUP BY xid::text),
 commits AS (
-  SELECT xid::text AS top,
+  SELECT coalesce((pg_catalog.regexp_match(description, '^(\d+): '))[1], xid::text) AS top,
          pg_catalog.regexp_match(description, 'origin: node (\d+), lsn ([0-9A-F]+/[0-9A-F]+)') AS m,
          pg_catalog.regexp_match(description, 'subxacts:((?: \d+)+)') AS subs
     FROM r
