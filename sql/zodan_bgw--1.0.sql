@@ -185,7 +185,7 @@ COMMENT ON COLUMN zodan.positions.moment IS 'catch_up: the source has what its p
 COMMENT ON COLUMN zodan.positions.snapshot IS 'number of the snapshot: 0 is that of the subscription''s own slot, higher ones are those of temporary slots';
 COMMENT ON COLUMN zodan.positions.slot_lsn IS 'B: where the new node''s slot on the node begins';
 COMMENT ON COLUMN zodan.positions.marker_lsn IS 'M, m: a marker in the node''s WAL';
-COMMENT ON COLUMN zodan.positions.window_lsn IS 'W: the node''s insert position before that moment';
+COMMENT ON COLUMN zodan.positions.window_lsn IS 'W: the node''s flush position before that moment';
 COMMENT ON COLUMN zodan.positions.consistent_lsn IS 'C, X: commits of the source that start before it are in the snapshot, or, at the cut, on the new node';
 COMMENT ON COLUMN zodan.positions.resume_lsn IS 'R: where the new node resumes with the node''s own changes';
 

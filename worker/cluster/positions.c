@@ -58,7 +58,7 @@ zodan_positions_set_markers(ZodanJob *job, ZodanMoment moment)
 
 	zodan_journal_forget_positions(job->req, moment);
 	zodan_journal_set_position(job->req, moment, source->name, "window_lsn",
-							   zodan_query_value(&source->conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+							   zodan_query_value(&source->conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0));
 	for (int i = 0; i < n; i++)
 		conns[i] = &ZODAN_PEERS(job)[i].conn;
 	zodan_markers_write(conns, n, lsns);

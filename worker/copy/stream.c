@@ -170,7 +170,7 @@ reached(ZodanJob *job)
 		return zodan_stream_position(job, zodan_lsn_parse(position->window_lsn), first);
 	zodan_positions_hold_wal(job, new_conn);
 	zodan_journal_set_position(job->req, ZODAN_CATCH_UP, new_conn->node, "window_lsn",
-							   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+							   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0));
 	return first;
 }
 

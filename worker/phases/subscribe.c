@@ -144,7 +144,7 @@ cut(ZodanJob *job)
 		ZODAN_FAILPOINT(job->req, "cut", "held");
 		zodan_positions_set_markers(job, ZODAN_CUT);
 		zodan_journal_set_position(job->req, ZODAN_CUT, new_node, "window_lsn",
-								   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_insert_lsn()", 0));
+								   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0));
 		zodan_stream_catch_up(job, &marker);
 		marked = zodan_lsn_format(marker);
 		zodan_journal_set_position(job->req, ZODAN_CUT, source->name, "marker_lsn", marked);

@@ -37,7 +37,7 @@ typedef struct ZodanPosition
 {
 	char	   *slot_lsn;		/* where the slot on the node begins */
 	char	   *marker_lsn;		/* a marker that was written there */
-	char	   *window_lsn;		/* its insert position before that moment */
+	char	   *window_lsn;		/* its flush position before that moment */
 	char	   *consistent_lsn; /* what it has committed up to there the new node has */
 	char	   *resume_lsn;		/* where its own stream begins */
 } ZodanPosition;
