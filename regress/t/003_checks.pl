@@ -113,7 +113,7 @@ failed(failures($id), 'node_identity', 'n9', qr/node n1/, qr/node n9/);
 # the new one
 my $bad = $c->add_server('bad', database => "ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0",
 	conf => "max_wal_senders = 1\nmax_worker_processes = 5\nmax_replication_slots = 3\n"
-	  . ($spock ? "spock.enable_ddl_replication = on\n" : "$e.conflict_log_level = 'debug1'\n"));
+	  . ($spock ? "spock.enable_ddl_replication = on\nspock.exception_logging = none\n" : "$e.conflict_log_level = 'debug1'\n"));
 my $has_plugin_list = ZodanCluster::system_knows($bad, 'output_plugin_libraries');
 $c->psql('bad', sprintf 'SELECT ' . $c->e('node'), "'other'", ZodanCluster::q_($c->dsn('bad')));
 $c->psql('bad', sprintf 'SELECT ' . $c->e('set'), "'extra'");
@@ -214,6 +214,7 @@ failed($f, 'roles', 'bad', qr/role differs: LOGIN$/, qr/^LOGIN CREATEDB CONNECTI
 failed($f, 'roles', 'bad', qr/role of_group: LOGIN$/, qr/IN ROLE pg_monitor$/);
 is(scalar @{ $f->{'roles bad'} || [] }, 4, 'no other role, neither the same nor an unused group');
 failed($f, 'encoding', 'bad', qr/SQL_ASCII/, qr/UTF8/);
+failed($f, 'exception_logging', 'bad', qr/spock\.exception_logging = none/, qr/another value/) if $spock;
 failed($f, 'extensions', 'bad', qr/no extension not there/, qr/available/);
 failed($f, 'plpgsql', 'bad', qr/no language plpgsql$/, qr/language plpgsql/, qr/CREATE EXTENSION plpgsql/);
 failed($f, 'schema_in_use', 'bad', qr/schema s$/, qr/replicated tables/);

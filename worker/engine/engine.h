@@ -45,6 +45,7 @@ typedef struct ZodanEngine
 	bool		loses_workers;	/* may take an apply worker that runs for dead: see zodan_engine_sub_lost() */
 	const char *ddl_setting;	/* replicates DDL by itself, and must be off; or NULL */
 	const char *exceptions;		/* rows that were discarded; or NULL */
+	const char *last_exceptions;	/* query: some of them, as text without values of rows */
 	const char *trapped_slots;	/* pattern of slot names that share one stream; or NULL */
 } ZodanEngine;
 

@@ -56,5 +56,6 @@ const ZodanEngine zodan_engine_pglogical = {
 	.loses_workers = true,
 	.ddl_setting = NULL,
 	.exceptions = NULL,
+	.last_exceptions = NULL,
 	.trapped_slots = NULL,
 };

@@ -53,5 +53,8 @@ const ZodanEngine zodan_engine_spock = {
 	.loses_workers = false,
 	.ddl_setting = "spock.enable_ddl_replication",
 	.exceptions = "SELECT count(*) FROM spock.exception_log",
+	.last_exceptions = "SELECT pg_catalog.string_agg(x, '; ') FROM"
+	" (SELECT pg_catalog.format('%s of %s.%s in transaction %s of %s', operation, table_schema, table_name, remote_xid, remote_commit_ts) AS x"
+	"    FROM spock.exception_log ORDER BY retry_errored_at DESC, command_counter LIMIT 5) AS l",
 	.trapped_slots = "_[0-9]+$",
 };

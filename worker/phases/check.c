@@ -171,6 +171,10 @@ static const Check prerequisite_checks[] = {
 #include "sql/check_output_plugin_libraries.h"
 	},
 	{
+		"exception_logging", ON_ALL, NULL,
+#include "sql/check_exception_logging.h"
+	},
+	{
 		"commit_labels", ON_SOURCE, NULL,
 #include "sql/check_commit_labels.h"
 	},

@@ -60,24 +60,30 @@ zodan_finish_monitor_lag(ZodanJob *job)
 
 /*
  * A transaction that the engine could not apply and has discarded is a hole
- * that nobody would see otherwise.
+ * that nobody would see otherwise. The values of rows stay where they are.
  */
 static void
 check_exceptions(ZodanJob *job)
 {
 	ZodanEffect *node = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_NODE, job->req->new_node_name);
+	const char *before = node->result ? node->result : "0";
 	char	   *now;
 
 	if (!job->engine->exceptions)
 		return;
 	now = zodan_query_value(&job->new_conn, job->engine->exceptions, 0);
-	if (strcmp(now, node->result ? node->result : "0") != 0)
+	if (strcmp(now, before) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("node \"%s\": changes were discarded during the join: %s.exception_log has %s rows, had %s before",
-						job->new_conn.node, job->engine->name, now, node->result ? node->result : "0"),
+				 errmsg("node \"%s\": changes were discarded during the join: %s.exception_log has %s rows, had %s before; the last are %s",
+						job->new_conn.node, job->engine->name, now, before, zodan_query_value(&job->new_conn, job->engine->last_exceptions, 0)),
 				 errhint("Read %s.exception_log on the new node, then SELECT zodan.cancel(" INT64_FORMAT ") and add the node again.",
 						 job->engine->name, job->req->id)));
+	if (zodan_query_value(&job->new_conn, psprintf("SELECT 1 WHERE pg_catalog.current_setting('%s.exception_logging', true) = 'none'", job->engine->name), 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("node \"%s\": %s.exception_logging is none, so changes may have been discarded during the join", job->new_conn.node, job->engine->name),
+				 errhint("SELECT zodan.cancel(" INT64_FORMAT "), set it to 'all' on that node, and add the node again.", job->req->id)));
 }
 
 /*
