@@ -653,7 +653,7 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = format('Let it end; SELECT zodan.retry(%1$s) if it has stopped. If the node never comes back, SELECT zodan.cancel(%1$s, keep => true), then remove the node by zodan.remove_node() with force => true.', steer.id);
     END IF;
-    IF verb = 'cancel' AND NOT keep AND EXISTS (SELECT FROM zodan.checkpoints c
+    IF verb = 'cancel' AND NOT keep AND before <> 'cancelled' AND EXISTS (SELECT FROM zodan.checkpoints c
                                     WHERE c.request_id = steer.id AND c.phase = 'drop_node') THEN
         RAISE EXCEPTION 'request % has begun to remove the node', steer.id
             USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -70,8 +70,12 @@ $c->wait_writing(@writers);
 my $other = $c->psql('n1', ($e eq 'spock' ? q{SELECT spock.spock_gen_slot_name('inventory', 'n1', 'of_n2')}
 	: q{SELECT pglogical.pglogical_gen_slot_name('inventory', 'n1', 'of_n2')}));
 $c->psql('n1', "SELECT pg_create_logical_replication_slot('$other', '" . $c->e('plugin') . "')");
+# it fails when the node isn't one any more, and goes on
+$c->failpoints('n1', 'error drop_node:after_undo:node');
 my $id = remove('n2', new_node_dsn => undef);
 is($c->wait_for($id), 'done', 'a node in good health is removed, its DSN being known to the source');
+$c->failpoints('n1', '');
+is($c->queue('n1', "SELECT attempt FROM zodan.status WHERE request_id = $id"), '2', 'in two attempts');
 eval { $c->stop_writer($writers[1]) };
 is($c->psql('n2', "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'"), '0', 'nobody writes it any more');
 isnt($c->server('n2')->psql('inventory', 'SELECT 1', extra_params => [ '--username=app' ]), 0, 'nor can anybody');
@@ -176,6 +180,9 @@ is(knows($_), ($_ eq 'n4' ? '|0|0|0' : 'n1 n2|1|1|1'), "$_ is clean") for qw(n1 
 # ---------- what is refused ----------
 
 $c->{quiet} = 1;
+$id = remove('n9', new_node_dsn => undef);
+is($c->wait_for($id), 'failed', 'a node that nobody knows, without a connection string');
+like(said($id), qr/there is no node "n9" in the cluster of node "n1", which has: n1, n2/, 'says so');
 $id = remove('n9', new_node_dsn => $c->dsn('n4'));
 is($c->wait_for($id), 'failed', 'a node that nobody knows');
 like(said($id), qr/there is no node "n9" in the cluster of node "n1", which has: n1, n2/, 'says so');

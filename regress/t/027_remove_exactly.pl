@@ -33,17 +33,23 @@ sub slot_of
 # ---------- the connection string of a node that stays leads to another cluster's ----------
 
 my $other = ZodanCluster->new(nodes => [qw(us_e n4-dc2)], setup => $setup);
-my $of_us_e = $c->psql('n4-dc2', "SELECT if_dsn FROM $e.node_interface WHERE if_name = 'us_e'");
 my %before = map { $_ => $other->state_of($_) } qw(us_e n4-dc2);
-$c->psql('n4-dc2', sprintf "UPDATE $e.node_interface SET if_dsn = %s WHERE if_name = 'us_e'", ZodanCluster::q_($other->dsn('us_e')));
-%before = (%before, map { $_ => $c->state_of($_) } qw(us sub));
-my $id = $c->request(new => 'sub', src => 'n4-dc2', on => 'c', operation => 'remove_node');
-is($c->wait_for($id), 'failed', 'where that leads to a node of the same name elsewhere a removal fails');
-like($c->queue('c', "SELECT concat_ws(' ', last_error, hint) FROM zodan.status WHERE request_id = $id"),
-	qr/the connection string of node "us_e" leads to one that knows another node "n4-dc2".*options.peer_dsns/, 'and says so');
-is($other->text_difference($before{$_}, $other->state_of($_)), '', "nothing has changed on $_ there") for qw(us_e n4-dc2);
-is($c->text_difference($before{$_}, $c->state_of($_)), '', "nor here on $_") for qw(us sub);
-$c->psql('n4-dc2', sprintf "UPDATE $e.node_interface SET if_dsn = %s WHERE if_name = 'us_e'", ZodanCluster::q_($of_us_e));
+my $id;
+for my $src (qw(n4-dc2 us))
+{
+	my $of_us_e = $c->psql($src, "SELECT if_dsn FROM $e.node_interface WHERE if_name = 'us_e'");
+	$c->psql($src, sprintf "UPDATE $e.node_interface SET if_dsn = %s WHERE if_name = 'us_e'", ZodanCluster::q_($other->dsn('us_e')));
+	my %here = map { $_ => $c->state_of($_) } @nodes;
+	$c->{quiet} = 1;
+	$id = $c->request(new => 'sub', src => $src, on => 'c', operation => 'remove_node');
+	is($c->wait_for($id), 'failed', "where that of $src leads to a node of the same name elsewhere a removal fails");
+	like($c->queue('c', "SELECT concat_ws(' ', last_error, hint) FROM zodan.status WHERE request_id = $id"),
+		$src eq 'us' ? qr/the connection string of node "us_e" leads to one that doesn't know node "us".*options.peer_dsns/ :
+		  qr/the connection string of node "us_e" leads to one that knows another node "n4-dc2".*options.peer_dsns/, 'and says so');
+	is($other->text_difference($before{$_}, $other->state_of($_)), '', "nothing has changed on $_ there") for qw(us_e n4-dc2);
+	is($c->text_difference($here{$_}, $c->state_of($_)), '', "nor here on $_") for @nodes;
+	$c->psql($src, sprintf "UPDATE $e.node_interface SET if_dsn = %s WHERE if_name = 'us_e'", ZodanCluster::q_($of_us_e));
+}
 
 # ---------- a node is lost while another one is down, in whose name its own is ----------
 
@@ -94,6 +100,9 @@ $id = $c->request(new => 'n4-dc2', src => 'us_e', on => 'c', operation => 'remov
 is($c->wait_for($id), 'failed', 'a connection string of the cluster that leads to such a node from here');
 is($other->text_difference($before{$_}, $other->state_of($_)), '', "does no harm to $_ there") for qw(us_e n4-dc2);
 is($c->psql('us_e', "SELECT count(*) FROM $e.subscription"), '1', 'nor here');
+$id = $c->request(new => 'n4-dc2', src => 'us_e', on => 'c', operation => 'remove_node', new_node_dsn => $other->dsn('n4-dc2'));
+is($c->wait_for($id), 'failed', 'nor is it a proof if the same is given');
+is($other->text_difference($before{$_}, $other->state_of($_)), '', "no harm is done to $_ there") for qw(us_e n4-dc2);
 $c->psql('us_e', "UPDATE $e.node_interface SET if_dsn = 'host=/nowhere dbname=nothing' WHERE if_name = 'n4-dc2'");
 $id = $c->request(new => 'n4-dc2', src => 'us_e', on => 'c', operation => 'remove_node', new_node_dsn => $other->dsn('n4-dc2'));
 for my $i (1 .. 1000)

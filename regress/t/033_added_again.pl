@@ -33,6 +33,15 @@ my %interrupt = (
 		$c->psql('n2', sprintf "UPDATE $e.node_interface SET if_dsn = %s WHERE if_name = 'n5'", ZodanCluster::q_($c->dsn('d')));
 		return $id;
 	},
+	'before it could begin' => sub {
+		$c->server('n2')->stop('immediate');
+		my $id = $c->request(new => 'n5', on => 'c', operation => 'remove_node', new_node_dsn => undef);
+		ok($c->wait_queue("SELECT state = 'retrying' FROM zodan.status WHERE request_id = $id", 'c'), 'it waits for a node that is down');
+		$c->server('c')->stop('immediate');
+		$c->server('n2')->start;
+		$c->replicate_again;
+		return $id;
+	},
 	'while it waits for another request' => sub {
 		$c->failpoints('d', 'wait drop_node:begin');
 		my $other = $c->request(new => 'n5', on => 'd', operation => 'remove_node');
@@ -78,8 +87,25 @@ for my $when (sort keys %interrupt)
 	}
 	if ($when !~ /another request/)
 	{
+		# which is given up at first, when it has begun to drop; its address isn't known
+		if ($down)
+		{
+			$c->failpoints('d', 'wait drop_node:after_intent:subscription');
+			my $kept = $c->queue('d', sprintf q{SELECT zodan.remove_node('n2', %s, 'n5', force => true)}, ZodanCluster::q_($c->dsn('n2')));
+			my $go = $c->wait_failpoint('d', 'drop_node:after_intent:subscription');
+			$c->failpoints('d', '');
+			$c->server('n1')->stop('immediate');
+			$go->();
+			ok($c->wait_queue("SELECT state = 'retrying' AND phase = 'drop_node' FROM zodan.status WHERE request_id = $kept", 'd'), 'another coordinator begins to remove it');
+			$c->queue('d', "SELECT zodan.cancel($kept, keep => true)");
+			is($c->wait_for($kept, 'd'), 'cancelled', 'and gives that up');
+			$c->server('n1')->start;
+			like($c->queue('d', "SELECT hint FROM zodan.status WHERE request_id = $kept"), qr/SELECT zodan.cancel\($kept\) forgets them/, 'which can be forgotten');
+		}
 		my $other = $c->queue('d', sprintf q{SELECT zodan.remove_node('n2', %s, 'n5', force => %s)}, ZodanCluster::q_($c->dsn('n2')), $down ? 'true' : 'false');
 		is($c->wait_for($other, 'd'), 'done', 'another coordinator removes it');
+		is($c->queue('d', "SELECT count(*) FROM zodan.effects e JOIN zodan.request_state s USING (request_id) WHERE e.state IN ('intent', 'done') AND s.state <> 'done'"), '0',
+			'and nothing of an earlier request is left');
 	}
 	$c->{order} = [qw(n1 n2)];
 	$c->replicate_again if $down;

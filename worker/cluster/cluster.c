@@ -71,17 +71,20 @@ find_members(ZodanJob *job)
 }
 
 /*
- * Connects to the node that goes, if no DSN was given, by the one that the
- * source has.
+ * Connects to the node that goes, if no DSN was given, by one that an existing node
+ * has, the source's first.
  */
 static void
 find_new_node(ZodanJob *job)
 {
 	ZodanConn  *conn = &job->new_conn;
-	char	   *dsn = zodan_engine_node_dsn(job->engine, &ZODAN_SOURCE(job)->conn, job->req->new_node_name);
+	char	   *dsn = NULL;
 
+	for (int i = 0; i < job->nmembers && !dsn; i++)
+		if (job->members[i].conn.pg && zodan_engine_find(&job->members[i].conn) == job->engine)
+			dsn = zodan_engine_node_dsn(job->engine, &job->members[i].conn, job->req->new_node_name);
 	set_conn(job, conn, job->req->new_node_name, dsn);
-	conn->error = "the source does not know its connection string";
+	conn->error = "no node knows its connection string";
 	if (dsn)
 		zodan_remote_connect_all(&conn, 1);
 }
@@ -151,13 +154,13 @@ reach(ZodanJob *job)
 		return;
 
 	find_members(job);
-	if (!req->new_node_dsn)
-		find_new_node(job);
 	conns = palloc(sizeof(ZodanConn *) * job->nmembers);
 	for (int i = 0; i < ZODAN_NPEERS(job); i++)
 		conns[i] = &ZODAN_PEERS(job)[i].conn;
 	zodan_remote_connect_all(conns, ZODAN_NPEERS(job));
 	pfree(conns);
+	if (!req->new_node_dsn)
+		find_new_node(job);
 }
 
 /*

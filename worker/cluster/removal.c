@@ -21,19 +21,47 @@ is_removal(ZodanJob *job)
 }
 
 /*
- * Is what was reached as an existing node one of another cluster? The source's
- * connection string for it may lead elsewhere from here. An error then.
+ * What a session leads to, as the end of a sentence; NULL: to the node of that name.
+ */
+static char *
+describe_other(ZodanJob *job, ZodanConn *conn, const char *name)
+{
+	char	   *local = zodan_engine_find(conn) == job->engine ? zodan_engine_local_node(job->engine, conn) : NULL;
+
+	if (!local)
+		return "a database that is not a node";
+	return strcmp(local, name) == 0 ? NULL : psprintf("node \"%s\"", local);
+}
+
+static void
+require_source(ZodanJob *job)
+{
+	char	   *other = describe_other(job, &ZODAN_SOURCE(job)->conn, job->req->src_node_name);
+
+	if (other)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("src_dsn leads to %s, not to node \"%s\"", other, job->req->src_node_name)));
+}
+
+/*
+ * An error if what was reached as an existing node is one of another cluster: the
+ * source's connection string for it may lead elsewhere from here. A node that knows
+ * others but the source isn't of its cluster; one that knows none has nothing of it.
  */
 static void
 require_member(ZodanJob *job, ZodanMember *m)
 {
-	char	   *local = zodan_engine_find(&m->conn) == job->engine ? zodan_engine_local_node(job->engine, &m->conn) : NULL;
-	char	   *why = NULL;
+	const char *source = job->req->src_node_name;
+	char	   *why = describe_other(job, &m->conn, m->name);
 
-	if (local && strcmp(local, m->name) != 0)
-		why = psprintf("node \"%s\"", local);
-	else if (zodan_servers_leads_to(job, zodan_engine_node_dsn(job->engine, &m->conn, job->req->src_node_name), &ZODAN_SOURCE(job)->conn) == ZODAN_LEADS_ELSEWHERE)
-		why = psprintf("one that knows another node \"%s\"", job->req->src_node_name);
+	if (why && zodan_engine_find(&m->conn) != job->engine)
+		return;
+	if (!why && !zodan_engine_node_exists(job->engine, &m->conn, source) && zodan_engine_knows_others(job->engine, &m->conn))
+		why = psprintf("one that doesn't know node \"%s\"", source);
+	else if (!why && !zodan_request_option(job->req, "peer_dsns", m->name) &&
+			 zodan_servers_leads_to(job, zodan_engine_node_dsn(job->engine, &m->conn, source), &ZODAN_SOURCE(job)->conn) == ZODAN_LEADS_ELSEWHERE)
+		why = psprintf("one that knows another node \"%s\"", source);
 	if (why)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -68,6 +96,18 @@ compare(ZodanJob *job, ZodanServer **servers)
 }
 
 /*
+ * Is what was reached as the node that goes what the checks have proven to be it?
+ */
+bool
+zodan_removal_is_proven(ZodanJob *job)
+{
+	ZodanServer *was = zodan_journal_server(job->req, job->req->new_node_name);
+	ZodanServer *is = zodan_servers_ask(job)[job->nmembers];
+
+	return was && is && zodan_servers_same(was, is);
+}
+
+/*
  * Stores what the nodes are, that which goes being proven: for the checks.
  */
 void
@@ -83,16 +123,17 @@ zodan_removal_store(ZodanJob *job)
 }
 
 /*
- * Before the nodes are locked: stores what the existing ones are when that is done
- * first. While another request has the lock the node may be removed and added again.
- * What the checks couldn't prove to be the node isn't touched, not even by the lock.
+ * Begins an attempt, or one to roll back, before anything is waited for or locked:
+ * stores what the existing nodes are when one of them is reached first. While a node is
+ * down, or another request has the lock, the node may be removed and added again. What
+ * the checks couldn't prove to be the node isn't touched, not even by the lock.
  */
 void
 zodan_removal_prepare(ZodanJob *job)
 {
 	ZodanServer **servers;
 
-	if (!is_removal(job))
+	if (!is_removal(job) || !job->engine)
 		return;
 	if (zodan_journal_any_phase_done(job->req))
 	{
@@ -105,6 +146,7 @@ zodan_removal_prepare(ZodanJob *job)
 	}
 	if (zodan_journal_server(job->req, ZODAN_SOURCE(job)->name))
 		return;
+	require_source(job);
 	servers = zodan_servers_ask(job);
 	for (int i = 1; i < job->nmembers; i++)
 		if (servers[i])

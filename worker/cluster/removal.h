@@ -10,6 +10,7 @@
 #include "cluster/cluster.h"
 
 extern void zodan_removal_prepare(ZodanJob *job);
+extern bool zodan_removal_is_proven(ZodanJob *job);
 extern void zodan_removal_store(ZodanJob *job);
 extern char *zodan_removal_begin(ZodanJob *job);
 

@@ -92,6 +92,15 @@ zodan_engine_node_exists(const ZodanEngine *engine, ZodanConn *conn, const char 
 }
 
 /*
+ * Does a node know any node but itself?
+ */
+bool
+zodan_engine_knows_others(const ZodanEngine *engine, ZodanConn *conn)
+{
+	return zodan_query_value(conn, zodan_engine_sql(engine, "SELECT 1 FROM {e}.node WHERE node_id NOT IN (SELECT node_id FROM {e}.local_node) LIMIT 1"), 0) != NULL;
+}
+
+/*
  * The name of the node that the database of conn is; NULL: it's none.
  */
 char *

@@ -74,6 +74,7 @@ extern void zodan_engine_node_create(const ZodanEngine *engine, ZodanConn *conn,
 									 const char *info);
 extern void zodan_engine_node_drop(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern char *zodan_engine_node_dsn(const ZodanEngine *engine, ZodanConn *conn, const char *name);
+extern bool zodan_engine_knows_others(const ZodanEngine *engine, ZodanConn *conn);
 extern char *zodan_engine_local_node(const ZodanEngine *engine, ZodanConn *conn);
 extern bool zodan_engine_sub_exists(const ZodanEngine *engine, ZodanConn *conn, const char *name);
 extern bool zodan_engine_sub_enabled(const ZodanEngine *engine, ZodanConn *conn, const char *name);

@@ -161,17 +161,19 @@ describe_silence(ZodanJob *job)
 
 /*
  * Is what was reached the node of this cluster? There may be another of its name
- * elsewhere, or the connection string may lead to just any database. What a member
- * knows it by must lead there, or be the same; or what is written there arrives at a
- * member. If that is how it was reached, it proves nothing: then the node must know a
- * member that can be reached. Where it knows one, it must be that one. NULL: so it is;
- * else what speaks against it.
+ * elsewhere, or the connection string may lead to just any database: an address that
+ * the cluster knows may be somebody else's by now. So the node must know a member by a
+ * connection string that leads there, and a member that knows it must know it by one
+ * that leads to it; or what is written there arrives at a member. A database that is no
+ * node, or a node that knows no other, can only be given. Where either knows the other
+ * it must be that one. NULL: so it is; else what speaks against it.
  */
 static char *
 describe_foreign(ZodanJob *job, bool is_node)
 {
 	const char *name = job->req->new_node_name;
 	const char *silence;
+	bool		by_itself = job->req->gave_dsn && !(is_node && zodan_engine_knows_others(job->engine, &job->new_conn));
 	bool		proven = false;
 
 	for (int i = 0; i < job->nmembers; i++)
@@ -190,16 +192,26 @@ describe_foreign(ZodanJob *job, bool is_node)
 		there = zodan_servers_leads_to(job, known, &job->new_conn);
 		if (there == ZODAN_LEADS_ELSEWHERE)
 			return psprintf("node \"%s\" knows another node \"%s\"", m->name, name);
-		proven |= (job->req->gave_dsn || back == ZODAN_LEADS_THERE) &&
-			(there == ZODAN_LEADS_THERE || (known && zodan_dsn_same_target(known, job->new_conn.dsn)));
+		if (there == ZODAN_LEADS_THERE || (known && zodan_dsn_same_target(known, job->new_conn.dsn)))
+			proven |= by_itself || back == ZODAN_LEADS_THERE;
+		else
+			proven |= !known && back == ZODAN_LEADS_THERE;
 	}
 	if (proven)
 		return NULL;
 	if (!is_node)
-		return job->req->gave_dsn ? "no node knows it by a connection string that leads there from here" : "it is no node, and was found in the source's catalog";
+		return job->req->gave_dsn ? "no node knows it by a connection string that leads there from here" : "it is no node, and was found in a node's catalog";
 	silence = describe_silence(job);
-	return silence ? psprintf("%s, and %s", job->req->gave_dsn ? "no node knows it by a connection string that leads there from here" :
-							  "it was found in the source's catalog, and knows no node by a connection string that leads there from here", silence) : NULL;
+	return silence ? psprintf("it knows no node by a connection string that leads there from here, and %s", silence) : NULL;
+}
+
+static void
+refuse_unknown(ZodanJob *job)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("there is no node \"%s\" in the cluster of node \"%s\", which has: %s", job->req->new_node_name,
+					job->req->src_node_name, zodan_cluster_names(job))));
 }
 
 /*
@@ -209,27 +221,19 @@ void
 zodan_remove_check(ZodanJob *job)
 {
 	const char *name = job->req->new_node_name;
-	char	   *source;
 	char	   *there = NULL;
 	char	   *foreign = NULL;
 
+	if (job->engine && !zodan_cluster_missing(job) && !job->new_conn.pg && !is_known(job))
+		refuse_unknown(job);
 	zodan_cluster_require(job, !job->req->force);
-	source = zodan_engine_local_node(job->engine, &ZODAN_SOURCE(job)->conn);
-	if (!source || strcmp(source, job->req->src_node_name) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("src_dsn leads to %s, not to node \"%s\"", source ? psprintf("node \"%s\"", source) : "a database that is not a node",
-						job->req->src_node_name)));
 	if (job->new_conn.pg)
 		there = zodan_engine_find(&job->new_conn) == job->engine ? zodan_engine_local_node(job->engine, &job->new_conn) : NULL;
 	if (!there && !is_known(job))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no node \"%s\" in the cluster of node \"%s\", which has: %s", name,
-						job->req->src_node_name, zodan_cluster_names(job))));
+		refuse_unknown(job);
 	if (there && strcmp(there, name) != 0)
 		foreign = psprintf("node \"%s\"", there);
-	else if (job->new_conn.pg)
+	else if (job->new_conn.pg && !zodan_removal_is_proven(job))
 	{
 		foreign = describe_foreign(job, there != NULL);
 		if (foreign)
@@ -406,15 +410,45 @@ list_of_join(ZodanJob *job, const char *mark)
 }
 
 /*
+ * The mark that a join has left in the node's database. That of a database that isn't
+ * a node may be of another cluster's join: then nothing here has its token. NULL: there
+ * is none, or it stays.
+ */
+static char *
+find_mark(ZodanJob *job)
+{
+	const char *name = job->req->new_node_name;
+	char	   *mark = job->new_conn.pg ? zodan_claim_of_other(job) : NULL;
+	char	   *end;
+
+	if (!mark || is_local(job) || zodan_effects_find(job->req, name, EFFECT_NODE, name)->state)
+		return mark;
+	end = psprintf("_%.8s", mark);
+	if (zodan_effects_any_ends(job->req, end))
+		return mark;
+	for (int i = 0; i < job->nmembers; i++)
+		if (job->members[i].conn.pg &&
+			zodan_query_value(&job->members[i].conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE pg_catalog.right(slot_name, $2::int) = $1 LIMIT 1",
+							  2, end, psprintf("%d", (int) strlen(end))))
+			return mark;
+	zodan_journal_event(job->req, "warning", name,
+						psprintf("the database of node %s has the mark of a request that isn't shown to be of this cluster. If that request is given up, ALTER DATABASE %s RESET zodan.claim removes the mark",
+								 name, zodan_query_quote(job->new_dbname)));
+	return NULL;
+}
+
+/*
  * Notes all that is to go, what depends on others last. A member that can't
  * be reached is looked at by a later attempt.
  */
 static void
-list_objects(ZodanJob *job)
+list_objects(ZodanJob *job, const char *mark)
 {
 	const char *name = job->req->new_node_name;
 	bool		is_node = is_local(job);
-	char	   *mark = job->new_conn.pg ? zodan_claim_of_other(job) : NULL;
+
+	/* it may have been dropped by an earlier attempt */
+	bool		was_node = is_node || zodan_effects_find(job->req, name, EFFECT_NODE, name)->state;
 	PGresult   *result;
 
 	if (mark)
@@ -454,7 +488,7 @@ list_objects(ZodanJob *job)
 
 		if (!m->conn.pg)
 			continue;
-		list_slots_by_name(job, m, !is_node);
+		list_slots_by_name(job, m, !was_node);
 		list_own_slot(job, m);
 		result = zodan_query(&m->conn, zodan_engine_sql(job->engine, subscriptions_to), 1, name);
 		for (int k = 0; k < PQntuples(result); k++)
@@ -474,10 +508,11 @@ void
 zodan_remove_drop(ZodanJob *job)
 {
 	ZodanEffect *fence = zodan_effects_find(job->req, job->req->new_node_name, EFFECT_FENCE, job->new_dbname);
+	char	   *mark = find_mark(job);
 
-	list_objects(job);
+	list_objects(job, mark);
 	zodan_undo_objects(job);
-	if (job->new_conn.pg)
+	if (mark)
 		zodan_claim_drop(job);
 	if (fence->result)
 		zodan_journal_event(job->req, "warning", fence->node,

@@ -16,6 +16,22 @@
 #include "queue/states.h"
 #include "remote/query.h"
 
+static bool
+is_removal(ZodanJob *job)
+{
+	return strcmp(job->req->operation, "remove_node") == 0;
+}
+
+/*
+ * Can a request only go forward, or be given up? The node is open, or some of what it
+ * had is dropped.
+ */
+static bool
+is_past_return(ZodanJob *job, List *effects)
+{
+	return job->req->opening || (is_removal(job) && effects != NIL && !zodan_effects_are_all(job->req, EFFECT_FENCE));
+}
+
 /*
  * Ends a request whose effects the user wants to look at.
  */
@@ -34,14 +50,14 @@ leave_effects(ZodanJob *job)
 	zodan_request_set_error(job->req, psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
 							psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
 									 " AND state IN ('intent', 'done') lists them; %s.", job->req->id,
-									 psprintf(job->req->opening ? "zodan.remove_node() removes the node and them, SELECT zodan.cancel(" INT64_FORMAT ") forgets them" :
+									 psprintf(is_past_return(job, effects) ? "zodan.remove_node() removes the node and them, SELECT zodan.cancel(" INT64_FORMAT ") forgets them" :
 											  "SELECT zodan.cancel(" INT64_FORMAT ") rolls them back", job->req->id)));
 	zodan_request_end(job->req, "rolling_back", EVENT_ROLLED_BACK, false);
 }
 
 /*
- * Ends a request that has opened its node and was given up: what it has made is the
- * node's, which may be in use, or be removed by now.
+ * Ends such a request, which was given up: what is left is the node's, which may be in
+ * use, or be removed by now.
  */
 static void
 forget_effects(ZodanJob *job)
@@ -56,15 +72,10 @@ forget_effects(ZodanJob *job)
 		zodan_effects_leave(job->req, effect->node, effect->kind, effect->name);
 	}
 	zodan_work_forget(job);
-	zodan_request_set_error(job->req, psprintf("cancelled after node \"%s\" was opened to its users: nothing was rolled back", job->req->new_node_name),
+	zodan_request_set_error(job->req, psprintf(is_removal(job) ? "cancelled after things of node \"%s\" had been dropped: nothing was rolled back" :
+											   "cancelled after node \"%s\" was opened to its users: nothing was rolled back", job->req->new_node_name),
 							"If the node is still in the cluster, zodan.remove_node() removes it.");
 	zodan_request_end(job->req, "rolling_back", EVENT_ROLLED_BACK, true);
-}
-
-static bool
-is_removal(ZodanJob *job)
-{
-	return strcmp(job->req->operation, "remove_node") == 0;
 }
 
 /*
@@ -158,7 +169,7 @@ zodan_roll_back(ZodanJob *job, const char *state)
 	job->req->phase = NULL;
 	job->direction = ZODAN_BACK;
 	/* that can't be asked for before it was kept */
-	if (job->req->opening && !job->req->keep && strcmp(job->req->asked, "cancel") == 0)
+	if (is_past_return(job, effects) && !job->req->keep && strcmp(job->req->asked, "cancel") == 0)
 	{
 		forget_effects(job);
 		return;
@@ -183,8 +194,8 @@ zodan_roll_back(ZodanJob *job, const char *state)
 	if (effects != NIL)
 	{
 		zodan_cluster_open(job);
-		zodan_cluster_require(job, false);
 		zodan_removal_prepare(job);
+		zodan_cluster_require(job, false);
 		zodan_cluster_lock(job);
 		lost = zodan_claim_begin_undo(job);
 		if (lost)

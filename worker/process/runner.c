@@ -144,7 +144,6 @@ static void
 lock_cluster(ZodanJob *job)
 {
 	zodan_cluster_require(job, !job->req->force);
-	zodan_removal_prepare(job);
 	zodan_cluster_lock(job);
 	zodan_claim_begin(job);
 	zodan_marks_require(job);
@@ -167,8 +166,13 @@ note_membership(ZodanJob *job)
 
 		zodan_nodes_left(req->new_node_name, job->new_conn.dsn);
 		for (int i = 0; i < older->nrows; i++)
-			if (!job->new_conn.dsn || zodan_spi_is_true(older->value[i][2]) || zodan_dsn_same_target(job->new_conn.dsn, older->value[i][1]))
-				zodan_queue_settle(job->req, older->value[i][0]);
+		{
+			char	  **v = older->value[i];
+			const char *dsn = job->new_conn.dsn;
+
+			if (zodan_spi_is_true(v[2]) || (dsn && v[1] ? zodan_dsn_same_target(dsn, v[1]) : zodan_spi_is_true(v[3])))
+				zodan_queue_settle(job->req, v[0]);
+		}
 	}
 }
 
@@ -179,6 +183,7 @@ run_phases(Runner *runner)
 	int			bit = zodan_phases_operation_bit(job->req->operation);
 
 	zodan_cluster_open(job);
+	zodan_removal_prepare(job);
 	/* what the checks would find in the middle of another request is none of its failures */
 	if (bit != zodan_phases_operation_bit("check") && zodan_cluster_complete(job))
 		lock_cluster(job);
@@ -190,7 +195,10 @@ run_phases(Runner *runner)
 			continue;
 		look_around(runner);
 		if (!zodan_journal_phase_begin(job->req, phase->name))
+		{
+			check_asked(job);
 			continue;
+		}
 		enter_phase(job, i, bit);
 		ZODAN_FAILPOINT(job->req, "begin", NULL);
 		zodan_job_detail(job, 0, phase->comment);

@@ -171,6 +171,16 @@ zodan_effects_leave(const ZodanRequest *req, const char *node, const char *kind,
 }
 
 /*
+ * Has the request anything, in whatever state, whose name ends so?
+ */
+bool
+zodan_effects_any_ends(const ZodanRequest *req, const char *end)
+{
+	return zodan_spi_execute("SELECT FROM zodan.effects WHERE request_id = $1::bigint AND right(name, length($2)) = $2 LIMIT 1", 2,
+							 req->id_text, end)->nrows == 1;
+}
+
+/*
  * The fence of the request, if that was left, with what the connection limit was; or NULL.
  */
 ZodanEffect *

@@ -31,13 +31,16 @@ zodan_journal_event(const ZodanRequest *req, const char *level, const char *node
 }
 
 /*
- * Notes that a phase starts, or starts again; false if it is done already.
+ * Notes that a phase starts, or starts again; false if it is done already, or if
+ * something has been asked of the request. Whoever asks locks the same row, and knows
+ * by the phase whether that can still be done.
  */
 bool
 zodan_journal_phase_begin(const ZodanRequest *req, const char *phase)
 {
-	return zodan_spi_execute("INSERT INTO zodan.checkpoints AS c (request_id, phase, state)"
-							 " VALUES ($1::bigint, $2, 'running')"
+	return zodan_spi_execute("WITH s AS (SELECT request_id FROM zodan.request_state WHERE request_id = $1::bigint AND asked IS NULL FOR UPDATE)"
+							 " INSERT INTO zodan.checkpoints AS c (request_id, phase, state)"
+							 " SELECT request_id, $2, 'running' FROM s"
 							 " ON CONFLICT (request_id, phase) DO UPDATE"
 							 "    SET attempts = c.attempts + 1, started_at = clock_timestamp()"
 							 "  WHERE c.state = 'running'", 2, req->id_text, phase)->nrows == 1;

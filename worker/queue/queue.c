@@ -230,19 +230,21 @@ zodan_queue_request_of(const char *token)
 
 /*
  * The requests that have ended and left something of a node of the name of the
- * one that this process is about: id, new_node_dsn, whether it was the same server
- * and database.
+ * one that this process is about: id, new_node_dsn (or NULL), whether that was the
+ * same server and database, and whether any other node was the same.
  */
 ZodanRows *
 zodan_queue_older(const ZodanRequest *req)
 {
-	return zodan_spi_execute("SELECT r.id, r.new_node_dsn, EXISTS"
-							 "       (SELECT FROM zodan.servers a JOIN zodan.servers b USING (node, system_identifier, database_oid)"
-							 "         WHERE a.request_id = mine.id AND b.request_id = r.id AND node = mine.new_node_name)"
+	return zodan_spi_execute("SELECT r.id, r.new_node_dsn, coalesce(bool_or(same.node = r.new_node_name), false),"
+							 "       coalesce(bool_or(same.node <> r.new_node_name), false)"
 							 "  FROM zodan.requests mine JOIN zodan.requests r USING (new_node_name)"
 							 "  JOIN zodan.request_state s ON s.request_id = r.id"
+							 "  LEFT JOIN LATERAL (SELECT a.node FROM zodan.servers a JOIN zodan.servers b USING (node, system_identifier, database_oid)"
+							 "                      WHERE a.request_id = mine.id AND b.request_id = r.id) AS same ON true"
 							 " WHERE mine.id = $1::bigint AND r.id < mine.id AND s.state IN ('failed', 'cancelled')"
-							 "   AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done'))", 1,
+							 "   AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done'))"
+							 " GROUP BY r.id, r.new_node_dsn", 1,
 							 req->id_text);
 }
 
