@@ -28,6 +28,21 @@ sub commit_labelled
 		  . "INSERT INTO labelled VALUES (1);" . ($prepared ? "PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'" : 'COMMIT'));
 }
 
+# ---------- transactions of the source that are empty on the way to others ----------
+
+# what a worker commits by itself after one of these is labelled with where that begins
+$c->psql('n1', 'CREATE TABLE unsent (i int)');
+$c->add_server('n5');
+my $writer = $c->start_writer('n1', "INSERT INTO unsent VALUES (1);\n", '--client=2', '--rate=200');
+$c->wait_writing($writer);
+is($c->join_node('n5', on => 'c'), 'done', 'a node joins while the source commits what is not sent');
+$c->stop_writer($writer);
+$c->psql($_, 'DROP TABLE IF EXISTS unsent') for qw(n1 n5);
+$c->settle;
+is($c->differences, '', 'no row is missing');
+
+# ---------- labels of others ----------
+
 for my $where ('another database', 'its own database')
 {
 	my $own = $where eq 'its own database';
@@ -53,7 +68,7 @@ for my $where ('another database', 'its own database')
 	{
 		is($c->wait_for($id), 'failed', "spock: a label of $where that is none of the source's commits is an error");
 		like($c->queue('c', "SELECT concat_ws(' ', last_error, hint) FROM zodan.status WHERE request_id = $id"),
-			qr/node "n4" has a commit that is labelled with \Q$lsn\E, where no commit of node "n1" ends: something else commits with a replication origin in its database/, 'and says so');
+			qr/node "n4" has a commit that is labelled with \Q$lsn\E, which is that of no commit of node "n1": something else commits with a replication origin in its database/, 'and says so');
 		next;
 	}
 	is($c->wait_for($id), 'done', "labels of $where: the join is done");

@@ -126,8 +126,8 @@ zodan_stream_stop(ZodanJob *job)
  * other is. What it has applied stands in its own WAL from window on, labelled
  * with where that comes from, and with the stream's origin or, where it was
  * forwarded, with what the engine makes of the origin there; known is where it
- * stood at window. A label that isn't where a commit of the source ends isn't of
- * the stream: nobody else may commit with an origin in the new node's database.
+ * stood at window. A label that isn't that of a commit of the source isn't of the
+ * stream: nobody else may commit with an origin in the new node's database.
  */
 XLogRecPtr
 zodan_stream_position(ZodanJob *job, XLogRecPtr window, XLogRecPtr known)
@@ -136,6 +136,7 @@ zodan_stream_position(ZodanJob *job, XLogRecPtr window, XLogRecPtr known)
 	ZodanMember *source = ZODAN_SOURCE(job);
 	ZodanResume applied = {.node = source->name,.lsn = known};
 	char	   *lsn;
+	char	   *kept;
 
 	applied.ids[0] = zodan_query_value(new_conn, "SELECT roident FROM pg_catalog.pg_replication_origin WHERE roname = $1", 1, source->slot_first);
 	applied.ids[1] = job->engine->labels_by_origin ? "*" : NULL;
@@ -146,10 +147,13 @@ zodan_stream_position(ZodanJob *job, XLogRecPtr window, XLogRecPtr known)
 							zodan_lsn_parse(zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0)),
 							&applied, 1);
 	lsn = zodan_lsn_format(applied.lsn);
-	if (applied.lsn > known && !zodan_wal_are_commits(&source->conn, zodan_lsn_format(known), zodan_array_literal(list_make1(lsn)), 1))
+	/* "start", and what the cut holds, still keep the WAL of what was sent last */
+	kept = zodan_query_value(&source->conn, "SELECT pg_catalog.min(restart_lsn) FROM pg_catalog.pg_replication_slots WHERE slot_name IN ($1, $2, $3)",
+							 3, source->slot_first, zodan_names_start_slot(job), zodan_names_helper_slot(job, &source->conn, "wal"));
+	if (applied.lsn > known && kept && !zodan_wal_are_commits(&source->conn, kept, zodan_array_literal(list_make1(lsn)), 1))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("node \"%s\" has a commit that is labelled with %s, where no commit of node \"%s\" ends: something else commits with a replication origin in its database",
+				 errmsg("node \"%s\" has a commit that is labelled with %s, which is that of no commit of node \"%s\": something else commits with a replication origin in its database",
 						new_conn->node, lsn, source->name),
 				 errhint("End that, then SELECT zodan.cancel(" INT64_FORMAT "), and file the request again.", job->req->id)));
 	return applied.lsn;

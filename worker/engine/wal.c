@@ -17,7 +17,10 @@
 #define WAL_PIECE_LAST	(16 * 1024 * 1024)
 
 /* how far before a piece the changes of its commits are looked for at first */
-#define WAL_BACK	1048576
+#define WAL_BACK	(1024 * 1024)
+
+/* and how far at most, if that tells nothing of a commit */
+#define WAL_BACK_LAST	(256 * 1024 * 1024)
 
 /*
  * The function of pg_walinspect: the source needs the library, not the extension.
@@ -44,15 +47,17 @@ static const char *const mark_query =
 "    AND m.resource_manager = 'LogicalMessage' AND pg_catalog.strpos(m.description, 'prefix \"' || $3 || '\"') > 0";
 
 /*
- * Does a commit record end at each of the positions $2 that lie behind $1, and are those
- * at least $3?
+ * Does a commit record begin or end at each of the positions $2 that lie behind $1, and
+ * are those at least $3? Filled in: how far before each, and behind it, the
+ * record is looked for.
  */
 static const char *const commits_query =
 "WITH p AS MATERIALIZED (SELECT DISTINCT p FROM pg_catalog.unnest($2::pg_catalog.pg_lsn[]) AS p WHERE p OPERATOR(pg_catalog.>) $1::pg_catalog.pg_lsn),"
 " known AS MATERIALIZED (SELECT p FROM p WHERE p OPERATOR(pg_catalog.<=) pg_catalog.pg_current_wal_flush_lsn())"
 " SELECT (SELECT pg_catalog.count(*) FROM p) OPERATOR(pg_catalog.=) pg_catalog.count(*) AND pg_catalog.count(*) OPERATOR(pg_catalog.>=) $3::bigint"
-"  FROM known WHERE EXISTS (SELECT FROM zodan_wal_records(greatest($1::pg_catalog.pg_lsn, known.p OPERATOR(pg_catalog.-) " CppAsString2(WAL_BACK) "::numeric), known.p) r"
-"                            WHERE r.resource_manager = 'Transaction' AND r.record_type LIKE 'COMMIT%' AND r.end_lsn = known.p)";
+"  FROM known WHERE EXISTS (SELECT FROM zodan_wal_records($1::pg_catalog.pg_lsn OPERATOR(pg_catalog.+) greatest(0, (known.p OPERATOR(pg_catalog.-) $1::pg_catalog.pg_lsn) OPERATOR(pg_catalog.-) %d),"
+"                                                         least(known.p OPERATOR(pg_catalog.+) %d::numeric, pg_catalog.pg_current_wal_flush_lsn())) r"
+"                            WHERE r.resource_manager = 'Transaction' AND r.record_type LIKE 'COMMIT%%' AND (r.end_lsn = known.p OR r.start_lsn = known.p))";
 
 /*
  * A commit record with this label was found: whose is it?
@@ -190,15 +195,24 @@ zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consist
 
 /*
  * Are the positions (the literal of an array of pg_lsn) that lie behind one of the node's
- * own, from, the ends of its commits, and are they at least so many?
+ * own, from, those of its commits, and are they at least so many? A subscriber takes the
+ * end of a commit's record for its position, but for what it commits by itself after a
+ * transaction that was empty, whose record begins there. The WAL must be there from from
+ * on; records are shorter than what is looked at first, but for those that list very many
+ * subtransactions.
  */
 bool
 zodan_wal_are_commits(ZodanConn *conn, const char *from, const char *positions, int at_least)
 {
-	PGresult   *result = read_wal(conn, commits_query, from, positions, psprintf("%d", at_least));
-	bool		are = PQgetvalue(result, 0, 0)[0] == 't';
+	bool		are = false;
 
-	PQclear(result);
+	for (int64 back = WAL_BACK; !are && back <= WAL_BACK_LAST; back *= 16)
+	{
+		PGresult   *result = read_wal(conn, psprintf(commits_query, (int) back, (int) back), from, positions, psprintf("%d", at_least));
+
+		are = PQgetvalue(result, 0, 0)[0] == 't';
+		PQclear(result);
+	}
 	return are;
 }
 

@@ -35,7 +35,7 @@ labelled AS (
    CROSS JOIN LATERAL pg_catalog.unnest(c.top || pg_catalog.string_to_array(pg_catalog.ltrim(coalesce(c.subs[1], '')), ' ')) AS x(xid)
     LEFT JOIN touched t ON t.xid = x.xid
    WHERE c.m IS NOT NULL
-     AND c.m[2] <> '0/0'
+     AND c.m[2]::pg_catalog.pg_lsn <> '0/0'::pg_catalog.pg_lsn
    GROUP BY c.top, c.m)
 SELECT NULL AS label, pg_catalog.min(start_lsn), EXISTS (SELECT FROM labelled WHERE here IS NULL)
   FROM r
