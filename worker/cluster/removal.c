@@ -20,46 +20,44 @@ is_removal(ZodanJob *job)
 	return strcmp(job->req->operation, "remove_node") == 0;
 }
 
-/*
- * What a session leads to, as the end of a sentence; NULL: to the node of that name.
- */
 static char *
-describe_other(ZodanJob *job, ZodanConn *conn, const char *name)
+local_node(ZodanJob *job, ZodanConn *conn)
 {
-	char	   *local = zodan_engine_find(conn) == job->engine ? zodan_engine_local_node(job->engine, conn) : NULL;
-
-	if (!local)
-		return "a database that is not a node";
-	return strcmp(local, name) == 0 ? NULL : psprintf("node \"%s\"", local);
+	return zodan_engine_find(conn) == job->engine ? zodan_engine_local_node(job->engine, conn) : NULL;
 }
 
 static void
 require_source(ZodanJob *job)
 {
-	char	   *other = describe_other(job, &ZODAN_SOURCE(job)->conn, job->req->src_node_name);
+	char	   *local = local_node(job, &ZODAN_SOURCE(job)->conn);
 
-	if (other)
+	if (!local || strcmp(local, job->req->src_node_name) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("src_dsn leads to %s, not to node \"%s\"", other, job->req->src_node_name)));
+				 errmsg("src_dsn leads to %s, not to node \"%s\"", local ? psprintf("node \"%s\"", local) : "a database that is not a node",
+						job->req->src_node_name)));
 }
 
 /*
  * An error if what was reached as an existing node is one of another cluster: the
  * source's connection string for it may lead elsewhere from here. A node that knows
- * others but the source isn't of its cluster; one that knows none has nothing of it.
+ * others but the source isn't of its cluster; one that knows none, or isn't a node,
+ * has nothing of it. The nodes are locked: another request may be about to remove it.
  */
 static void
 require_member(ZodanJob *job, ZodanMember *m)
 {
 	const char *source = job->req->src_node_name;
-	char	   *why = describe_other(job, &m->conn, m->name);
+	char	   *local = local_node(job, &m->conn);
+	char	   *why = NULL;
 
-	if (why && zodan_engine_find(&m->conn) != job->engine)
+	if (!local)
 		return;
-	if (!why && !zodan_engine_node_exists(job->engine, &m->conn, source) && zodan_engine_knows_others(job->engine, &m->conn))
+	if (strcmp(local, m->name) != 0)
+		why = psprintf("node \"%s\"", local);
+	else if (!zodan_engine_node_exists(job->engine, &m->conn, source) && zodan_engine_knows_others(job->engine, &m->conn))
 		why = psprintf("one that doesn't know node \"%s\"", source);
-	else if (!why && !zodan_request_option(job->req, "peer_dsns", m->name) &&
+	else if (!zodan_request_option(job->req, "peer_dsns", m->name) &&
 			 zodan_servers_leads_to(job, zodan_engine_node_dsn(job->engine, &m->conn, source), &ZODAN_SOURCE(job)->conn) == ZODAN_LEADS_ELSEWHERE)
 		why = psprintf("one that knows another node \"%s\"", source);
 	if (why)
@@ -80,11 +78,12 @@ compare(ZodanJob *job, ZodanServer **servers)
 {
 	int			n = job->nmembers;
 	ZodanServer *was = servers[n] ? zodan_journal_server(job->req, job->req->new_node_name) : NULL;
+	bool		checked = zodan_journal_any_phase_done(job->req);
 	char	   *added;
 
 	zodan_servers_require_same(job, servers, n);
 	for (int i = 1; i < n; i++)
-		if (servers[i] && !zodan_journal_server(job->req, job->members[i].name))
+		if (servers[i] && (!checked || !zodan_journal_server(job->req, job->members[i].name)))
 			require_member(job, &job->members[i]);
 	added = zodan_servers_added_again(job, servers);
 	if (added)
@@ -148,9 +147,6 @@ zodan_removal_prepare(ZodanJob *job)
 		return;
 	require_source(job);
 	servers = zodan_servers_ask(job);
-	for (int i = 1; i < job->nmembers; i++)
-		if (servers[i])
-			require_member(job, &job->members[i]);
 	servers[job->nmembers] = NULL;
 	zodan_servers_store(job, servers);
 }
