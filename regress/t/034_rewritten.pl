@@ -50,6 +50,8 @@ push @{ $c->{order} }, 'n3';
 $c->settle;
 is($c->differences, '', 'all nodes agree');
 is($c->psql('n3', 'SELECT count(*) FROM rewritten'), '5001', 'and no row is missing');
+is($c->queue('c', "SELECT string_agg(relname, ' ' ORDER BY relname) FROM zodan.copy_tables WHERE request_id = $id AND snapshot > 0"), 'rewritten truncated',
+	'those that were copied with them were not begun again');
 like(said($id, "level = 'warning'"), qr/rewritten or truncated after snapshot 0 was taken.*: (?=.*public\.truncated)(?=.*public\.rewritten)/, 'an event names them');
 is(said($id, "level = 'error'"), '', 'there was no error');
 is($c->queue('c', "SELECT attempt FROM zodan.status WHERE request_id = $id"), '1', 'nor another attempt');

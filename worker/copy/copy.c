@@ -47,16 +47,20 @@ begin_again(Copy *copy, ZodanGroup *group)
 }
 
 /*
- * Its tables can't be read under the snapshot any more.
+ * Some of a unit's tables can't be read under the snapshot any more: the answer says
+ * which.
  */
 static void
 refuse_rows(Copy *copy, ZodanLane *lane)
 {
 	ZodanJob   *job = copy->job;
 	ZodanGroup *group = lane->unit->group;
+	List	   *refused = NIL;
 	char	   *message = psprintf("rewritten or truncated after snapshot %d was taken, and so copied again under a later one: %s",
 								   group->snapshot->number, PQgetvalue(lane->call.result, 0, 0));
 
+	for (int row = 0; row < PQntuples(lane->call.result); row++)
+		refused = lappend(refused, list_nth(group->tables, atoi(PQgetvalue(lane->call.result, row, 1)) - 1));
 	PQclear(lane->call.result);
 	pfree(unconstify(char *, lane->call.sql));
 	PQclear(zodan_query(&lane->from, "ROLLBACK", 0));
@@ -65,7 +69,17 @@ refuse_rows(Copy *copy, ZodanLane *lane)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("%s", message)));
 	zodan_journal_event(job->req, "warning", lane->from.node, message);
-	if (zodan_units_refuse(lane->unit))
+	if (list_length(group->tables) > 1)
+	{
+		ZodanSnapshot *snapshot = group->snapshot;
+		bool		all = list_length(refused) == list_length(group->tables);
+
+		zodan_plan_emptied(job->req, group->tables);
+		copy->groups = zodan_units_split(copy->groups, group, refused);
+		if (all)
+			zodan_snapshots_release(job, snapshot);
+	}
+	else if (zodan_units_refuse(lane->unit))
 		begin_again(copy, group);
 	pfree(lane->unit);
 	lane->unit = NULL;
@@ -133,7 +147,7 @@ step_lane(Copy *copy, ZodanLane *lane)
 			return false;
 		lane->locking = false;
 		zodan_remote_raise_any(&lane->call, 1);
-		if (!PQgetisnull(lane->call.result, 0, 0))
+		if (PQntuples(lane->call.result) > 0)
 		{
 			refuse_rows(copy, lane);
 			return false;

@@ -175,7 +175,7 @@ start_rows(ZodanJob *job, ZodanLane *lane)
 		names = lappend(names, table->name);
 	}
 	array = zodan_array_literal(names);
-	appendStringInfo(&lock, " IN ACCESS SHARE MODE; SELECT pg_catalog.string_agg(t.name, ', ') FROM pg_catalog.unnest(%s::text[]) AS t (name)"
+	appendStringInfo(&lock, " IN ACCESS SHARE MODE; SELECT pg_catalog.string_agg(t.name, ', ') OVER (), t.n FROM pg_catalog.unnest(%s::text[]) WITH ORDINALITY AS t (name, n)"
 					 "  LEFT JOIN pg_catalog.pg_class c ON c.oid = t.name::pg_catalog.regclass"
 					 " WHERE nullif(c.relfilenode, 0) IS DISTINCT FROM pg_catalog.pg_relation_filenode(t.name::pg_catalog.regclass)",
 					 quote_literal_cstr(array));
@@ -284,6 +284,16 @@ zodan_lanes_poll(ZodanJob *job, ZodanLane *lane)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("node \"%s\" does not answer any more", lane->call.conn->node)));
+		if (lane->locking)
+		{
+			char	   *who = zodan_query_blockers(&ZODAN_SOURCE(job)->conn, PQbackendPID(lane->from.pg));
+
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("node \"%s\": could not lock table %s within " INT64_FORMAT " ms: it waits for %s", lane->from.node,
+							((ZodanTable *) linitial(lane->unit->group->tables))->name, job->session.timeout_ms, who ? who : "another session"),
+					 errhint("End that transaction; the request goes on by itself.")));
+		}
 		lane->answer = zodan_session_deadline(&job->session);
 	}
 	return false;

@@ -33,6 +33,7 @@ typedef struct ZodanSnapshots
 	List	   *open;			/* all that are open */
 	ZodanSnapshot *current;		/* for tables that are begun now */
 	ZodanSnapshot *opening;
+	int			last;			/* number of the one that was begun last */
 	char		waits_for[512]; /* what the opening waits for; empty: nothing */
 } ZodanSnapshots;
 
@@ -74,7 +75,9 @@ begin(ZodanJob *job)
 	ZodanEffect *slot;
 
 	all->opening = opening = MemoryContextAllocZero(TopMemoryContext, sizeof(ZodanSnapshot));
-	opening->number = first ? 0 : zodan_journal_next_snapshot(job->req);
+	/* the session of one that was given up may still hold its slot */
+	if (!first)
+		all->last = opening->number = Max(zodan_journal_next_snapshot(job->req), all->last + 1);
 
 	/* a slot whose consistent point isn't known was made for nothing */
 	if (first)

@@ -57,6 +57,8 @@ make_group(List *tables, int64 bytes, int64 part_bytes, int64 lane_bytes)
 	group->bytes = bytes;
 	group->shared = bytes > lane_bytes;
 	group->family = first->family;
+	group->part_bytes = part_bytes;
+	group->lane_bytes = lane_bytes;
 	group->refused = -1;
 	group->counts = palloc0(sizeof(ZodanPipeCount) * list_length(tables));
 	foreach(cell, tables)
@@ -433,6 +435,41 @@ zodan_units_refuse(ZodanUnit *unit)
 	group->refused = group->snapshot->number;
 	group->rewritten = true;
 	return --group->parts_begun == 0;
+}
+
+/*
+ * Parts a group of several tables, of which nothing is there or under way: those
+ * (ZodanTable) that are too new for its snapshot wait for a later one, each by itself,
+ * since one of them can hold up all others again; the rest goes on. The group keeps the
+ * latter. Returns all groups.
+ */
+List *
+zodan_units_split(List *groups, ZodanGroup *group, List *refused)
+{
+	List	   *rest = NIL;
+	ZodanGroup *made;
+	ListCell   *cell;
+
+	foreach(cell, group->tables)
+		if (!list_member_ptr(refused, lfirst(cell)))
+			rest = lappend(rest, lfirst(cell));
+	foreach(cell, refused)
+	{
+		made = make_group(list_make1(lfirst(cell)), ((ZodanTable *) lfirst(cell))->bytes, group->part_bytes, group->lane_bytes);
+		made->early = group->early;
+		made->refused = group->snapshot->number;
+		groups = lappend(groups, made);
+	}
+	if (rest == NIL)
+		return list_delete_ptr(groups, group);
+	made = make_group(rest, 0, group->part_bytes, group->lane_bytes);
+	foreach(cell, rest)
+		made->bytes += ((ZodanTable *) lfirst(cell))->bytes;
+	made->early = group->early;
+	made->refused = group->refused;
+	made->snapshot = group->snapshot;
+	*group = *made;
+	return groups;
 }
 
 /*

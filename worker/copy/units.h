@@ -28,6 +28,8 @@ typedef struct ZodanGroup
 	int			builds_begun;
 	int			builds_done;
 	bool		finish_begun;
+	int64		part_bytes;		/* for groups that are made of it */
+	int64		lane_bytes;
 	bool		rewritten;		/* no more parts are begun: what is there is to be emptied, */
 	bool		emptying;		/* or is being emptied */
 	int			refused;		/* the number of the latest snapshot that it's too new for; -1: none */
@@ -61,6 +63,7 @@ extern int64 zodan_units_largest_index(List *groups, bool collated);
 extern ZodanUnit *zodan_units_next(List *groups, ZodanSnapshot *snapshot);
 extern bool zodan_units_end(ZodanUnit *unit);
 extern bool zodan_units_refuse(ZodanUnit *unit);
+extern List *zodan_units_split(List *groups, ZodanGroup *group, List *refused);
 extern void zodan_units_reset(ZodanGroup *group);
 extern bool zodan_units_outdated(List *groups, const ZodanSnapshot *snapshot);
 

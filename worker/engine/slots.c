@@ -129,21 +129,6 @@ zodan_slots_create_for_wal(ZodanConn *conn, const char *slot)
 }
 
 /*
- * Who keeps the slot's creation waiting, for the status; NULL: nobody.
- */
-static char *
-describe_blockers(ZodanConn *control, int walsender)
-{
-	return zodan_query_value(control,
-							 "SELECT pg_catalog.format('a transaction of %s (pid %s, %s), open since %s',"
-							 "         coalesce(usename::text, 'a prepared transaction'), pid, coalesce(nullif(application_name, ''), 'no application name'),"
-							 "         pg_catalog.date_trunc('second', xact_start))"
-							 "  FROM pg_catalog.pg_stat_activity"
-							 " WHERE pid OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids($1::int))"
-							 " ORDER BY xact_start LIMIT 1", 1, psprintf("%d", walsender));
-}
-
-/*
  * Begins to make a slot over a connection of its own, which then holds the
  * snapshot that divides the node's history at the slot's consistent point:
  * what was committed before is in the snapshot, what comes later the slot
@@ -183,7 +168,7 @@ zodan_slots_exported(ZodanExport *export, ZodanConn *control, bool impatient,
 		if (!zodan_wait_passed(export->next_report))
 			return false;
 		export->next_report = zodan_wait_deadline(1000);
-		who = describe_blockers(control, PQbackendPID(export->conn.pg));
+		who = zodan_query_blockers(control, PQbackendPID(export->conn.pg));
 		if (who)
 			report(arg, psprintf("the snapshot on node \"%s\" waits for %s", control->node, who));
 		if (impatient && zodan_wait_passed(export->deadline))

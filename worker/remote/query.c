@@ -120,3 +120,18 @@ zodan_query_quote(const char *identifier)
 	appendStringInfoChar(&buf, '"');
 	return buf.data;
 }
+
+/*
+ * Who keeps a process of the node's waiting, for messages; NULL: nobody.
+ */
+char *
+zodan_query_blockers(ZodanConn *control, int pid)
+{
+	return zodan_query_value(control,
+							 "SELECT pg_catalog.format('a transaction of %s (pid %s, %s), open since %s',"
+							 "         coalesce(usename::text, 'a prepared transaction'), pid, coalesce(nullif(application_name, ''), 'no application name'),"
+							 "         pg_catalog.date_trunc('second', xact_start))"
+							 "  FROM pg_catalog.pg_stat_activity"
+							 " WHERE pid OPERATOR(pg_catalog.=) ANY (pg_catalog.pg_blocking_pids($1::int))"
+							 " ORDER BY xact_start LIMIT 1", 1, psprintf("%d", pid));
+}

@@ -16,5 +16,6 @@ extern char *zodan_query_value(ZodanConn *conn, const char *sql, int nparams,...
 extern bool zodan_query_same_server(ZodanConn *conn, const ZodanConn *other, bool same_database);
 extern char *zodan_query_field(const PGresult *result, int row, int column);
 extern char *zodan_query_quote(const char *identifier);
+extern char *zodan_query_blockers(ZodanConn *control, int pid);
 
 #endif							/* ZODAN_QUERY_H */
