@@ -99,7 +99,7 @@ COMMENT ON COLUMN zodan.request_state.missing_dsns IS 'connection strings of the
 COMMENT ON COLUMN zodan.request_state.missing_since IS 'since when the request has made no progress because a node is unreachable';
 COMMENT ON COLUMN zodan.request_state.missing IS 'nodes that were unreachable; the request resumes as soon as one of them can be reached';
 COMMENT ON COLUMN zodan.request_state.copy_rate IS 'maximum rate of the copy in bytes per second; NULL: no limit';
-COMMENT ON COLUMN zodan.request_state.probe_at IS 'when the missing nodes are probed next; the next attempt starts at next_attempt_at in any case';
+COMMENT ON COLUMN zodan.request_state.probe_at IS 'time of the next probe of the missing nodes; for a join that is paused, failed or cancelled and has left slots: of the next check of these slots';
 CREATE INDEX request_state_open ON zodan.request_state (request_id)
     WHERE state NOT IN ('done', 'failed', 'cancelled');
 
@@ -314,7 +314,7 @@ COMMENT ON TABLE zodan.nodes IS 'the nodes that have joined, with the result of 
 COMMENT ON COLUMN zodan.nodes.dsn IS 'the connection string that the node was added with, without passwords';
 COMMENT ON COLUMN zodan.nodes.check_dsn IS 'connection string for the checks, if dsn cannot be used; yours to set; passwords are not stored';
 COMMENT ON COLUMN zodan.nodes.peer_dsns IS 'object of node name to DSN: connection strings of the nodes that it replicates from, for the checks, if those in the engine''s catalog cannot be used; passwords are not stored';
-COMMENT ON COLUMN zodan.nodes.state IS 'ok; bad; unknown: cannot be checked without a password; NULL: not checked yet';
+COMMENT ON COLUMN zodan.nodes.state IS 'healthy; unhealthy; unknown: cannot be checked without a password; NULL: not checked yet';
 COMMENT ON COLUMN zodan.nodes.problem IS 'what is wrong, or why the node cannot be checked';
 COMMENT ON COLUMN zodan.nodes.since IS 'when the node was first found in this state';
 
@@ -562,7 +562,7 @@ BEGIN
         EXIT WHEN wait.state IN ('done', 'failed', 'cancelled');
         IF pg_catalog.clock_timestamp() - started >= wait.timeout THEN
             RAISE EXCEPTION 'request % is still % after %', wait.id, wait.state, wait.timeout
-                USING ERRCODE = 'query_canceled', HINT = pg_catalog.format('The request goes on; look at zodan.status where request_id = %s.', wait.id);
+                USING ERRCODE = 'query_canceled', HINT = pg_catalog.format('The request continues; SELECT * FROM zodan.status WHERE request_id = %s shows it.', wait.id);
         END IF;
         COMMIT;
         PERFORM pg_catalog.pg_sleep(least(0.25, 0.05 + extract(epoch FROM pg_catalog.clock_timestamp() - started) / 20.0));
@@ -637,7 +637,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'request % is %: cannot % it', steer.id, before, steer.verb
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = format('A request can do that while it is one of: %s.',
+                  HINT = format('This is possible in the states: %s.',
                                 (SELECT string_agg(t.from_state, ', ') FROM zodan.transitions() t WHERE t.event = steer.verb));
     END IF;
     /* nothing left to go on with, and its passwords are gone */
@@ -657,7 +657,7 @@ BEGIN
                                     WHERE c.request_id = steer.id AND c.phase = 'drop_node') THEN
         RAISE EXCEPTION 'request % has begun to remove the node', steer.id
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = format('Let it end. If a node never comes back, SELECT zodan.cancel(%s, keep => true) gives up what is left there.', steer.id);
+                  HINT = format('If it has failed, correct the cause and SELECT zodan.retry(%1$s); otherwise let it end. If a node never comes back, SELECT zodan.cancel(%1$s, keep => true), then remove that node by zodan.remove_node() with force => true.', steer.id);
     END IF;
     UPDATE zodan.request_state s
        SET state = after,

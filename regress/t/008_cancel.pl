@@ -86,7 +86,7 @@ $c->wait_gate('n3');
 $c->queue('c', "SELECT zodan.cancel($id, keep => true)");
 is($c->wait_for($id), 'cancelled', 'cancelled, to be kept');
 like($c->queue('c', "SELECT last_error, hint FROM zodan.status WHERE request_id = $id"),
-	qr/^cancelled, and \d+ things were kept: slots.*\|.*zodan\.effects WHERE request_id = $id.*zodan\.cancel\($id\)/, 'says what is left, and how to undo it');
+	qr/^cancelled; \d+ objects were kept, and slots.*\|.*zodan\.effects WHERE request_id = $id.*zodan\.cancel\($id\)/, 'says what is left, and how to undo it');
 is($c->psql('n1', "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE '%catchup%'"), '1', 'a slot is there');
 is($c->queue('c', "SELECT count(*) = (SELECT count(*) FROM zodan.effects WHERE request_id = $id AND state <> 'rolled_back') FROM zodan.events"
 	  . " WHERE request_id = $id AND level = 'warning' AND message LIKE '% is left'"), 't', 'and every thing is in the log');

@@ -23,16 +23,6 @@ is_removal(ZodanJob *job)
 }
 
 /*
- * Can a request only go forward, or be given up? The node is open, or some of what it
- * had is dropped.
- */
-static bool
-is_past_return(ZodanJob *job, List *effects)
-{
-	return job->req->opening || (is_removal(job) && effects != NIL && !zodan_effects_are_all(job->req, EFFECT_FENCE));
-}
-
-/*
  * Ends a request whose effects the user wants to look at.
  */
 static void
@@ -47,10 +37,10 @@ leave_effects(ZodanJob *job)
 
 		zodan_journal_event(job->req, "warning", effect->node, psprintf("%s %s is left", effect->kind, effect->name));
 	}
-	zodan_request_set_error(job->req, psprintf("cancelled, and %d things were kept: slots among them go on holding WAL", list_length(effects)),
+	zodan_request_set_error(job->req, psprintf("cancelled; %d objects were kept, and slots among them retain WAL", list_length(effects)),
 							psprintf("SELECT node, kind, name FROM zodan.effects WHERE request_id = " INT64_FORMAT
 									 " AND state IN ('intent', 'done') lists them; %s.", job->req->id,
-									 psprintf(is_past_return(job, effects) ? "zodan.remove_node() removes the node and them, SELECT zodan.cancel(" INT64_FORMAT ") forgets them" :
+									 psprintf(zodan_effects_past_return(job->req) ? "zodan.remove_node() removes the node and them, SELECT zodan.cancel(" INT64_FORMAT ") forgets them" :
 											  "SELECT zodan.cancel(" INT64_FORMAT ") rolls them back", job->req->id)));
 	zodan_request_end(job->req, "rolling_back", EVENT_ROLLED_BACK, false);
 }
@@ -169,7 +159,7 @@ zodan_roll_back(ZodanJob *job, const char *state)
 	job->req->phase = NULL;
 	job->direction = ZODAN_BACK;
 	/* that can't be asked for before it was kept */
-	if (is_past_return(job, effects) && !job->req->keep && strcmp(job->req->asked, "cancel") == 0)
+	if (zodan_effects_past_return(job->req) && !job->req->keep && strcmp(job->req->asked, "cancel") == 0)
 	{
 		forget_effects(job);
 		return;

@@ -246,11 +246,12 @@ static void
 record_failure(const ZodanRequest *req, const char *message, const char *hint)
 {
 	bool		clean = zodan_effects_live(req) == NIL;
+	bool		past = zodan_effects_past_return(req);
 
 	if (!clean)
 		hint = psprintf("%s%sWhat the request has made is still there: correct the cause and SELECT zodan.retry(" INT64_FORMAT
-						"), or roll it back by SELECT zodan.cancel(" INT64_FORMAT ").",
-						hint ? hint : "", hint ? " " : "", req->id, req->id);
+						"), or %s by SELECT zodan.cancel(" INT64_FORMAT "%s).",
+						hint ? hint : "", hint ? " " : "", req->id, past ? "give it up" : "roll it back", req->id, past ? ", keep => true" : "");
 	else if (!hint)
 		hint = "Correct the cause and file the request again.";
 	zodan_request_set_error(req, message, hint);
@@ -292,7 +293,7 @@ record_error(ZodanJob *job, ErrorData *error)
 			zodan_request_roll_back_for(job->req, "cancel", NULL, NULL);
 			return;
 		}
-		zodan_journal_event(job->req, "warning", NULL, "paused: the slots that the request has made go on holding WAL on the existing nodes");
+		zodan_journal_event(job->req, "warning", NULL, "paused: the slots that the request has made continue to retain WAL on the existing nodes");
 		return;
 	}
 	zodan_journal_event(job->req, "error", NULL, message);

@@ -181,6 +181,16 @@ zodan_effects_any_ends(const ZodanRequest *req, const char *end)
 }
 
 /*
+ * Can the request only go forward, or be given up? The new node is open, or some of
+ * what the one that goes had is dropped.
+ */
+bool
+zodan_effects_past_return(const ZodanRequest *req)
+{
+	return req->opening || (strcmp(req->operation, "remove_node") == 0 && zodan_effects_live(req) != NIL && !zodan_effects_are_all(req, EFFECT_FENCE));
+}
+
+/*
  * The fence of the request, if that was left, with what the connection limit was; or NULL.
  */
 ZodanEffect *

@@ -42,6 +42,7 @@ extern char *zodan_effects_intend_running(const ZodanRequest *req, const char *n
 extern void zodan_effects_set_running(const ZodanRequest *req, const char *node, const char *sub);
 extern void zodan_effects_undone(const ZodanRequest *req, const char *node, const char *kind, const char *name);
 extern bool zodan_effects_any_ends(const ZodanRequest *req, const char *end);
+extern bool zodan_effects_past_return(const ZodanRequest *req);
 extern ZodanEffect *zodan_effects_closed(const ZodanRequest *req);
 extern char *zodan_effects_left(const ZodanRequest *req);
 extern void zodan_effects_leave(const ZodanRequest *req, const char *node, const char *kind, const char *name);
