@@ -180,6 +180,13 @@ is(knows($_), ($_ eq 'n4' ? '|0|0|0' : 'n1 n2|1|1|1'), "$_ is clean") for qw(n1 
 # ---------- what is refused ----------
 
 $c->{quiet} = 1;
+my $sub = $c->psql('n1', "SELECT sub_name FROM $e.subscription");
+$c->psql('n1', sprintf 'SELECT ' . $c->e('unsubscribed'), ZodanCluster::q_($sub));
+$id = remove('n2');
+is($c->wait_for($id), 'failed', 'a node to which a subscription is disabled');
+like(said($id), qr/subscription "$sub" of node "n1" to node "n2" is disabled: what was written there would be missing.* Enable it/s, 'says so');
+is(knows('n1'), 'n1 n2|1|1|1', 'and nothing has been dropped');
+$c->psql('n1', sprintf 'SELECT ' . $c->e('enable'), ZodanCluster::q_($sub));
 $id = remove('n9', new_node_dsn => undef);
 is($c->wait_for($id), 'failed', 'a node that nobody knows, without a connection string');
 like(said($id), qr/there is no node "n9" in the cluster of node "n1", which has: n1, n2/, 'says so');

@@ -82,10 +82,19 @@ add_streams_to(ZodanJob *job, ZodanMember *m, ZodanConfirm *waits, int *n)
 	for (int i = 0; i < PQntuples(result); i++)
 	{
 		const char *slot = PQgetvalue(result, i, 1);
+		bool		enabled = PQgetvalue(result, i, 2)[0] == 't';
+		bool		has_slot = zodan_query_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot) != NULL;
 
-		if (PQgetvalue(result, i, 2)[0] != 't')
+		/* that of a join which has not come to its end has nothing to send */
+		if (!enabled && has_slot && !zodan_claim_of_other(job))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("subscription \"%s\" of node \"%s\" to node \"%s\" is disabled: what was written there would be missing",
+							PQgetvalue(result, i, 0), m->name, job->req->new_node_name),
+					 errhint("Enable it, and file the request again. " FORCE_HINT)));
+		if (!enabled)
 			continue;
-		if (!zodan_query_value(&job->new_conn, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, slot))
+		if (!has_slot)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("node \"%s\" subscribes to node \"%s\", where its slot \"%s\" is gone: it can't get what was written there",
