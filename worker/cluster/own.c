@@ -134,6 +134,9 @@ zodan_own_drop_proven(ZodanJob *job)
 				dropped = drop_idle_slot(&m->conn, effect->name);
 			else if (strcmp(effect->kind, EFFECT_SUBSCRIPTION) == 0 && untouched)
 			{
+				/* or the engine would drop a slot of that name wherever the new node's address leads to */
+				if (!job->new_conn.pg)
+					zodan_engine_sub_seal(job->engine, &m->conn, effect->name);
 				zodan_engine_sub_drop(job->engine, &m->conn, effect->name);
 				zodan_origins_drop(&m->conn, effect->result);
 				dropped = true;

@@ -90,6 +90,12 @@ compare(ZodanJob *job, ZodanServer **servers)
 		return added;
 	if (was && !zodan_servers_same(was, servers[n]) && job->direction != ZODAN_FORWARD)
 		return psprintf("the connection string of node \"%s\" leads to another server or database than before", job->req->new_node_name);
+	if (was && !zodan_servers_same(was, servers[n]) && job->req->force)
+	{
+		zodan_connection_close(&job->new_conn);
+		job->new_conn.error = "its connection string leads to another server or database than before";
+		servers[n] = NULL;
+	}
 	zodan_servers_require_same(job, servers, n + 1);
 	return NULL;
 }

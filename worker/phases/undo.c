@@ -25,10 +25,16 @@ taken_back(ZodanJob *job)
 	return job->direction == ZODAN_FORWARD ? "dropped" : "rolled back";
 }
 
+/*
+ * The engine also drops the slot, where the catalog's connection string leads to: that
+ * of a node that wasn't reached may lead to another one by now.
+ */
 static void
 undo_subscription(ZodanJob *job, ZodanConn *conn, ZodanEffect *effect)
 {
-	if (effect->result)
+	if (conn != &job->new_conn && !job->new_conn.pg)
+		zodan_engine_sub_seal(job->engine, conn, effect->name);
+	else if (effect->result)
 		zodan_engine_sub_unseal(job->engine, conn, effect->name, effect->result);
 	zodan_engine_sub_drop(job->engine, conn, effect->name);
 	if (effect->result)
@@ -120,6 +126,12 @@ undo_kind(ZodanJob *job, const char *kind, StringInfo waiting, bool *fence)
 
 		if (strcmp(effect->kind, kind) != 0)
 			continue;
+		/* a node that is lost keeps what it has */
+		if (!conn && job->req->force && strcmp(effect->node, job->req->new_node_name) == 0)
+		{
+			zodan_effects_leave(job->req, effect->node, effect->kind, effect->name);
+			continue;
+		}
 		if (!conn)
 		{
 			appendStringInfo(waiting, "%s%s %s of node %s", waiting->len ? ", " : "", effect->kind, effect->name, effect->node);
