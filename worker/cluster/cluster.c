@@ -416,7 +416,7 @@ end_predecessors(ZodanJob *job)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("node \"%s\": a session of an earlier attempt of this request does not end", left->node),
-					 errhint("End it there by pg_terminate_backend(); the request tries again by itself.")));
+					 errhint("It may be waiting for another node, and cannot be ended before that answers: pg_locks and pg_stat_activity there show what for. The request tries again by itself.")));
 		zodan_wait_sleep(&job->session.waiter, 20);
 	}
 }
