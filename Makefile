@@ -27,14 +27,15 @@ PROVE_TESTS = regress/t/*.pl
 
 # The wings of worker/, each of which may include those before it, but queue and remote
 # each other; and their files, each of which may include those before it.
-WINGS = base queue remote engine cluster copy phases process
+WINGS = base queue remote engine cluster copy verify phases process
 base = array settings retry wait failpoint dsn lsn
 queue = spi states request effects journal queue nodes
 remote = session connection remote query change pipe program
 engine = slots origins markers wal engine engine_spock engine_pglogical
 cluster = job names cluster servers own removal claim kept positions fence subscriptions watch
 copy = plan marks work lists schema foreign_keys snapshots units throttle progress statements lanes copy stream
-phases = undo check register peers copy_database subscribe finish remove phases
+verify = mesh tables blocks suspects
+phases = undo check register peers copy_database subscribe finish remove verify phases
 process = roll_back runner launcher upkeep
 OBJS = $(foreach wing,$(WINGS),$(patsubst %,worker/$(wing)/%.o,$($(wing)))) worker/zodan_bgw.o
 

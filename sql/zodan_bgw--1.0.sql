@@ -20,7 +20,7 @@ CREATE TABLE zodan.requests (
     operation         text NOT NULL DEFAULT 'add_node',
     src_node_name     text NOT NULL,
     src_dsn           text NOT NULL,
-    new_node_name     text NOT NULL,
+    new_node_name     text,
     new_node_dsn      text,
     new_node_location text NOT NULL DEFAULT 'NY',
     new_node_country  text NOT NULL DEFAULT 'USA',
@@ -32,6 +32,7 @@ CREATE TABLE zodan.requests (
     fence             boolean NOT NULL DEFAULT true,
     copy_jobs         integer,
     copy_rate         bigint,
+    verify_timeout    interval NOT NULL DEFAULT '10 minutes',
     options           jsonb NOT NULL DEFAULT '{}',
     requested_by      name NOT NULL DEFAULT current_user,
     requested_at      timestamptz NOT NULL DEFAULT now()
@@ -40,18 +41,19 @@ CREATE SEQUENCE zodan.request_ids OWNED BY zodan.requests.id;
 COMMENT ON SEQUENCE zodan.request_ids IS 'the trigger takes the ids of requests from here';
 COMMENT ON TABLE zodan.requests IS 'what was asked for, one row a request: insert here';
 COMMENT ON COLUMN zodan.requests.id IS 'the request''s number; not to be given';
-COMMENT ON COLUMN zodan.requests.operation IS 'add_node; remove_node; or check: only the checks of add_node, which change nothing';
-COMMENT ON COLUMN zodan.requests.src_node_name IS 'an existing node, from which rows are copied; of remove_node: a node that stays, whose catalog names the other members';
+COMMENT ON COLUMN zodan.requests.operation IS 'add_node; remove_node; check: only the checks of add_node, which change nothing; or verify: compare the rows of all nodes';
+COMMENT ON COLUMN zodan.requests.src_node_name IS 'an existing node, from which rows are copied; of remove_node: a node that stays, whose catalog names the other members; of verify: any node, with which the others are compared';
 COMMENT ON COLUMN zodan.requests.src_dsn IS 'how the coordinator reaches the source; its passwords are blanked when the request ends';
-COMMENT ON COLUMN zodan.requests.new_node_name IS 'the name that the new node gets; of remove_node: the node that goes';
-COMMENT ON COLUMN zodan.requests.new_node_dsn IS 'how the coordinator and every node reach the new node; its passwords are blanked when the request ends; of remove_node: NULL for the one that the source knows';
+COMMENT ON COLUMN zodan.requests.new_node_name IS 'the name that the new node gets; of remove_node: the node that goes; of verify: NULL';
+COMMENT ON COLUMN zodan.requests.new_node_dsn IS 'how the coordinator and every node reach the new node; its passwords are blanked when the request ends; of remove_node: NULL for the one that the source knows; of verify: NULL';
 COMMENT ON COLUMN zodan.requests.verb IS 'log every remote statement into zodan.events';
 COMMENT ON COLUMN zodan.requests.not_before IS 'the request waits in the queue until then';
 COMMENT ON COLUMN zodan.requests.sync_timeout IS 'maximum time of each single wait';
 COMMENT ON COLUMN zodan.requests.max_attempts IS 'after so many attempts a transient error fails the request; NULL: never';
 COMMENT ON COLUMN zodan.requests.fence IS 'keep everybody but superusers out of the new node''s database until the join is done; of remove_node: for good';
 COMMENT ON COLUMN zodan.requests.copy_jobs IS 'tables or parts of tables copied, and indexes built, at the same time; NULL: zodan.copy_jobs';
-COMMENT ON COLUMN zodan.requests.copy_rate IS 'maximum rate of the copy in bytes per second, when the request is filed; NULL: no limit; zodan.set_copy_rate() changes it';
+COMMENT ON COLUMN zodan.requests.copy_rate IS 'maximum rate of the copy, or of the comparison on each node, in bytes per second, when the request is filed; NULL: no limit; zodan.set_copy_rate() changes it';
+COMMENT ON COLUMN zodan.requests.verify_timeout IS 'of verify: how long rows that keep changing are looked at again after all others have been compared';
 COMMENT ON COLUMN zodan.requests.options IS 'rarely needed: peer_dsns (object of node name to DSN), replication_sets (array of names), force (boolean, of remove_node: discard what was written there and has not reached the others)';
 
 /* Where a request stands. Only the worker writes here. */
@@ -258,6 +260,101 @@ COMMENT ON COLUMN zodan.copy_progress.bytes_total IS 'size of the tables on the 
 COMMENT ON COLUMN zodan.copy_progress.bytes_per_second IS 'average over the last ten seconds';
 COMMENT ON COLUMN zodan.copy_progress.eta IS 'estimated end of the copy; NULL: unknown, or the copy has ended';
 COMMENT ON COLUMN zodan.copy_progress.snapshot_since IS 'since when a snapshot has held back vacuum on the source; NULL: none does';
+
+CREATE TABLE zodan.verify_tables (
+    request_id    bigint NOT NULL REFERENCES zodan.requests ON DELETE CASCADE,
+    nspname       name NOT NULL,
+    relname       name NOT NULL,
+    state         text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'comparing', 'compared')),
+    row_filter    text,
+    columns       text[] NOT NULL,
+    key           text[],
+    types         text[],
+    bytes_total   bigint NOT NULL,
+    rows_expected bigint NOT NULL,
+    last_key      text[],
+    rows_compared bigint NOT NULL DEFAULT 0,
+    bytes_compared bigint NOT NULL DEFAULT 0,
+    started_at    timestamptz,
+    finished_at   timestamptz,
+    PRIMARY KEY (request_id, nspname, relname)
+);
+COMMENT ON TABLE zodan.verify_tables IS 'the tables whose rows a verification compares';
+COMMENT ON COLUMN zodan.verify_tables.row_filter IS 'condition of the rows that are replicated, from the replication sets; NULL: all rows';
+COMMENT ON COLUMN zodan.verify_tables.columns IS 'the columns that are replicated';
+COMMENT ON COLUMN zodan.verify_tables.key IS 'the columns of the replica identity or primary key; NULL: there is none, or its types are not of pg_catalog, so that equal rows are counted';
+COMMENT ON COLUMN zodan.verify_tables.bytes_total IS 'size of the table on the source';
+COMMENT ON COLUMN zodan.verify_tables.rows_expected IS 'estimate of the planner of the source';
+COMMENT ON COLUMN zodan.verify_tables.last_key IS 'rows up to this key have been compared';
+COMMENT ON COLUMN zodan.verify_tables.bytes_compared IS 'bytes of the rows of the source as text';
+
+CREATE TABLE zodan.verify_suspects (
+    request_id bigint NOT NULL,
+    nspname    name NOT NULL,
+    relname    name NOT NULL,
+    key        text NOT NULL,
+    looks      integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (request_id, nspname, relname, key),
+    FOREIGN KEY (request_id, nspname, relname) REFERENCES zodan.verify_tables ON DELETE CASCADE
+);
+COMMENT ON TABLE zodan.verify_suspects IS 'rows that were not the same on all nodes when they were read, and may only have been under way; of an ended verification: those that changed all the time';
+COMMENT ON COLUMN zodan.verify_suspects.key IS 'values of the key, as an array; of a table without a key: two hashes of the row as text';
+COMMENT ON COLUMN zodan.verify_suspects.looks IS 'how often the row was looked at again';
+
+CREATE TABLE zodan.differences (
+    request_id bigint NOT NULL,
+    nspname    name NOT NULL,
+    relname    name NOT NULL,
+    key        text NOT NULL,
+    node       text NOT NULL,
+    difference text NOT NULL CHECK (difference IN ('missing', 'extra', 'changed', 'count')),
+    columns    text[],
+    detail     text,
+    found_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (request_id, nspname, relname, key, node),
+    FOREIGN KEY (request_id, nspname, relname) REFERENCES zodan.verify_tables ON DELETE CASCADE
+);
+COMMENT ON TABLE zodan.differences IS 'rows that a verification has found to differ from those of the source (src_node_name), one row for each node on which they do';
+COMMENT ON COLUMN zodan.differences.key IS 'values of the key, as an array in the order of zodan.verify_tables.key; of a table without a key: two hashes of the row as text';
+COMMENT ON COLUMN zodan.differences.difference IS 'missing: the node lacks the row; extra: only the node has it, and not the source; changed: columns differ; count: of a table without a key: the node has it more or less often';
+COMMENT ON COLUMN zodan.differences.columns IS 'columns whose values differ';
+COMMENT ON COLUMN zodan.differences.detail IS 'of a table without a key: how often the row is on the node and on the source, and where';
+
+CREATE VIEW zodan.verifications AS
+SELECT r.id AS request_id,
+       r.src_node_name AS source,
+       s.state,
+       t.tables,
+       t.compared AS tables_compared,
+       t.rows,
+       t.bytes,
+       (SELECT count(*) FROM (SELECT DISTINCT d.nspname, d.relname, d.key FROM zodan.differences d
+                               WHERE d.request_id = r.id) AS k) AS differing,
+       (SELECT count(*) FROM zodan.verify_suspects u WHERE u.request_id = r.id) AS undecided,
+       t.started_at,
+       s.finished_at,
+       CASE WHEN s.state = 'running' AND t.bytes_done > 0 AND t.compared < t.tables
+            THEN clock_timestamp() + (clock_timestamp() - t.started_at) * ((t.bytes_total - t.bytes_done) / t.bytes_done::float8) END AS eta
+  FROM zodan.requests r
+  JOIN zodan.request_state s ON s.request_id = r.id
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS tables,
+              count(*) FILTER (WHERE v.state = 'compared') AS compared,
+              coalesce(sum(v.rows_compared), 0)::bigint AS rows,
+              coalesce(sum(v.bytes_compared), 0)::bigint AS bytes,
+              sum(v.bytes_total) AS bytes_total,
+              sum(v.bytes_total * CASE v.state WHEN 'compared' THEN 1
+                                  ELSE least(v.rows_compared::float8 / greatest(v.rows_expected, v.rows_compared, 1), 1) END) AS bytes_done,
+              min(v.started_at) AS started_at
+         FROM zodan.verify_tables v
+        WHERE v.request_id = r.id) AS t
+ WHERE r.operation = 'verify';
+COMMENT ON VIEW zodan.verifications IS 'one row per request that compares rows: how far it is, and what it has found';
+COMMENT ON COLUMN zodan.verifications.rows IS 'rows of the source that have been compared with those of every other node';
+COMMENT ON COLUMN zodan.verifications.bytes IS 'bytes of these rows as text';
+COMMENT ON COLUMN zodan.verifications.differing IS 'rows that differ between nodes: zodan.differences names them';
+COMMENT ON COLUMN zodan.verifications.undecided IS 'rows that are to be looked at again; of an ended request: that changed all the time, so that nothing can be said about them';
+COMMENT ON COLUMN zodan.verifications.eta IS 'estimated end of the comparison; NULL: it is not running, or the estimate is not known yet';
 
 CREATE TABLE zodan.wal_watch (
     request_id bigint PRIMARY KEY REFERENCES zodan.requests ON DELETE CASCADE,
@@ -540,6 +637,16 @@ BEGIN ATOMIC
     RETURNING id;
 END;
 COMMENT ON FUNCTION zodan.check(text, text, text, text) IS 'files a request that only runs the checks of add_node, and returns its id';
+
+CREATE FUNCTION zodan.verify(
+    src_node_name text, src_dsn text, verify_timeout interval DEFAULT '10 minutes')
+    RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    INSERT INTO zodan.requests (operation, src_node_name, src_dsn, verify_timeout)
+    VALUES ('verify', verify.src_node_name, verify.src_dsn, verify.verify_timeout)
+    RETURNING id;
+END;
+COMMENT ON FUNCTION zodan.verify(text, text, interval) IS 'files a request that compares the rows of all nodes of the cluster of src_node_name, and returns its id';
 
 /*
  * Procedures, since a function would hold the snapshot of its statement as long as

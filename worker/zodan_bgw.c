@@ -240,6 +240,27 @@ validate_options(Jsonb *options, const char *operation, bool need_password)
 }
 
 /*
+ * Refuses an interval that isn't between two others.
+ */
+static void
+validate_interval(TriggerData *trigger, const char *field, const char *least, const char *most)
+{
+	bool		isnull;
+	Datum		datum;
+
+	field_text(trigger, field);
+	datum = field_datum(trigger, field, &isnull);
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, datum,
+										 DirectFunctionCall3(interval_in, CStringGetDatum(least),
+															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
+		refuse(field, psprintf("must be at least %s", least));
+	if (DatumGetBool(DirectFunctionCall2(interval_gt, datum,
+										 DirectFunctionCall3(interval_in, CStringGetDatum(most),
+															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
+		refuse(field, psprintf("must not be more than %s", most));
+}
+
+/*
  * Refuses numbers and times that are out of bounds.
  */
 static void
@@ -248,16 +269,8 @@ validate_bounds(TriggerData *trigger)
 	bool		isnull;
 	Datum		datum;
 
-	field_text(trigger, "sync_timeout");
-	datum = field_datum(trigger, "sync_timeout", &isnull);
-	if (DatumGetBool(DirectFunctionCall2(interval_lt, datum,
-										 DirectFunctionCall3(interval_in, CStringGetDatum("1 second"),
-															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
-		refuse("sync_timeout", "must be at least one second");
-	if (DatumGetBool(DirectFunctionCall2(interval_gt, datum,
-										 DirectFunctionCall3(interval_in, CStringGetDatum("30 days"),
-															 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)))))
-		refuse("sync_timeout", "must not be more than 30 days");
+	validate_interval(trigger, "sync_timeout", "1 second", "30 days");
+	validate_interval(trigger, "verify_timeout", "0 seconds", "30 days");
 	datum = field_datum(trigger, "max_attempts", &isnull);
 	if (!isnull && DatumGetInt32(datum) < 1)
 		refuse("max_attempts", "must be positive");
@@ -267,6 +280,33 @@ validate_bounds(TriggerData *trigger)
 	datum = field_datum(trigger, "copy_rate", &isnull);
 	if (!isnull && DatumGetInt64(datum) < 1)
 		refuse("copy_rate", "must be positive");
+}
+
+/*
+ * The node that is added or removed. A verification is of all nodes.
+ */
+static void
+validate_new_node(TriggerData *trigger, const char *operation, bool need_password)
+{
+	bool		removal = strcmp(operation, "remove_node") == 0;
+	bool		no_name;
+	bool		no_dsn;
+
+	field_datum(trigger, "new_node_name", &no_name);
+	field_datum(trigger, "new_node_dsn", &no_dsn);
+	if (strcmp(operation, "verify") == 0)
+	{
+		if (!no_name || !no_dsn)
+			refuse(no_name ? "new_node_dsn" : "new_node_name", "must be null: a verification is of all nodes that the source knows");
+		return;
+	}
+	validate_name("new_node_name", field_text(trigger, "new_node_name"));
+	if (strcmp(field_text(trigger, "src_node_name"), field_text(trigger, "new_node_name")) == 0)
+		refuse("new_node_name", removal ? "must not be the source's: another node, which stays, has to be the source, and the last one cannot be removed" :
+			   "must not be the source's");
+	/* the source knows how to reach a node that is there */
+	if (!no_dsn || !removal)
+		validate_dsn("new_node_dsn", field_text(trigger, "new_node_dsn"), need_password);
 }
 
 /*
@@ -282,7 +322,6 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	bool		need_password = !superuser();
 	bool		isnull;
 	char	   *operation;
-	bool		removal;
 	int			columns[3];
 	Datum		values[3];
 	bool		nulls[3] = {false, false, false};
@@ -292,18 +331,10 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 		refuse("id", "is not yours to choose: leave it out");
 	operation = field_text(trigger, "operation");
 	if (!zodan_phases_operation_bit(operation))
-		refuse("operation", "must be add_node, remove_node or check");
-	removal = strcmp(operation, "remove_node") == 0;
+		refuse("operation", "must be add_node, remove_node, check or verify");
 	validate_name("src_node_name", field_text(trigger, "src_node_name"));
-	validate_name("new_node_name", field_text(trigger, "new_node_name"));
-	if (strcmp(field_text(trigger, "src_node_name"), field_text(trigger, "new_node_name")) == 0)
-		refuse("new_node_name", removal ? "must not be the source's: another node, which stays, has to be the source, and the last one cannot be removed" :
-			   "must not be the source's");
 	validate_dsn("src_dsn", field_text(trigger, "src_dsn"), need_password);
-	/* the source knows how to reach a node that is there */
-	field_datum(trigger, "new_node_dsn", &isnull);
-	if (!isnull || !removal)
-		validate_dsn("new_node_dsn", field_text(trigger, "new_node_dsn"), need_password);
+	validate_new_node(trigger, operation, need_password);
 	field_text(trigger, "new_node_location");
 	field_text(trigger, "new_node_country");
 	field_text(trigger, "new_node_info");

@@ -32,6 +32,15 @@ set_conn(ZodanJob *job, ZodanConn *conn, const char *node, const char *dsn)
 }
 
 /*
+ * How many nodes the request is about: a verification has no new one.
+ */
+static int
+nnodes(const ZodanJob *job)
+{
+	return job->nmembers + (job->req->new_node_name ? 1 : 0);
+}
+
+/*
  * Asks the source which nodes there are. The new node, which is known there
  * from some point of a join on, isn't one of them.
  */
@@ -159,7 +168,7 @@ reach(ZodanJob *job)
 		conns[i] = &ZODAN_PEERS(job)[i].conn;
 	zodan_remote_connect_all(conns, ZODAN_NPEERS(job));
 	pfree(conns);
-	if (!req->new_node_dsn)
+	if (req->new_node_name && !req->new_node_dsn)
 		find_new_node(job);
 }
 
@@ -202,7 +211,7 @@ zodan_cluster_open(ZodanJob *job)
 			m->dbname = pstrdup(PQdb(m->conn.pg));
 		if (job->new_dbname)
 			zodan_names_subscription(job, job->new_dbname, m->name, req->new_node_name, "sub", &m->sub_in, &m->slot_in);
-		if (m->dbname)
+		if (m->dbname && req->new_node_name)
 			zodan_names_subscription(job, m->dbname, req->new_node_name, m->name, "sub", &m->sub_out, &m->slot_out);
 	}
 	source->sub_first = source->sub_in;
@@ -240,7 +249,7 @@ zodan_cluster_member(ZodanJob *job, const char *name)
 ZodanConn *
 zodan_cluster_session(ZodanJob *job, const char *node)
 {
-	for (int i = job->nmembers; i >= 0; i--)
+	for (int i = nnodes(job) - 1; i >= 0; i--)
 		if (strcmp(conn_of(job, i)->node, node) == 0)
 			return conn_of(job, i)->pg ? conn_of(job, i) : NULL;
 	return NULL;
@@ -253,7 +262,7 @@ zodan_cluster_session(ZodanJob *job, const char *node)
 void
 zodan_cluster_watch(ZodanJob *job)
 {
-	for (int i = 0; job->members && i <= job->nmembers; i++)
+	for (int i = 0; job->members && i < nnodes(job); i++)
 	{
 		ZodanConn  *conn = conn_of(job, i);
 
@@ -281,14 +290,14 @@ zodan_cluster_absent(ZodanJob *job, const char **lost, List **dsns)
 	*dsns = NIL;
 	if (!job->members)
 		return NIL;
-	for (int i = 0; i <= job->nmembers; i++)
+	for (int i = 0; i < nnodes(job); i++)
 	{
 		calls[i].conn = conn_of(job, i);
 		calls[i].sql = "SELECT 1";
 		had_session[i] = calls[i].conn->pg != NULL;
 	}
-	zodan_remote_run(calls, job->nmembers + 1, ABSENT_MS);
-	for (int i = 0; i <= job->nmembers; i++)
+	zodan_remote_run(calls, nnodes(job), ABSENT_MS);
+	for (int i = 0; i < nnodes(job); i++)
 	{
 		/* one whose statement has failed does answer */
 		if (!calls[i].error || calls[i].sqlstate == ERRCODE_IN_FAILED_SQL_TRANSACTION)
@@ -342,7 +351,7 @@ zodan_cluster_require(ZodanJob *job, bool all)
 	else if (all)
 	{
 		missing = zodan_cluster_missing(job);
-		if (!job->new_conn.pg)
+		if (job->req->new_node_name && !job->new_conn.pg)
 			missing = psprintf("could not connect to node \"%s\": %s", job->new_conn.node, job->new_conn.error);
 	}
 	if (missing)

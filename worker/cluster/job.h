@@ -46,7 +46,7 @@ typedef struct ZodanJob
 	const ZodanEngine *engine;
 	ZodanMember *members;		/* the source is the first, the others are its peers */
 	int			nmembers;
-	ZodanConn	new_conn;
+	ZodanConn	new_conn;		/* the new node, or the one that goes; a verification has none */
 	const char *new_dbname;
 	ZodanDirection direction;
 	bool		locked;			/* the nodes are ours */

@@ -16,10 +16,12 @@
 #include "phases/register.h"
 #include "phases/remove.h"
 #include "phases/subscribe.h"
+#include "phases/verify.h"
 
 #define ADD_NODE	0x1
 #define CHECK		0x2
 #define REMOVE_NODE	0x4
+#define VERIFY		0x8
 #define LOOKS		ZODAN_PHASE_LOOKS
 
 const ZodanPhase zodan_phases_table[] = {
@@ -59,8 +61,28 @@ const ZodanPhase zodan_phases_table[] = {
 	"close the node; wait until the others have what was written there"},
 	{"drop_node", REMOVE_NODE, 10, zodan_remove_drop,
 	"drop all subscriptions, slots and entries of the node, everywhere"},
+	{"check_replication", VERIFY | LOOKS, 1, zodan_verify_check,
+	"all nodes answer, and each replicates from every other one"},
+	{"compare_rows", VERIFY | LOOKS, 95, zodan_verify_compare,
+	"compare the rows of all replicated tables, block by block"},
+	{"settle_rows", VERIFY | LOOKS, 4, zodan_verify_settle,
+	"look again at rows that kept changing; tell what differs"},
 };
 const int	zodan_phases_count = lengthof(zodan_phases_table);
+
+/*
+ * Does an operation only look, so that it needs neither a node's lock nor its mark?
+ */
+bool
+zodan_phases_only_look(const char *operation)
+{
+	int			bit = zodan_phases_operation_bit(operation);
+
+	for (int i = 0; i < zodan_phases_count; i++)
+		if ((zodan_phases_table[i].operations & bit) && !(zodan_phases_table[i].operations & LOOKS))
+			return false;
+	return true;
+}
 
 /*
  * The bit of an operation in ZodanPhase.operations; 0: there is none such.
@@ -70,5 +92,6 @@ zodan_phases_operation_bit(const char *operation)
 {
 	return strcmp(operation, "add_node") == 0 ? ADD_NODE :
 		strcmp(operation, "remove_node") == 0 ? REMOVE_NODE :
+		strcmp(operation, "verify") == 0 ? VERIFY :
 		strcmp(operation, "check") == 0 ? CHECK : 0;
 }

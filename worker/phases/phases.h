@@ -25,5 +25,6 @@ extern const ZodanPhase zodan_phases_table[];
 extern const int zodan_phases_count;
 
 extern int	zodan_phases_operation_bit(const char *operation);
+extern bool zodan_phases_only_look(const char *operation);
 
 #endif							/* ZODAN_PHASES_H */

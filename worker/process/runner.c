@@ -185,7 +185,7 @@ run_phases(Runner *runner)
 	zodan_cluster_open(job);
 	zodan_removal_prepare(job);
 	/* what the checks would find in the middle of another request is none of its failures */
-	if (bit != zodan_phases_operation_bit("check") && zodan_cluster_complete(job))
+	if (!zodan_phases_only_look(job->req->operation) && zodan_cluster_complete(job))
 		lock_cluster(job);
 	for (int i = 0; i < zodan_phases_count; i++)
 	{

@@ -428,6 +428,16 @@ zodan_request_copy_status(const ZodanRequest *req, const ZodanCopyStatus *status
 }
 
 /*
+ * How long a verification looks again at rows that keep changing, in milliseconds.
+ */
+int64
+zodan_request_verify_ms(const ZodanRequest *req)
+{
+	return zodan_spi_int64(zodan_spi_one("SELECT (extract(epoch FROM verify_timeout) * 1000)::bigint FROM zodan.requests WHERE id = $1::bigint", 1,
+										 req->id_text)->value[0][0]);
+}
+
+/*
  * The rate that the copy is to be held to, in bytes/s, which may be changed at any
  * time; 0: none.
  */

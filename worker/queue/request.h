@@ -30,7 +30,7 @@ typedef struct ZodanRequest
 	char	   *operation;
 	char	   *src_node_name;
 	char	   *src_dsn;
-	char	   *new_node_name;
+	char	   *new_node_name;	/* NULL: a verification, which has no new node */
 	char	   *new_node_dsn;
 	bool		gave_dsn;		/* it wasn't found in the cluster's own catalogs */
 	char	   *location;
@@ -96,6 +96,7 @@ extern bool zodan_request_fail(const ZodanRequest *req, const char *from, bool b
 extern void zodan_request_progress(const ZodanRequest *req, const char *phase, double percent, const char *detail);
 extern void zodan_request_copy_status(const ZodanRequest *req, const ZodanCopyStatus *status);
 extern int64 zodan_request_copy_rate(const ZodanRequest *req);
+extern int64 zodan_request_verify_ms(const ZodanRequest *req);
 extern bool zodan_request_note_retained(const ZodanRequest *req, int64 bytes, bool over);
 extern void zodan_request_alert(const ZodanRequest *req, const char *node, const char *problem);
 

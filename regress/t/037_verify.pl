@@ -1,0 +1,138 @@
+# Rows of all nodes are compared while all are written to: operation verify. What was
+# planted on a node, so that it isn't replicated, is found and named, and nothing else,
+# however much is under way; also after the runner or the server was killed. Protects
+# those who believe that their nodes are the same, and those who are told that they
+# aren't.
+#
+# Copyright (c) 2026, the zodan_bgw authors
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use Test::More;
+use ZodanCluster;
+
+ZodanCluster::plan_or_skip();
+
+my $e = $ZodanCluster::engine;
+my $c = ZodanCluster->new(nodes => 3, setup => q{
+	CREATE TABLE item (id int PRIMARY KEY, n int, f float8, t text, filler text);
+	CREATE TABLE pair (a text COLLATE "C", b timestamptz, c numeric, d text, PRIMARY KEY (a, b, c));
+	CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+	CREATE DOMAIN small AS int CHECK (VALUE < 1000);
+	CREATE TABLE "Odd ""name""" ("q.zodan_key" mood, x small, "n" bytea, n2 int GENERATED ALWAYS AS (1) STORED, PRIMARY KEY ("q.zodan_key", x));
+	CREATE TABLE parted (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
+	CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (1000000);
+	CREATE TABLE empty (id int PRIMARY KEY);
+	CREATE TABLE hot (id int PRIMARY KEY, n int);
+	CREATE SCHEMA keyless;
+	CREATE TABLE keyless.log (at int, t text);
+	CREATE SCHEMA filtered;
+	CREATE TABLE filtered.rest (id int PRIMARY KEY, n int);
+	ALTER TABLE filtered.rest DROP COLUMN n, ADD zodan_n int;
+}, sets => sprintf("SELECT %s; SELECT %s('default_insert_only', 'keyless.log', false); SELECT %s('default', 'filtered.rest', false, row_filter := 'zodan_n > 0')",
+	  sprintf(ZodanCluster->e('add_all'), "'default'", "'{public}'"), ZodanCluster->e('add_table'), ZodanCluster->e('add_table')));
+$c->psql('n1', $_) for "INSERT INTO item SELECT i, i, i / 3.0, 'text ' || i, repeat('x', i % 50) FROM generate_series(1, 40000) i",
+  q{INSERT INTO pair SELECT 'k' || i % 10, '2026-01-01'::timestamptz + i * interval '1 s', i, NULL FROM generate_series(1, 1000) i},
+  q{INSERT INTO "Odd ""name""" SELECT 'ok', i, '\x01' FROM generate_series(1, 100) i}, 'INSERT INTO parted SELECT i, 0 FROM generate_series(1, 1000) i',
+  q{INSERT INTO keyless.log SELECT i / 2, 'x' || i / 2 FROM generate_series(1, 30000) i}, 'INSERT INTO hot SELECT i, 0 FROM generate_series(1, 20) i',
+  'INSERT INTO filtered.rest SELECT i, i - 50 FROM generate_series(1, 100) i', 'ANALYZE';
+$c->psql('n2', 'INSERT INTO filtered.rest VALUES (200, -1)');
+$c->settle;
+$c->add_server('c');
+
+# changes something on a node only
+sub plant
+{
+	my ($node, $sql) = @_;
+	my $origin = "SELECT pg_replication_origin_create('planted') WHERE NOT EXISTS (SELECT FROM pg_replication_origin WHERE roname = 'planted')";
+	return $c->psql($node, "$origin; SELECT pg_replication_origin_session_setup('planted'); $sql");
+}
+
+sub verify
+{
+	my (%column) = @_;
+	$column{operation} = 'verify';
+	$column{src_node_name} = 'n1';
+	$column{src_dsn} = $c->dsn('n1');
+	return $c->queue('c', sprintf 'INSERT INTO zodan.requests (%s) VALUES (%s) RETURNING id',
+		join(', ', sort keys %column), join(', ', map { ZodanCluster::q_($column{$_}) } sort keys %column));
+}
+
+sub found
+{
+	my ($id) = @_;
+	return $c->queue('c', "SELECT concat_ws(' ', format('%I.%I', nspname, relname), CASE WHEN nspname <> 'keyless' THEN key END, node, difference, columns)"
+		  . " FROM zodan.differences WHERE request_id = $id ORDER BY 1");
+}
+
+sub summary { return $c->queue('c', "SELECT concat_ws(' ', tables, tables_compared, rows, differing, undecided) FROM zodan.verifications WHERE request_id = $_[0]"); }
+
+# ---------- nodes that are the same ----------
+
+my $id = $c->queue('c', 'SELECT zodan.verify(' . join(', ', map { ZodanCluster::q_($_) } 'n1', $c->dsn('n1')) . ')');
+is($c->wait_for($id, 'c'), 'done', 'nodes that are the same');
+is(summary($id), '8 8 72170 0 0', 'all rows have been compared, but those that a filter holds back');
+is($c->queue('c', "SELECT node IS NULL AND source = 'n1' AND percent = 100 FROM zodan.status WHERE request_id = $id"), 't', 'the status says so');
+is($c->queue('c', "SELECT count(*) FROM zodan.requests WHERE id = $id AND src_dsn ~ 'password=[^*]'"), '0', 'no password is left');
+
+# ---------- under load, ten times ----------
+
+my @writers = map {
+	$c->start_writer($_, q{
+		\set id random(1, 40000)
+		\set hot random(1, 20)
+		\set new random(1, 1000000000)
+		UPDATE item SET n = n + 1 WHERE id = :id;
+		UPDATE hot SET n = n + 1 WHERE id = :hot;
+		INSERT INTO pair VALUES ('new', '2026-01-01', :new, NULL) ON CONFLICT DO NOTHING;
+		INSERT INTO keyless.log VALUES (:new, 'new');
+		DELETE FROM part WHERE id = :id AND id < 500;
+	}, '--rate', '120')
+} qw(n1 n2 n3);
+$c->wait_writing(@writers);
+my @ids = map { verify(verify_timeout => '2 s') } 1 .. 3;
+for (1 .. 10)
+{
+	$id = verify(verify_timeout => '1 s');
+	my $state = $c->wait_for($id, 'c');
+	is($state . found($id), 'done', "no false alarm, run $_") || last;
+}
+is(join(' ', map { $c->wait_for($_, 'c') } @ids), 'done done done', 'nor where several run at a time');
+$c->stop_writer($_) for @writers;
+$c->settle;
+# two nodes may have changed one row at the same time, and have not resolved that alike
+$c->psql('n1', 'UPDATE item SET n = 0; UPDATE hot SET n = 0');
+$c->settle;
+
+# ---------- what was planted ----------
+
+plant('n2', "UPDATE item SET n = -1 WHERE id = 17");
+plant('n2', 'DELETE FROM item WHERE id = 39999');
+plant('n3', "INSERT INTO item VALUES (50000, 0)");
+plant('n3', "UPDATE item SET f = f + 2e-12, t = 'text' WHERE id = 20000");
+plant('n1', "UPDATE item SET t = '' WHERE id = 5");
+plant($_, "UPDATE item SET t = NULL WHERE id = 5") for qw(n2 n3);
+plant('n3', "UPDATE item SET filler = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 1000) i) WHERE id = 300");
+plant('n2', q{UPDATE pair SET d = 'd' WHERE a = 'k3' AND c = 3});
+plant('n2', q{UPDATE "Odd ""name""" SET "n" = '\x02' WHERE x = 7});
+plant('n3', 'DELETE FROM parted WHERE id = 777');
+plant('n2', "INSERT INTO keyless.log VALUES (3, 'x3')");
+plant('n3', "DELETE FROM keyless.log WHERE at = 4; INSERT INTO keyless.log VALUES (-1, NULL)");
+plant('n3', 'INSERT INTO empty VALUES (1)');
+plant('n2', 'UPDATE filtered.rest SET zodan_n = 1000 WHERE id = 60; INSERT INTO filtered.rest VALUES (300, -5)');
+$id = verify();
+is($c->wait_for($id, 'c'), 'failed', 'what was planted is found');
+my @expected = ('filtered.rest {60} n2 changed {zodan_n}',
+	'keyless.log n2 count', 'keyless.log n3 extra', 'keyless.log n3 missing',
+	'public."Odd ""name""" {ok,7} n2 changed {n}', 'public.empty {1} n3 extra',
+	'public.item {17} n2 changed {n}', 'public.item {20000} n3 changed {f,t}', 'public.item {300} n3 changed {filler}',
+	'public.item {39999} n2 missing', 'public.item {5} n2 changed {t}', 'public.item {5} n3 changed {t}', 'public.item {50000} n3 extra',
+	'public.pair {k3,"2026-01-01 00:00:03+00",3} n2 changed {d}', 'public.part {777} n3 missing');
+is(join("\n", sort split /\n/, found($id)), join("\n", sort @expected), 'and named, and nothing else');
+like($c->queue('c', "SELECT last_error FROM zodan.status WHERE request_id = $id"), qr/^14 rows differ from those of node "n1" on: n2, n3 \(6 of table public\.item, 3 of table keyless\.log, /,
+	'the error says how many, where');
+like($c->queue('c', "SELECT hint FROM zodan.status WHERE request_id = $id"), qr/zodan\.differences WHERE request_id = $id/, 'and where they are listed');
+like($c->queue('c', "SELECT detail FROM zodan.differences WHERE request_id = $id AND difference = 'count'"), qr/^3 here, .*; 2 on the source, /, 'how often rows without a key are there');
+done_testing();

@@ -1,0 +1,214 @@
+/*
+ * blocks.c
+ *		The rows of a table, compared block by block.
+ *
+ * A block is what lies between two keys, which are chosen on the source. Each node
+ * counts its rows and adds up a hash of each; only where that isn't the same are the
+ * rows' own hashes fetched. Rows that aren't the same on all nodes are suspects: most
+ * are under way from one node to another. See suspects.c.
+ *
+ * A table without a key by which its rows could be found is read as a whole, in
+ * parts by the hash of the row, and equal rows are counted.
+ *
+ * Copyright (c) 2026, the zodan_bgw authors
+ */
+#include "verify/blocks.h"
+
+#include "base/array.h"
+#include "remote/query.h"
+
+/* how large a block is to be, as text; how many rows it may have */
+#define BLOCK_BYTES		(4 * 1024 * 1024)
+#define BLOCK_MIN		100
+#define BLOCK_MAX		20000
+#define BLOCK_FIRST		5000
+
+/* of a table without a key: rows in a part, and how many parts are read at a time */
+#define PART_ROWS		10000
+#define PARTS_MAX		65536
+#define PARTS_AT_ONCE	16
+
+static const char *const count_query =
+#include "sql/blocks_count.h"
+		   ;
+
+static const char *const rows_query =
+#include "sql/blocks_rows.h"
+		   ;
+
+static const char *const upto_query =
+#include "sql/blocks_upto.h"
+		   ;
+
+static const char *const parts_query =
+#include "sql/blocks_parts.h"
+		   ;
+
+static const char *const copies_query =
+#include "sql/blocks_copies.h"
+		   ;
+
+/* What a node has under a key */
+typedef struct Entry
+{
+	const char *key;
+	const char *value;
+} Entry;
+
+static int
+compare_entries(const void *a, const void *b)
+{
+	return strcmp(((const Entry *) a)->key, ((const Entry *) b)->key);
+}
+
+/*
+ * The keys whose value isn't the same on all nodes, or that some lack, from rows of
+ * key and value.
+ */
+static List *
+differing_keys(const ZodanMesh *mesh, const ZodanCall *calls)
+{
+	List	   *keys = NIL;
+	Entry	   *entries;
+	int			n = 0;
+	int			all = 0;
+
+	for (int i = 0; i < mesh->nnodes; i++)
+		all += PQntuples(calls[i].result);
+	entries = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Entry) * Max(all, 1));
+	for (int i = 0; i < mesh->nnodes; i++)
+		for (int row = 0; row < PQntuples(calls[i].result); row++)
+			entries[n++] = (Entry)
+		{
+			PQgetvalue(calls[i].result, row, 0), PQgetvalue(calls[i].result, row, 1)
+		};
+	qsort(entries, n, sizeof(Entry), compare_entries);
+	for (int first = 0, next; first < n; first = next)
+	{
+		bool		same = true;
+
+		for (next = first; next < n && strcmp(entries[next].key, entries[first].key) == 0; next++)
+			same = same && strcmp(entries[next].value, entries[first].value) == 0;
+		if (!same || next - first != mesh->nnodes)
+			keys = lappend(keys, pstrdup(entries[first].key));
+	}
+	pfree(entries);
+	return keys;
+}
+
+/*
+ * Has every node returned the same row?
+ */
+static bool
+same_row(const ZodanMesh *mesh, const ZodanCall *calls, int ncolumns)
+{
+	for (int i = 1; i < mesh->nnodes; i++)
+		for (int c = 0; c < ncolumns; c++)
+			if (strcmp(PQgetvalue(calls[i].result, 0, c), PQgetvalue(calls[0].result, 0, c)) != 0)
+				return false;
+	return true;
+}
+
+/*
+ * How many rows the next block is to have, by what those before had.
+ */
+static int64
+rows_of_block(const ZodanVerified *table)
+{
+	int64		width = table->rows > 0 ? table->bytes / table->rows : 0;
+
+	return width == 0 ? BLOCK_FIRST : Max(BLOCK_MIN, Min(BLOCK_MAX, BLOCK_BYTES / width));
+}
+
+/*
+ * Compares the next block of a table that has a key; false: it was the last one.
+ */
+static bool
+next_by_key(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects)
+{
+	const ZodanVerified *t = table;
+	ZodanCall	call = {.nparams = 2,.params = {t->last_key}};
+	char	   *upto = zodan_query_value(mesh->nodes[0], psprintf(upto_query, t->key, t->name, t->after, t->sort), 2,
+										 t->last_key, psprintf(INT64_FORMAT, rows_of_block(table) - 1));
+	List	   *keys = NIL;
+	ZodanCall  *counts;
+	int64		rows;
+
+	call.params[1] = upto;
+	call.sql = psprintf(count_query, t->row, t->name, t->after, t->upto, t->filter);
+	counts = zodan_mesh_ask(mesh, &call);
+	if (!same_row(mesh, counts, 3))
+	{
+		ZodanCall  *calls;
+
+		call.sql = psprintf(rows_query, t->key, t->row, t->name, t->after, t->upto, t->filter);
+		calls = zodan_mesh_ask(mesh, &call);
+		keys = differing_keys(mesh, calls);
+		zodan_mesh_clear(mesh, calls);
+	}
+	rows = strtoll(PQgetvalue(counts[0].result, 0, 0), NULL, 10);
+	*bytes = strtoll(PQgetvalue(counts[0].result, 0, 2), NULL, 10);
+	*suspects = list_length(keys);
+	zodan_mesh_clear(mesh, counts);
+	zodan_tables_note(mesh->job->req, table, upto, rows, *bytes, keys);
+	return upto != NULL;
+}
+
+/*
+ * Compares a table without a key, as a whole.
+ */
+static void
+compare_copies(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects)
+{
+	const ZodanVerified *t = table;
+	ZodanCall	call = {.nparams = 1};
+	int			parts = 1;
+	ZodanCall  *calls;
+	List	   *differing;
+	int64		rows = 0;
+
+	while (parts < PARTS_MAX && (int64) parts * PART_ROWS < t->rows_expected)
+		parts *= 2;
+	call.sql = psprintf(parts_query, t->row, t->name, t->filter);
+	call.params[0] = psprintf("%d", parts - 1);
+	calls = zodan_mesh_ask(mesh, &call);
+	differing = differing_keys(mesh, calls);
+	*bytes = 0;
+	*suspects = 0;
+	for (int row = 0; row < PQntuples(calls[0].result); row++)
+	{
+		rows += strtoll(PQgetvalue(calls[0].result, row, 1), NULL, 10);
+		*bytes += strtoll(PQgetvalue(calls[0].result, row, 2), NULL, 10);
+	}
+	zodan_mesh_clear(mesh, calls);
+	call.sql = psprintf(copies_query, t->row, t->name, t->filter);
+	call.nparams = 2;
+	while (differing != NIL)
+	{
+		List	   *now = list_copy_head(differing, PARTS_AT_ONCE);
+		List	   *keys;
+
+		call.params[1] = zodan_array_literal(now);
+		calls = zodan_mesh_ask(mesh, &call);
+		keys = differing_keys(mesh, calls);
+		zodan_mesh_clear(mesh, calls);
+		*suspects += list_length(keys);
+		zodan_tables_note(mesh->job->req, table, NULL, 0, 0, keys);
+		differing = list_copy_tail(differing, list_length(now));
+	}
+	zodan_tables_note(mesh->job->req, table, NULL, rows, *bytes, NIL);
+}
+
+/*
+ * Compares the next block of a table; returns whether there is another one, in *bytes
+ * how much was read on the source, and in *suspects how many rows are to be looked at
+ * again.
+ */
+bool
+zodan_blocks_next(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects)
+{
+	if (table->key)
+		return next_by_key(mesh, table, bytes, suspects);
+	compare_copies(mesh, table, bytes, suspects);
+	return false;
+}
