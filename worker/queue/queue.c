@@ -10,6 +10,10 @@
 #include "base/retry.h"
 #include "queue/states.h"
 
+static const char *const rivals_query =
+#include "sql/queue_rivals.h"
+		   ;
+
 /* the clock was put back since the request s was changed: its times say nothing */
 #define CLOCK_PUT_BACK " s.updated_at > now() + interval '5 s'"
 
@@ -191,15 +195,7 @@ zodan_queue_rivals(int64 id)
 
 	zodan_spi_execute("SELECT pg_advisory_xact_lock($2::int, hashtext(new_node_name)) FROM zodan.requests WHERE id = $1::bigint",
 					  2, text, psprintf("%d", ZODAN_LOCK_FILING));
-	return zodan_spi_execute("SELECT r.id, r.operation, s.state, r.new_node_dsn"
-							 "  FROM zodan.requests mine JOIN zodan.requests r USING (new_node_name)"
-							 "  JOIN zodan.request_state s ON s.request_id = r.id"
-							 " WHERE mine.id = $1::bigint AND r.id <> mine.id"
-							 "   AND mine.operation <> 'check' AND r.operation <> 'check'"
-							 "   AND (s.state NOT IN ('done', 'failed', 'cancelled')"
-							 "        OR (s.state = 'failed' OR s.state = 'cancelled' AND mine.operation = 'add_node')"
-							 "           AND EXISTS (SELECT FROM zodan.effects e WHERE e.request_id = r.id AND e.state IN ('intent', 'done')))"
-							 " ORDER BY r.id", 1, text);
+	return zodan_spi_execute(rivals_query, 1, text);
 }
 
 /*

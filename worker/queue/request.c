@@ -17,6 +17,14 @@
 #include "lib/stringinfo.h"
 #include "queue/states.h"
 
+static const char *const restart_statement =
+#include "sql/request_restart.h"
+		   ;
+
+static const char *const end_statement =
+#include "sql/request_end.h"
+		   ;
+
 /*
  * The nodes that the request waits for, one a row: name, connection string.
  */
@@ -318,22 +326,8 @@ zodan_request_roll_back_for(const ZodanRequest *req, const char *what, const cha
 bool
 zodan_request_restart(const ZodanRequest *req, int64 ms)
 {
-	ZodanRows  *rows = zodan_spi_execute("WITH u AS ("
-										 " UPDATE zodan.request_state"
-										 "    SET state = $3, asked = NULL, reason = NULL, reason_hint = NULL, phase = NULL, percent = 0,"
-										 "        next_attempt_at = clock_timestamp() + $2::float8 * interval '1 ms',"
-										 "        last_error = reason, hint = reason_hint, updated_at = clock_timestamp()"
-										 "  WHERE request_id = $1::bigint AND state = 'rolling_back' AND asked = 'restart'"
-										 "  RETURNING request_id),"
-										 " c AS (DELETE FROM zodan.checkpoints x USING u WHERE x.request_id = u.request_id),"
-										 " e AS (DELETE FROM zodan.effects x USING u WHERE x.request_id = u.request_id),"
-										 " b AS (DELETE FROM zodan.positions x USING u WHERE x.request_id = u.request_id),"
-										 " t AS (DELETE FROM zodan.copy_tables x USING u WHERE x.request_id = u.request_id),"
-										 " p AS (DELETE FROM zodan.copy_progress x USING u WHERE x.request_id = u.request_id),"
-										 " k AS (DELETE FROM zodan.kept x USING u WHERE x.request_id = u.request_id),"
-										 " n AS (DELETE FROM zodan.servers x USING u WHERE x.request_id = u.request_id)"
-										 " SELECT FROM u", 3,
-										 req->id_text, psprintf(INT64_FORMAT, ms), zodan_states_next("rolling_back", EVENT_RESTART));
+	ZodanRows  *rows = zodan_spi_execute(restart_statement, 3, req->id_text, psprintf(INT64_FORMAT, ms),
+										 zodan_states_next("rolling_back", EVENT_RESTART));
 
 	if (rows->nrows == 1)
 		notify_progress(req);
@@ -348,23 +342,8 @@ zodan_request_restart(const ZodanRequest *req, int64 ms)
 static bool
 end_request(const ZodanRequest *req, const char *from, const char *event, bool blank, bool to_cancel)
 {
-	if (zodan_spi_execute("WITH u AS ("
-						  " UPDATE zodan.request_state"
-						  "    SET state = $3, asked = NULL, next_attempt_at = NULL, missing = NULL, missing_dsns = NULL, missing_since = NULL,"
-						  "        percent = CASE WHEN $3 = 'done' THEN 100 ELSE percent END,"
-						  "        last_error = CASE WHEN $3 = 'done' THEN NULL ELSE last_error END,"
-						  "        hint = CASE WHEN $3 = 'done' THEN NULL ELSE hint END,"
-						  "        finished_at = clock_timestamp(), updated_at = clock_timestamp()"
-						  "  WHERE request_id = $1::bigint AND state = $2 AND ($5::bool OR asked IS DISTINCT FROM 'cancel')"
-						  "  RETURNING request_id),"
-						  " c AS (UPDATE zodan.copy_progress SET eta = NULL WHERE request_id IN (SELECT request_id FROM u)),"
-						  " b AS (UPDATE zodan.requests"
-						  "   SET src_dsn = zodan.redact_dsn(src_dsn), new_node_dsn = zodan.redact_dsn(new_node_dsn),"
-						  "       options = CASE WHEN options ? 'peer_dsns' THEN"
-						  "         jsonb_set(options, '{peer_dsns}', zodan.redact_dsns(options -> 'peer_dsns')) ELSE options END"
-						  " WHERE $4::bool AND id IN (SELECT request_id FROM u))"
-						  " SELECT FROM u", 5,
-						  req->id_text, from, zodan_states_next(from, event), blank ? "t" : "f", to_cancel ? "t" : "f")->nrows == 0)
+	if (zodan_spi_execute(end_statement, 5, req->id_text, from, zodan_states_next(from, event),
+						  blank ? "t" : "f", to_cancel ? "t" : "f")->nrows == 0)
 		return false;
 	notify_progress(req);
 	/* what it had on the nodes holds nothing more */
