@@ -10,39 +10,15 @@
 #include "base/locks.h"
 #include "common/pg_prng.h"
 
-/*
- * What every session starts with. Nothing that a statement holds may be
- * written to the node's log, since DSNs are among the parameters.
- */
+/* what every session starts with */
 static const char *const pins =
-"SET search_path = '';"
-"SET datestyle = 'ISO, YMD';"
-"SET intervalstyle = 'postgres';"
-"SET timezone = 'UTC';"
-"SET bytea_output = 'hex';"
-"SET extra_float_digits = 3;"
-"SET standard_conforming_strings = on;"
-"SET quote_all_identifiers = off;"
-"SET statement_timeout = 0;"
-"SET lock_timeout = 0;"
-"SET idle_in_transaction_session_timeout = 0;"
-"SET idle_session_timeout = 0;"
-"SET default_transaction_read_only = off;"
-"SET synchronous_commit = local;"
-"SET default_transaction_isolation = 'read committed';"
-"SET client_min_messages = warning;"
-/* what is asked is small, however large the planner takes it to be */
-"SET jit = off;"
-"SELECT pg_catalog.set_config(name, '0', false)"
-"  FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout';"
-/* these take a superuser, which the joins need anyway and the checks ask for */
-"SELECT pg_catalog.set_config(name, value, false)"
-"  FROM pg_catalog.pg_roles, (VALUES ('log_statement', 'none'),"
-"       ('log_min_error_statement', 'panic'), ('log_min_duration_statement', '-1'),"
-"       ('log_min_duration_sample', '-1'), ('log_parameter_max_length', '0'),"
-"       ('log_parameter_max_length_on_error', '0'), ('log_transaction_sample_rate', '0'))"
-"       AS pins(name, value)"
-" WHERE rolname = current_user AND rolsuper";
+#include "sql/session_pins.h"
+		   ;
+
+/* to be filled in: see there */
+static const char *const change_pins =
+#include "sql/session_change_pins.h"
+		   ;
 
 /*
  * Says whose statements these are, by a name and a token, and how long one may
@@ -84,17 +60,7 @@ zodan_session_log(const ZodanSession *session, const char *node, const char *sql
 char *
 zodan_session_change_pins(const ZodanSession *session)
 {
-	return psprintf("SET statement_timeout = %d;"
-					"SET client_connection_check_interval = '1s';"
-					"SELECT pg_catalog.pg_advisory_lock_shared(%d, 1);"
-					"SELECT pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0, pg_catalog.pg_backend_pid(), EXISTS"
-					" (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_locks own USING (pid)"
-					"   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2"
-					"     AND l.classid = %d::pg_catalog.oid AND l.objid = 0"
-					"     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
-					"     AND own.locktype = 'advisory' AND own.objsubid = 2"
-					"     AND own.classid = %d::pg_catalog.oid AND own.objid = %s)",
-					zodan_session_server_timeout(session), ZODAN_LOCK_CLUSTER,
+	return psprintf(change_pins, zodan_session_server_timeout(session), ZODAN_LOCK_CLUSTER,
 					ZODAN_LOCK_CLUSTER, ZODAN_LOCK_PROCESS, session->process);
 }
 
