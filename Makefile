@@ -40,11 +40,11 @@ process = roll_back runner launcher upkeep
 OBJS = $(foreach wing,$(WINGS),$(patsubst %,worker/$(wing)/%.o,$($(wing)))) worker/zodan_bgw.o
 
 # Long SQL statements: each is a file, and becomes a header that is a C string,
-# without the lines that begin with --.
+# without the lines that begin with --. {NAME} stands for a macro, which is a C string.
 SQL_HEADERS = $(patsubst %.sql,%.h,$(wildcard worker/sql/*.sql))
 
 worker/sql/%.h: worker/sql/%.sql
-	sed -e '/^--/d' -e 's/[\\"]/\\&/g' -e 's/.*/"&\\n"/' $< >$@
+	sed -e '/^--/d' -e 's/[\\"]/\\&/g' -e 's/{\([A-Z][A-Z_]*\)}/" \1 "/g' -e 's/.*/"&\\n"/' $< >$@
 
 PG_CONFIG ?= pg_config
 PG_CPPFLAGS = -I$(shell $(PG_CONFIG) --includedir) -Iworker

@@ -34,6 +34,16 @@ static const char *const store_statement =
 		   ;
 
 /*
+ * What finishing a table takes: as long as looking at some pages, and at those
+ * that its statistics are made of: as many as ANALYZE takes rows, by default.
+ */
+#define FINISH_WORK "(100 + least(pages, 30000))"
+
+static const char *const totals_query =
+#include "sql/plan_totals.h"
+		   ;
+
+/*
  * Begins to ask the source what is to be copied, as the snapshot shows it. It
  * has a session of its own, so that other things can be done meanwhile;
  * zodan_plan_store() takes the answer.
@@ -114,12 +124,6 @@ load_indexes(const ZodanRequest *req, List *tables)
 }
 
 /*
- * What finishing a table takes: as long as looking at some pages, and at those
- * that its statistics are made of: as many as ANALYZE takes rows, by default.
- */
-#define FINISH_WORK "(100 + least(pages, 30000))"
-
-/*
  * Returns the tables (ZodanTable) that aren't all done, the largest first, each
  * with its indexes (ZodanIndex). Those that an earlier process has copied are
  * among them as begun if it didn't come to others that need the same snapshot.
@@ -167,11 +171,7 @@ zodan_plan_tables(const ZodanRequest *req)
 void
 zodan_plan_totals(const ZodanRequest *req, ZodanTotals *totals)
 {
-	char	  **t = zodan_spi_one("SELECT count(*), count(*) FILTER (WHERE state = 'copied'),"
-								  "       coalesce(sum(bytes_total), 0), coalesce(sum(bytes_total) FILTER (WHERE state = 'copied'), 0),"
-								  "       coalesce(sum(bytes_copied), 0), coalesce(sum(rows_copied), 0),"
-								  "       coalesce(sum(" FINISH_WORK "), 0), coalesce(sum(" FINISH_WORK ") FILTER (WHERE built_at IS NOT NULL), 0)"
-								  "  FROM zodan.copy_tables WHERE request_id = $1::bigint", 1, req->id_text)->value[0];
+	char	  **t = zodan_spi_one(totals_query, 1, req->id_text)->value[0];
 	char	  **x = zodan_spi_one("SELECT coalesce(sum(work) FILTER (WHERE NOT collated), 0),"
 								  "       coalesce(sum(work) FILTER (WHERE collated), 0),"
 								  "       coalesce(sum(work) FILTER (WHERE NOT collated AND built_at IS NOT NULL), 0),"

@@ -10,15 +10,36 @@
 #include "base/retry.h"
 #include "queue/states.h"
 
+/* the clock was put back since the request s was changed: its times say nothing */
+#define CLOCK_PUT_BACK "s.updated_at > now() + interval '5 s'"
+
+/* of the requests s: not one of the array $2, and nobody holds its lock */
+#define NOBODY_RUNS_IT \
+	"s.request_id <> ALL ($2::bigint[])" \
+	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l" \
+	"                  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2" \
+	"                    AND l.database = (SELECT oid FROM pg_catalog.pg_database" \
+	"                                       WHERE datname = current_database())" \
+	"                    AND l.classid = $3::oid AND l.objid = mod(s.request_id, 2147483648)::oid)"
+
+/* what becomes of the request s when an attempt begins, but for its state */
+#define ATTEMPT_BEGINS \
+	"attempt = s.attempt + 1, missing = NULL, missing_dsns = NULL, probe_at = NULL," \
+	" next_attempt_at = now() + " ZODAN_RETRY_BACKOFF(ZODAN_RETRY_DIED_MS, "s.attempt - s.attempt_of_progress") "," \
+	" started_at = coalesce(s.started_at, clock_timestamp())," \
+	" updated_at = clock_timestamp()"
+
+static const char *const take_statement =
+#include "sql/queue_take.h"
+		   ;
+
+static const char *const take_probes_statement =
+#include "sql/queue_take_probes.h"
+		   ;
+
 static const char *const rivals_query =
 #include "sql/queue_rivals.h"
 		   ;
-
-/* the clock was put back since the request s was changed: its times say nothing */
-#define CLOCK_PUT_BACK " s.updated_at > now() + interval '5 s'"
-
-/* how often somebody checks them */
-#define WATCH_EVERY	"interval '30 s'"
 
 /*
  * Is the extension in this database?
@@ -56,22 +77,6 @@ zodan_queue_launcher_pid(void)
 	return rows->nrows ? (int) zodan_spi_int64(rows->value[0][0]) : 0;
 }
 
-/* of the requests s: not one of the array $2, and nobody holds its lock */
-#define NOBODY_RUNS_IT \
-	" s.request_id <> ALL ($2::bigint[])" \
-	" AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l" \
-	"                  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2" \
-	"                    AND l.database = (SELECT oid FROM pg_catalog.pg_database" \
-	"                                       WHERE datname = current_database())" \
-	"                    AND l.classid = $3::oid AND l.objid = mod(s.request_id, 2147483648)::oid)"
-
-/* what becomes of the request s when an attempt begins, but for its state */
-#define ATTEMPT_BEGINS \
-	" attempt = s.attempt + 1, missing = NULL, missing_dsns = NULL, probe_at = NULL," \
-	" next_attempt_at = now() + " ZODAN_RETRY_BACKOFF(ZODAN_RETRY_DIED_MS, "s.attempt - s.attempt_of_progress") "," \
-	" started_at = coalesce(s.started_at, clock_timestamp())," \
-	" updated_at = clock_timestamp()"
-
 /*
  * Takes at most limit requests that are due and that nobody runs, oldest
  * first, and returns their ids. busy is an array literal of the requests
@@ -84,17 +89,7 @@ zodan_queue_launcher_pid(void)
 ZodanRows *
 zodan_queue_take(int limit, const char *busy)
 {
-	return zodan_spi_execute(psprintf("WITH due AS ("
-									  "  SELECT s.request_id FROM zodan.request_state s JOIN zodan.requests r ON r.id = s.request_id"
-									  "   WHERE %s"
-									  "     AND (s.state <> 'queued' OR r.not_before IS NULL OR r.not_before <= now())"
-									  "     AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now() OR" CLOCK_PUT_BACK ")"
-									  "     AND" NOBODY_RUNS_IT
-									  "   ORDER BY s.request_id LIMIT $1::int"
-									  "     FOR UPDATE OF s SKIP LOCKED)"
-									  "UPDATE zodan.request_state s SET state = %s," ATTEMPT_BEGINS
-									  "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
-									  zodan_states_in(EVENT_START), zodan_states_case(EVENT_START)),
+	return zodan_spi_execute(psprintf(take_statement, zodan_states_in(EVENT_START), zodan_states_case(EVENT_START)),
 							 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
 }
 
@@ -107,19 +102,7 @@ zodan_queue_take(int limit, const char *busy)
 ZodanRows *
 zodan_queue_take_probes(int limit, const char *busy)
 {
-	return zodan_spi_execute("WITH due AS ("
-							 "  SELECT s.request_id FROM zodan.request_state s"
-							 "   WHERE (s.state IN " ZODAN_WAITING " AND (s.probe_at <= now() OR" CLOCK_PUT_BACK ") AND s.next_attempt_at > now()"
-							 "          OR s.state IN " ZODAN_IDLE " AND (coalesce(s.probe_at, '-infinity') <= now() OR s.probe_at > now() + interval '2 min')"
-							 "             AND EXISTS (SELECT FROM zodan.requests r JOIN zodan.effects e ON e.request_id = r.id"
-							 "                          WHERE r.id = s.request_id AND r.operation = 'add_node'"
-							 "                            AND e.kind = 'slot' AND e.state IN ('intent', 'done')))"
-							 "     AND" NOBODY_RUNS_IT
-							 "   ORDER BY s.probe_at LIMIT $1::int"
-							 "     FOR UPDATE OF s SKIP LOCKED)"
-							 "UPDATE zodan.request_state s"
-							 "   SET probe_at = now() + CASE WHEN s.state IN " ZODAN_IDLE " THEN " WATCH_EVERY " ELSE " ZODAN_PROBE_EVERY " END"
-							 "  FROM due WHERE s.request_id = due.request_id RETURNING s.request_id",
+	return zodan_spi_execute(take_probes_statement,
 							 3, psprintf("%d", limit), busy, psprintf("%d", ZODAN_LOCK_RUNNER));
 }
 
@@ -130,7 +113,7 @@ zodan_queue_take_probes(int limit, const char *busy)
 bool
 zodan_queue_take_reached(int64 id)
 {
-	return zodan_spi_execute(psprintf("UPDATE zodan.request_state s SET state = %s," ATTEMPT_BEGINS
+	return zodan_spi_execute(psprintf("UPDATE zodan.request_state s SET state = %s, " ATTEMPT_BEGINS
 									  " WHERE s.request_id = $1::bigint AND s.state IN " ZODAN_WAITING
 									  "   AND s.probe_at IS NOT NULL", zodan_states_case(EVENT_START)), 1, psprintf(INT64_FORMAT, id))->nrows == 1;
 }
