@@ -144,74 +144,95 @@ refuse_opened(ZodanJob *job)
 }
 
 /*
+ * Ends a request of which something on the new node can't be rolled back: what that
+ * is. fence: is the node still closed to its users?
+ */
+static void
+stop_short(ZodanJob *job, const char *stays, bool fence)
+{
+	zodan_request_set_error(job->req, stays, psprintf(fence ? "Everything else is rolled back. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
+													  "Everything else is rolled back, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
+													  job->req->id));
+	/* it can only be undone from here on */
+	zodan_journal_forget_phases(job->req);
+	zodan_request_end(job->req, "rolling_back", EVENT_FAIL, false);
+}
+
+/*
+ * Ends a request of which nothing may be, or is to be, rolled back, without a look at
+ * the nodes. made: does it have anything there? False: it is to be rolled back.
+ */
+static bool
+end_as_it_is(ZodanJob *job, bool made)
+{
+	bool		abandoned = strcmp(job->req->asked, "abandon") == 0;
+
+	/* that can't be asked for before it was kept */
+	if (zodan_effects_past_return(job->req) && !job->req->keep && strcmp(job->req->asked, "cancel") == 0)
+		forget_effects(job);
+	/* it isn't ours, whatever it is by now */
+	else if (is_removal(job) && abandoned)
+		abandon(job, job->req->reason);
+	/* one that isn't the request's any more is left alone anyway */
+	else if (job->req->opening && !job->req->keep && !abandoned)
+		refuse_opened(job);
+	else if (made && job->req->keep)
+		leave_effects(job);
+	else
+		return false;
+	return true;
+}
+
+/*
+ * Rolls back what the request has made on the nodes. False: not all of it, for a reason
+ * that ends the request.
+ */
+static bool
+undo_effects(ZodanJob *job)
+{
+	char	   *lost;
+	char	   *stays;
+	bool		fence;
+
+	zodan_cluster_open(job);
+	zodan_removal_prepare(job);
+	zodan_cluster_require(job, false);
+	zodan_cluster_lock(job);
+	lost = zodan_claim_begin_undo(job);
+	if (lost)
+	{
+		abandon(job, lost);
+		return false;
+	}
+	if (job->req->opening)
+	{
+		refuse_opened(job);
+		return false;
+	}
+	if (job->new_conn.pg)
+		zodan_engine_keep_ddl(job->engine, &job->new_conn);
+	stays = zodan_undo(job, &fence);
+	if (stays)
+		stop_short(job, stays, fence);
+	return !stays;
+}
+
+/*
  * Undoes the request, from whatever state it is in.
  */
 void
 zodan_roll_back(ZodanJob *job, const char *state)
 {
-	List	   *effects = zodan_effects_live(job->req);
-	char	   *lost;
-	char	   *stays;
-	bool		fence;
+	bool		made = zodan_effects_live(job->req) != NIL;
 
 	if (strcmp(state, "rolling_back") != 0)
 		zodan_request_roll_back(job->req, state);
 	job->req->phase = NULL;
 	job->direction = ZODAN_BACK;
-	/* that can't be asked for before it was kept */
-	if (zodan_effects_past_return(job->req) && !job->req->keep && strcmp(job->req->asked, "cancel") == 0)
-	{
-		forget_effects(job);
+	if (end_as_it_is(job, made))
 		return;
-	}
-	/* nothing is looked at: it isn't ours, whatever it is by now */
-	if (is_removal(job) && strcmp(job->req->asked, "abandon") == 0)
-	{
-		abandon(job, job->req->reason);
+	if (made && !undo_effects(job))
 		return;
-	}
-	/* one that isn't the request's any more is left alone anyway */
-	if (job->req->opening && !job->req->keep && strcmp(job->req->asked, "abandon") != 0)
-	{
-		refuse_opened(job);
-		return;
-	}
-	if (effects != NIL && job->req->keep)
-	{
-		leave_effects(job);
-		return;
-	}
-	if (effects != NIL)
-	{
-		zodan_cluster_open(job);
-		zodan_removal_prepare(job);
-		zodan_cluster_require(job, false);
-		zodan_cluster_lock(job);
-		lost = zodan_claim_begin_undo(job);
-		if (lost)
-		{
-			abandon(job, lost);
-			return;
-		}
-		if (job->req->opening)
-		{
-			refuse_opened(job);
-			return;
-		}
-		if (job->new_conn.pg)
-			zodan_engine_keep_ddl(job->engine, &job->new_conn);
-		stays = zodan_undo(job, &fence);
-		if (stays)
-		{
-			zodan_request_set_error(job->req, stays, psprintf(fence ? "Everything else is rolled back. Drop the new node's database and create it again, or drop all tables there; then SELECT zodan.cancel(" INT64_FORMAT ")." :
-															  "Everything else is rolled back, and the node is open again. Drop what depends on it, then SELECT zodan.cancel(" INT64_FORMAT ").",
-															  job->req->id));
-			/* it can only be undone from here on */
-			zodan_journal_forget_phases(job->req);
-			zodan_request_end(job->req, "rolling_back", EVENT_FAIL, false);
-			return;
-		}
-	}
 	ZODAN_FAILPOINT(job->req, "rolled_back", NULL);
 	/* also where an earlier attempt came as far as this: the next dump is another one */
 	zodan_work_forget(job);
