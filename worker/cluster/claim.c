@@ -325,6 +325,67 @@ assume_all(ZodanJob *job, const char *mark)
 }
 
 /*
+ * An error unless the new node, which the request has claimed, is still the server and
+ * database that it was, and knows of the request what the journal does.
+ */
+static void
+require_as_told(ZodanJob *job, const ZodanServer *server, const char *mark)
+{
+	ZodanServer *was = zodan_journal_server(job->req, job->req->new_node_name);
+	int64		number;
+
+	if (was && !zodan_servers_same(was, server))
+		ereport(ERROR,
+				(errcode(ERRCODE_ZODAN_OVERTAKEN),
+				 errmsg("node \"%s\" is not this request's any more: its connection string leads to another server or database than before",
+						job->req->new_node_name)));
+	/* before this attempt counts for itself */
+	if (is_ours(job, mark, &number) && number > zodan_spi_int64(zodan_effects_intents(job->req, false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_STARTS_AGAIN)));
+	if (is_ours(job, mark, &number) && number < zodan_effects_told(job->req))
+		ereport(ERROR,
+				(errcode(ERRCODE_ZODAN_PAST),
+				 errmsg("node \"%s\" was restored to an earlier moment: it doesn't know what it was told last", job->req->new_node_name),
+				 errhint(ZODAN_STARTS_AGAIN)));
+}
+
+/*
+ * An error if a node has gone back in time, and the request has something there that
+ * rests on its history.
+ */
+static void
+require_history(ZodanJob *job, ZodanServer **servers)
+{
+	for (int i = 0; i <= job->nmembers; i++)
+	{
+		ZodanServer *was = zodan_journal_server(job->req, ZODAN_NODE_NAME(job, i));
+		char	   *why = was && servers[i] && !job->req->opening ? zodan_servers_history(ZODAN_NODE_NAME(job, i), was, servers[i]) : NULL;
+
+		/* a standby that was behind may lack what was made there a moment ago */
+		if (why && (rests_on(job, i) || (i < job->nmembers && zodan_own_foreign(job, &job->members[i], true))))
+			ereport(ERROR,
+					(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", why), errhint(ZODAN_STARTS_AGAIN)));
+	}
+}
+
+/*
+ * An error if an existing node shows that the new node was added again since.
+ */
+static void
+require_not_added_again(ZodanJob *job)
+{
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		char	   *foreign = zodan_own_foreign(job, &job->members[i], true);
+
+		if (foreign)
+			ereport(ERROR,
+					(errcode(ERRCODE_ZODAN_OVERTAKEN), errmsg("%s", foreign)));
+	}
+}
+
+/*
  * Begins an attempt, the nodes being locked: an error if the new node isn't ours
  * any more, or if what was done before is worth nothing.
  */
@@ -349,22 +410,7 @@ zodan_claim_begin(ZodanJob *job)
 	mark = read_mark(job);
 	if (zodan_effects_is_live(find_claim(job)))
 	{
-		ZodanServer *was = zodan_journal_server(job->req, job->req->new_node_name);
-
-		if (was && !zodan_servers_same(was, servers[job->nmembers]))
-			ereport(ERROR,
-					(errcode(ERRCODE_ZODAN_OVERTAKEN),
-					 errmsg("node \"%s\" is not this request's any more: its connection string leads to another server or database than before",
-							job->req->new_node_name)));
-		/* before this attempt counts for itself */
-		if (is_ours(job, mark, &number) && number > zodan_spi_int64(zodan_effects_intents(job->req, false)))
-			ereport(ERROR,
-					(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_STARTS_AGAIN)));
-		if (is_ours(job, mark, &number) && number < zodan_effects_told(job->req))
-			ereport(ERROR,
-					(errcode(ERRCODE_ZODAN_PAST),
-					 errmsg("node \"%s\" was restored to an earlier moment: it doesn't know what it was told last", job->req->new_node_name),
-					 errhint(ZODAN_STARTS_AGAIN)));
+		require_as_told(job, servers[job->nmembers], mark);
 		tell_node(job, zodan_effects_intents(job->req, true));
 	}
 	else if (is_ours(job, mark, &number))
@@ -374,24 +420,8 @@ zodan_claim_begin(ZodanJob *job)
 		ereport(ERROR,
 				(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", describe_past(job)), errhint(ZODAN_STARTS_AGAIN)));
 	}
-	for (int i = 0; i <= job->nmembers; i++)
-	{
-		ZodanServer *was = zodan_journal_server(job->req, ZODAN_NODE_NAME(job, i));
-		char	   *why = was && servers[i] && !job->req->opening ? zodan_servers_history(ZODAN_NODE_NAME(job, i), was, servers[i]) : NULL;
-
-		/* a standby that was behind may lack what was made there a moment ago */
-		if (why && (rests_on(job, i) || (i < job->nmembers && zodan_own_foreign(job, &job->members[i], true))))
-			ereport(ERROR,
-					(errcode(ERRCODE_ZODAN_PAST), errmsg("%s", why), errhint(ZODAN_STARTS_AGAIN)));
-	}
-	for (int i = 0; i < job->nmembers; i++)
-	{
-		char	   *foreign = zodan_own_foreign(job, &job->members[i], true);
-
-		if (foreign)
-			ereport(ERROR,
-					(errcode(ERRCODE_ZODAN_OVERTAKEN), errmsg("%s", foreign)));
-	}
+	require_history(job, servers);
+	require_not_added_again(job);
 	zodan_servers_store(job, servers);
 	zodan_servers_guard(job, servers, zodan_effects_is_live(find_claim(job)) && !job->req->opening);
 }
