@@ -83,6 +83,28 @@ look_at_slots(ZodanConfirm *waits, int nwaits)
 }
 
 /*
+ * One whose slot's reader hasn't confirmed its position; NULL: all have. An error if a
+ * reader that doesn't come back by itself has been missing for too long.
+ */
+static ZodanConfirm *
+find_behind(ZodanConfirm *waits, int nwaits)
+{
+	ZodanConfirm *behind = NULL;
+
+	for (int i = 0; i < nwaits && !behind; i++)
+		if (!waits[i].reached)
+			behind = &waits[i];
+	if (behind && behind->absent_ms > 0 && zodan_wait_clock() - behind->seen > behind->absent_ms * 1000)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("node \"%s\": nobody reads slot \"%s\" of node \"%s\" any more", behind->subscriber,
+						behind->slot, behind->provider->node),
+				 errhint("The request starts its apply worker again; the server log of node \"%s\" says why it has ended.",
+						 behind->subscriber)));
+	return behind;
+}
+
+/*
  * Waits until each slot's reader has confirmed its position: then all that
  * was committed before it is applied and durable on the subscriber, since the
  * stream would start there after a crash. That may take long; what is bounded
@@ -110,7 +132,7 @@ zodan_markers_wait_confirmed(ZodanConfirm *waits, int nwaits, void (*report) (vo
 	}
 	for (;;)
 	{
-		ZodanConfirm *behind = NULL;
+		ZodanConfirm *behind;
 		XLogRecPtr	sum = 0;
 		char	   *where;
 
@@ -120,19 +142,9 @@ zodan_markers_wait_confirmed(ZodanConfirm *waits, int nwaits, void (*report) (vo
 		if (sum > moved)
 			deadline = zodan_session_deadline(session);
 		moved = sum;
-		for (int i = 0; i < nwaits && !behind; i++)
-			if (!waits[i].reached)
-				behind = &waits[i];
+		behind = find_behind(waits, nwaits);
 		if (!behind)
 			return;
-		if (behind->absent_ms > 0 && zodan_wait_clock() - behind->seen > behind->absent_ms * 1000)
-			ereport(ERROR,
-					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("node \"%s\": nobody reads slot \"%s\" of node \"%s\" any more", behind->subscriber,
-							behind->slot, behind->provider->node),
-					 errhint("The request starts its apply worker again; the server log of node \"%s\" says why it has ended.",
-							 behind->subscriber)));
-
 		where = psprintf("node \"%s\" has confirmed %X/%X of node \"%s\", waiting for %X/%X%s",
 						 behind->subscriber, LSN_FORMAT_ARGS(behind->confirmed),
 						 behind->provider->node, LSN_FORMAT_ARGS(behind->lsn),
