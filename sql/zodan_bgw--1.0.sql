@@ -32,6 +32,7 @@ CREATE TABLE zodan.requests (
     fence             boolean NOT NULL DEFAULT true,
     copy_jobs         integer,
     copy_rate         bigint,
+    verify            text NOT NULL DEFAULT 'none',
     verify_timeout    interval NOT NULL DEFAULT '10 minutes',
     options           jsonb NOT NULL DEFAULT '{}',
     requested_by      name NOT NULL DEFAULT current_user,
@@ -53,7 +54,8 @@ COMMENT ON COLUMN zodan.requests.max_attempts IS 'after so many attempts a trans
 COMMENT ON COLUMN zodan.requests.fence IS 'keep everybody but superusers out of the new node''s database until the join is done; of remove_node: for good';
 COMMENT ON COLUMN zodan.requests.copy_jobs IS 'tables or parts of tables copied, and indexes built, at the same time; NULL: zodan.copy_jobs';
 COMMENT ON COLUMN zodan.requests.copy_rate IS 'maximum rate of the copy, or of the comparison on each node, in bytes per second, when the request is filed; NULL: no limit; zodan.set_copy_rate() changes it';
-COMMENT ON COLUMN zodan.requests.verify_timeout IS 'of verify: how long rows that keep changing are looked at again after all others have been compared';
+COMMENT ON COLUMN zodan.requests.verify IS 'which rows are compared: none; sample: some blocks of each table, for a minute at most; or full: all. Of add_node: those of the new node with the source''s, before the new node is opened; of check: those of the existing nodes; verify turns none into full';
+COMMENT ON COLUMN zodan.requests.verify_timeout IS 'how long rows that keep changing are looked at again after all others have been compared';
 COMMENT ON COLUMN zodan.requests.options IS 'rarely needed: peer_dsns (object of node name to DSN), replication_sets (array of names), force (boolean, of remove_node: discard what was written there and has not reached the others)';
 
 /* Where a request stands. Only the worker writes here. */
@@ -314,7 +316,7 @@ CREATE TABLE zodan.differences (
     PRIMARY KEY (request_id, nspname, relname, key, node),
     FOREIGN KEY (request_id, nspname, relname) REFERENCES zodan.verify_tables ON DELETE CASCADE
 );
-COMMENT ON TABLE zodan.differences IS 'rows that a verification has found to differ from those of the source (src_node_name), one row for each node on which they do';
+COMMENT ON TABLE zodan.differences IS 'rows that were found to differ from those of the source (src_node_name), one row for each node on which they do';
 COMMENT ON COLUMN zodan.differences.key IS 'values of the key, as an array in the order of zodan.verify_tables.key; of a table without a key: two hashes of the row as text';
 COMMENT ON COLUMN zodan.differences.difference IS 'missing: the node lacks the row; extra: only the node has it, and not the source; changed: columns differ; count: of a table without a key: the node has it more or less often';
 COMMENT ON COLUMN zodan.differences.columns IS 'columns whose values differ';
@@ -322,7 +324,10 @@ COMMENT ON COLUMN zodan.differences.detail IS 'of a table without a key: how oft
 
 CREATE VIEW zodan.verifications AS
 SELECT r.id AS request_id,
+       r.operation,
        r.src_node_name AS source,
+       r.new_node_name AS node,
+       r.verify,
        s.state,
        t.tables,
        t.compared AS tables_compared,
@@ -348,9 +353,10 @@ SELECT r.id AS request_id,
               min(v.started_at) AS started_at
          FROM zodan.verify_tables v
         WHERE v.request_id = r.id) AS t
- WHERE r.operation = 'verify';
+ WHERE r.verify <> 'none';
 COMMENT ON VIEW zodan.verifications IS 'one row per request that compares rows: how far it is, and what it has found';
-COMMENT ON COLUMN zodan.verifications.rows IS 'rows of the source that have been compared with those of every other node';
+COMMENT ON COLUMN zodan.verifications.node IS 'the new node, whose rows are compared with those of the source; NULL or of operation check: the rows of all existing nodes are compared';
+COMMENT ON COLUMN zodan.verifications.rows IS 'rows of the source that have been compared with those of the new node, or of every other node';
 COMMENT ON COLUMN zodan.verifications.bytes IS 'bytes of these rows as text';
 COMMENT ON COLUMN zodan.verifications.differing IS 'rows that differ between nodes: zodan.differences names them';
 COMMENT ON COLUMN zodan.verifications.undecided IS 'rows that are to be looked at again; of an ended request: that changed all the time, so that nothing can be said about them';
@@ -639,14 +645,14 @@ END;
 COMMENT ON FUNCTION zodan.check(text, text, text, text) IS 'files a request that only runs the checks of add_node, and returns its id';
 
 CREATE FUNCTION zodan.verify(
-    src_node_name text, src_dsn text, verify_timeout interval DEFAULT '10 minutes')
+    src_node_name text, src_dsn text, verify text DEFAULT 'full', verify_timeout interval DEFAULT '10 minutes')
     RETURNS bigint LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    INSERT INTO zodan.requests (operation, src_node_name, src_dsn, verify_timeout)
-    VALUES ('verify', verify.src_node_name, verify.src_dsn, verify.verify_timeout)
+    INSERT INTO zodan.requests (operation, src_node_name, src_dsn, verify, verify_timeout)
+    VALUES ('verify', verify.src_node_name, verify.src_dsn, verify.verify, verify.verify_timeout)
     RETURNING id;
 END;
-COMMENT ON FUNCTION zodan.verify(text, text, interval) IS 'files a request that compares the rows of all nodes of the cluster of src_node_name, and returns its id';
+COMMENT ON FUNCTION zodan.verify(text, text, text, interval) IS 'files a request that compares the rows of all nodes of the cluster of src_node_name, and returns its id';
 
 /*
  * Procedures, since a function would hold the snapshot of its statement as long as

@@ -310,6 +310,21 @@ validate_new_node(TriggerData *trigger, const char *operation, bool need_passwor
 }
 
 /*
+ * Which rows are to be compared. A verification compares all, unless it says otherwise.
+ */
+static char *
+validate_verify(TriggerData *trigger, const char *operation)
+{
+	char	   *verify = field_text(trigger, "verify");
+
+	if (strcmp(verify, "none") != 0 && strcmp(verify, "sample") != 0 && strcmp(verify, "full") != 0)
+		refuse("verify", "must be none, sample or full");
+	if (strcmp(operation, "remove_node") == 0 && strcmp(verify, "none") != 0)
+		refuse("verify", "must be none: remove_node compares no rows");
+	return strcmp(operation, "verify") == 0 && strcmp(verify, "none") == 0 ? pstrdup("full") : verify;
+}
+
+/*
  * Trigger before INSERT on zodan.requests: refuses what could not run, with
  * the field's name, before a constraint could print the row. Who asks, and
  * when, isn't the user's to say.
@@ -322,9 +337,10 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	bool		need_password = !superuser();
 	bool		isnull;
 	char	   *operation;
-	int			columns[3];
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	char	   *verify;
+	int			columns[4];
+	Datum		values[4];
+	bool		nulls[4] = {false};
 
 	field_datum(trigger, "id", &isnull);
 	if (!isnull)
@@ -335,6 +351,7 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	validate_name("src_node_name", field_text(trigger, "src_node_name"));
 	validate_dsn("src_dsn", field_text(trigger, "src_dsn"), need_password);
 	validate_new_node(trigger, operation, need_password);
+	verify = validate_verify(trigger, operation);
 	field_text(trigger, "new_node_location");
 	field_text(trigger, "new_node_country");
 	field_text(trigger, "new_node_info");
@@ -352,7 +369,9 @@ zodan_validate_request(PG_FUNCTION_ARGS)
 	/* whoever may insert gets a number, without a right on the sequence */
 	columns[2] = SPI_fnumber(desc, "id");
 	values[2] = Int64GetDatum(nextval_internal(get_relname_relid("request_ids", RelationGetNamespace(trigger->tg_relation)), false));
-	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple, desc, 3, columns, values, nulls));
+	columns[3] = SPI_fnumber(desc, "verify");
+	values[3] = CStringGetTextDatum(verify);
+	return PointerGetDatum(heap_modify_tuple_by_cols(trigger->tg_trigtuple, desc, 4, columns, values, nulls));
 }
 
 /*

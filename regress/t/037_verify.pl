@@ -40,7 +40,7 @@ $c->psql('n1', $_) for "INSERT INTO item SELECT i, i, i / 3.0, 'text ' || i, rep
   'INSERT INTO filtered.rest SELECT i, i - 50 FROM generate_series(1, 100) i', 'ANALYZE';
 $c->psql('n2', 'INSERT INTO filtered.rest VALUES (200, -1)');
 $c->settle;
-$c->add_server('c');
+$c->add_server('c', conf => "restart_after_crash = on\n");
 
 # changes something on a node only
 sub plant
@@ -89,7 +89,7 @@ my @writers = map {
 		INSERT INTO pair VALUES ('new', '2026-01-01', :new, NULL) ON CONFLICT DO NOTHING;
 		INSERT INTO keyless.log VALUES (:new, 'new');
 		DELETE FROM part WHERE id = :id AND id < 500;
-	}, '--rate', '120')
+	}, '--rate', '200')
 } qw(n1 n2 n3);
 $c->wait_writing(@writers);
 my @ids = map { verify(verify_timeout => '2 s') } 1 .. 3;
@@ -135,4 +135,80 @@ like($c->queue('c', "SELECT last_error FROM zodan.status WHERE request_id = $id"
 	'the error says how many, where');
 like($c->queue('c', "SELECT hint FROM zodan.status WHERE request_id = $id"), qr/zodan\.differences WHERE request_id = $id/, 'and where they are listed');
 like($c->queue('c', "SELECT detail FROM zodan.differences WHERE request_id = $id AND difference = 'count'"), qr/^3 here, .*; 2 on the source, /, 'how often rows without a key are there');
+
+# ---------- it is killed, paused, and cannot reach a node ----------
+
+my $named = found($id);
+for my $point (qw(block:first block:next block:last suspects:seen suspects:decided))
+{
+	$c->failpoints('c', "kill verify_rows:$point");
+	$id = verify();
+	is($c->wait_for($id, 'c'), 'failed', "killed at $point: it goes on");
+	is(found($id), $named, 'and finds the same') || last;
+	ok($c->queue('c', "SELECT attempt FROM zodan.status WHERE request_id = $id") > 1, 'in another attempt');
+}
+$c->failpoints('c', 'wait verify_rows:block:%');
+$id = verify();
+my $go = $c->wait_failpoint('c', 'verify_rows:block:next');
+$c->queue('c', "SELECT zodan.pause($id)");
+$go->();
+ok($c->wait_queue("SELECT state = 'paused' FROM zodan.status WHERE request_id = $id", 'c'), 'it is paused');
+$c->failpoints('c', '');
+$c->server('n3')->stop;
+$c->queue('c', "SELECT zodan.resume($id)");
+ok($c->wait_queue("SELECT state = 'retrying' AND last_error ~ 'node \"n3\"' FROM zodan.status WHERE request_id = $id", 'c'), 'a node is down: it waits');
+$c->server('n3')->start;
+is($c->wait_for($id, 'c'), 'failed', 'and goes on when the node is there');
+is(found($id), $named, 'and finds the same');
+is($c->queue('c', "SELECT count(*) FROM zodan.verify_tables WHERE request_id = $id AND rows_compared <> (SELECT max(v.rows_compared) FROM zodan.verify_tables v WHERE v.nspname = verify_tables.nspname AND v.relname = verify_tables.relname AND v.request_id > $id - 3)"),
+	'0', 'having compared each row once');
+$id = verify(copy_rate => 1000);
+ok($c->wait_queue("SELECT detail ~ 'held to' FROM zodan.status WHERE request_id = $id", 'c'), 'its rate is held');
+$c->queue('c', "SELECT zodan.cancel($id)");
+is($c->wait_for($id, 'c'), 'cancelled', 'it is cancelled');
+
+# ---------- a node that shows a commit later than others have it ----------
+
+$c->wait_replicating(qw(n1 n2 n3));
+$c->server('n1')->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
+$c->server('n1')->reload;
+my $slow = $c->start_writer('n1', "SET synchronous_commit = on;\nUPDATE item SET n = 7 WHERE id = 8;\n\\sleep 3600 s\n");
+ok($c->server('n2')->poll_query_until('inventory', 'SELECT n = 7 FROM item WHERE id = 8'), 'another node has a commit');
+is($c->psql('n1', 'SET synchronous_commit = local; SELECT n FROM item WHERE id = 8'), '0', 'that its own does not show yet');
+$id = verify(verify_timeout => '1 s');
+is($c->wait_for($id, 'c'), 'failed', 'rows differ');
+is(found($id), $named, 'the same as before: that row is not among them');
+is($c->queue('c', "SELECT undecided > 0 FROM zodan.verifications WHERE request_id = $id"), 't', 'but one that nothing can be said about');
+like($c->queue('c', "SELECT string_agg(message, ' ') FROM zodan.events WHERE request_id = $id AND level = 'warning'"), qr/a transaction that may have changed them did not end/, 'an event says why');
+$c->server('n1')->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+$c->server('n1')->reload;
+ok($c->server('n1')->poll_query_until('inventory', 'SELECT n = 7 FROM item WHERE id = 8'), 'it shows it now');
+$c->stop_writer($slow);
+
+# ---------- in a join, and in a check ----------
+
+$c->add_server('n4');
+$c->failpoints('c', 'wait verify_rows:begin');
+$id = $c->request(new => 'n4', on => 'c', verify => 'full');
+$go = $c->wait_failpoint('c', 'verify_rows:begin');
+$c->failpoints('c', '');
+$c->psql('n4', "SELECT pg_replication_origin_create('planted')");
+$c->psql('n4', "SELECT pg_replication_origin_session_setup('planted'); UPDATE item SET n = -5 WHERE id = 35000; DELETE FROM pair WHERE a = 'k3' AND c = 3");
+$go->();
+is($c->wait_for($id, 'c'), 'failed', 'a join that has a row wrong fails');
+is(found($id), "public.item {35000} n4 changed {n}\npublic.pair {k3,\"2026-01-01 00:00:03+00\",3} n4 missing", 'and names it');
+like($c->queue('c', "SELECT hint FROM zodan.status WHERE request_id = $id"), qr/zodan\.differences WHERE request_id = $id.*zodan\.retry\($id\).*zodan\.cancel\($id\)/, 'and says what to do');
+is($c->psql('n4', "SELECT datconnlimit FROM pg_database WHERE datname = current_database()"), '0', 'before anybody is let in');
+$c->psql('n4', "SELECT pg_replication_origin_session_setup('planted'); UPDATE item SET n = 0 WHERE id = 35000; INSERT INTO pair VALUES ('k3', '2026-01-01 00:00:03+00', 3, NULL)");
+$c->psql('n4', "SELECT pg_replication_origin_drop('planted')");
+$c->queue('c', "SELECT zodan.retry($id)");
+is($c->wait_for($id, 'c'), 'done', 'it goes on when that is repaired');
+is($c->queue('c', "SELECT concat_ws(' ', node, verify, tables = tables_compared, differing, undecided) FROM zodan.verifications WHERE request_id = $id"), 'n4 full t 0 0', 'and tells that all rows are the same');
+$c->add_server('n5');
+$id = $c->request(new => 'n5', on => 'c', operation => 'check', verify => 'sample');
+is($c->wait_for($id, 'c'), 'failed', 'a check compares the nodes that there are');
+like(found($id), qr/^public\.empty \{1\} n3 extra$/m, 'and finds what differs');
+$id = $c->request(new => 'n5', on => 'c', verify => 'sample');
+is($c->wait_for($id, 'c'), 'done', 'a join compares some rows of each table');
+is($c->queue('c', "SELECT rows > 20000 AND tables = tables_compared FROM zodan.verifications WHERE request_id = $id"), 't', 'of all of them');
 done_testing();

@@ -23,6 +23,10 @@
  *						waiting, sealed, slot, gone
  *		cut				the stream is being cut; WHAT: held (the WAL is, no marker is
  *						written), stopped
+ *		block			rows are about to be compared; WHAT: first (of a table), next, or
+ *						last: all have been, which isn't stored yet
+ *		suspects		some were looked at; WHAT: seen (nothing is stored), decided (what
+ *						differs is stored, and they are still suspects)
  *		rolled_back		all is undone, and its dump is still stored
  *
  * zodan.failpoints is "ACTION PATTERN": what to do at the points that are like

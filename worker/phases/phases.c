@@ -53,6 +53,10 @@ const ZodanPhase zodan_phases_table[] = {
 	"every node replicates from the new one"},
 	{"monitor_lag", ADD_NODE, 1, zodan_finish_monitor_lag,
 	"wait until the new node keeps up"},
+	{"check_replication", VERIFY | LOOKS, 0, zodan_verify_check,
+	"all nodes answer, and each replicates from every other one"},
+	{"verify_rows", ADD_NODE | CHECK | VERIFY | LOOKS, 1, zodan_verify_rows,
+	"compare the rows of the nodes, if that is asked for"},
 	{"finish", ADD_NODE, 1, zodan_finish,
 	"a last look at everything; open the new node"},
 	{"check_removal", REMOVE_NODE | LOOKS, 1, zodan_remove_check,
@@ -61,12 +65,6 @@ const ZodanPhase zodan_phases_table[] = {
 	"close the node; wait until the others have what was written there"},
 	{"drop_node", REMOVE_NODE, 10, zodan_remove_drop,
 	"drop all subscriptions, slots and entries of the node, everywhere"},
-	{"check_replication", VERIFY | LOOKS, 1, zodan_verify_check,
-	"all nodes answer, and each replicates from every other one"},
-	{"compare_rows", VERIFY | LOOKS, 95, zodan_verify_compare,
-	"compare the rows of all replicated tables, block by block"},
-	{"settle_rows", VERIFY | LOOKS, 4, zodan_verify_settle,
-	"look again at rows that kept changing; tell what differs"},
 };
 const int	zodan_phases_count = lengthof(zodan_phases_table);
 

@@ -1,7 +1,8 @@
 /*
  * verify.c
- *		The phases check_replication, compare_rows and settle_rows: whether all nodes
- *		have the same rows, while all of them are written to.
+ *		The phases check_replication and verify_rows: whether nodes have the same
+ *		rows, while all of them are written to. In a join these are the source and
+ *		the new node, or else all members of the cluster.
  *
  * Copyright (c) 2026, the zodan_bgw authors
  */
@@ -19,6 +20,11 @@
 /* so many rows of a table differ that the rest of it isn't compared */
 #define DIFFERING_MAX		10000
 
+/* of a sample: from how many places of each table; when it ends; in all */
+#define SAMPLE_BLOCKS		4
+#define SAMPLE_MS			60000
+#define SAMPLE_KEYLESS		(64 * 1024 * 1024)	/* bytes of a table that is read as a whole */
+
 /* how long to wait before rows that have changed are looked at again: first, at most */
 #define AGAIN_FIRST_MS		200
 #define AGAIN_LAST_MS		10000
@@ -29,34 +35,20 @@ typedef struct Comparison
 	ZodanMesh  *mesh;
 	ZodanThrottle throttle;
 	ZodanDeadline next_look;	/* when the throttle and the display are to be looked after */
+	ZodanDeadline end;			/* of a sample; or never */
 	int64		size;			/* of the tables that are left: bytes, */
 	int64		size_done;		/* and of those of them that are done */
 } Comparison;
 
 /*
- * The nodes that are compared: all, each of which must have answered.
- */
-static ZodanMesh *
-open_mesh(ZodanJob *job)
-{
-	ZodanMesh  *mesh;
-
-	zodan_cluster_require(job, true);
-	mesh = zodan_mesh_open(job);
-	zodan_mesh_pin(mesh);
-	return mesh;
-}
-
-/*
- * Phase: all nodes are there, and the tables to compare are listed.
+ * Phase: all nodes are there, and replicate from each other.
  */
 void
 zodan_verify_check(ZodanJob *job)
 {
-	ZodanMesh  *mesh = open_mesh(job);
-
-	zodan_tables_list(job);
-	zodan_journal_event(job->req, "info", NULL, psprintf("%d nodes: %s", mesh->nnodes, zodan_cluster_names(job)));
+	zodan_cluster_require(job, true);
+	zodan_mesh_open(job, false);
+	zodan_journal_event(job->req, "info", NULL, psprintf("%d nodes: %s", job->nmembers, zodan_cluster_names(job)));
 }
 
 /*
@@ -97,53 +89,93 @@ settle_table(Comparison *c, const ZodanVerified *table)
 }
 
 /*
+ * Compares the next block of a table, as soon as the throttle allows it; false: there
+ * is no other.
+ */
+static bool
+compare_block(Comparison *c, ZodanVerified *table, int *suspects)
+{
+	ZodanJob   *job = c->mesh->job;
+	int64		bytes;
+	int			found;
+	bool		more;
+
+	for (;;)
+	{
+		look_after(c, table);
+		if (zodan_throttle_budget(&c->throttle) > 0)
+			break;
+		zodan_wait_sleep(&job->session.waiter, 20);
+	}
+	ZODAN_FAILPOINT(job->req, "block", table->last_key ? "next" : "first");
+	more = zodan_blocks_next(c->mesh, table, &bytes, &found);
+	zodan_throttle_spend(&c->throttle, bytes);
+	*suspects += found;
+	return more;
+}
+
+/*
  * Compares what is left of a table.
  */
 static void
 compare_table(Comparison *c, ZodanVerified *table)
 {
-	ZodanJob   *job = c->mesh->job;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "block", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext before = MemoryContextSwitchTo(context);
 	int			suspects = 0;
 	bool		more = true;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "block", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext before = MemoryContextSwitchTo(context);
 
-	zodan_tables_begin(job->req, table);
+	zodan_tables_begin(c->mesh->job->req, table);
 	while (more)
 	{
-		int64		bytes;
-		int			found;
-
-		MemoryContextReset(context);
-		look_after(c, table);
-		if (zodan_throttle_budget(&c->throttle) == 0)
+		more = compare_block(c, table, &suspects);
+		if (!more || suspects >= SUSPECTS_AT_ONCE)
 		{
-			zodan_wait_sleep(&job->session.waiter, 20);
-			continue;
+			suspects = 0;
+			more = settle_table(c, table) && more;
 		}
-		ZODAN_FAILPOINT(job->req, "block", table->relname);
-		more = zodan_blocks_next(c->mesh, table, &bytes, &found);
-		zodan_throttle_spend(&c->throttle, bytes);
-		suspects += found;
-		if (suspects < SUSPECTS_AT_ONCE && more)
-			continue;
-		suspects = 0;
-		more = settle_table(c, table) && more;
+		MemoryContextReset(context);
 	}
-	zodan_tables_compared(job->req, table);
+	ZODAN_FAILPOINT(c->mesh->job->req, "block", "last");
+	zodan_tables_compared(c->mesh->job->req, table);
 	MemoryContextSwitchTo(before);
 	MemoryContextDelete(context);
 }
 
 /*
- * Phase: the rows of all tables.
+ * Compares some blocks of a table.
  */
-void
-zodan_verify_compare(ZodanJob *job)
+static void
+sample_table(Comparison *c, ZodanVerified *table)
 {
-	Comparison	c = {.mesh = open_mesh(job)};
+	List	   *keys = zodan_blocks_sample(c->mesh, table, SAMPLE_BLOCKS);
+	int			suspects = 0;
+	ListCell   *cell;
+
+	/* an earlier process may have stored the end of a block of its own */
+	table->last_key = NULL;
+	zodan_tables_begin(c->mesh->job->req, table);
+	foreach(cell, keys)
+	{
+		table->last_key = lfirst(cell);
+		compare_block(c, table, &suspects);
+	}
+	settle_table(c, table);
+	zodan_tables_compared(c->mesh->job->req, table);
+}
+
+/*
+ * Compares the rows of the tables that are left, or some of them.
+ */
+static void
+compare_tables(ZodanMesh *mesh)
+{
+	ZodanJob   *job = mesh->job;
+	bool		sample = strcmp(job->req->verify, "sample") == 0;
+	Comparison	c = {.mesh = mesh,.end = zodan_wait_deadline(sample ? SAMPLE_MS : -1)};
 	List	   *tables = zodan_tables_left(job->req);
 	ListCell   *cell;
+	int			skipped = 0;
 
 	zodan_throttle_start(&c.throttle);
 	foreach(cell, tables)
@@ -152,19 +184,26 @@ zodan_verify_compare(ZodanJob *job)
 	{
 		ZodanVerified *table = lfirst(cell);
 
-		if (!table->compared)
-			compare_table(&c, table);
+		/* what has no key is read as a whole */
+		if (sample && (zodan_wait_passed(c.end) || (!table->key && table->bytes_total > SAMPLE_KEYLESS)))
+			skipped++;
+		else if (!table->compared)
+			(sample ? sample_table : compare_table) (&c, table);
 		c.size_done += table->bytes_total;
 	}
+	if (skipped > 0)
+		zodan_journal_event(job->req, "warning", NULL, psprintf("%d of %d tables are not in the sample: the minute for it was over, or they are large and have no key",
+																skipped, list_length(tables)));
 }
 
 /*
  * What the verification has found, for the request's end: an error if rows differ.
  */
 static void
-tell_result(ZodanJob *job)
+tell_result(ZodanMesh *mesh)
 {
-	char	  **v = zodan_spi_one("SELECT v.rows, v.tables, v.differing, v.undecided,"
+	ZodanJob   *job = mesh->job;
+	char	  **v = zodan_spi_one("SELECT v.rows, v.tables_compared, v.differing, v.undecided,"
 								  "       (SELECT string_agg(format('%s of table %I.%I', n, nspname, relname), ', ' ORDER BY n DESC, nspname, relname)"
 								  "          FROM (SELECT d.nspname, d.relname, count(DISTINCT d.key) AS n FROM zodan.differences d"
 								  "                 WHERE d.request_id = v.request_id GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 3) AS t),"
@@ -175,24 +214,24 @@ tell_result(ZodanJob *job)
 		zodan_journal_event(job->req, "warning", NULL,
 							psprintf("%s rows kept changing until verify_timeout, or a transaction that may have changed them did not end: nothing can be said about them; zodan.verify_suspects names them",
 									 v[3]));
-	zodan_job_detail(job, 1, psprintf("%s rows of %s tables compared on %d nodes: %s differ, %s undecided", v[0], v[1], job->nmembers, v[2], v[3]));
+	zodan_journal_event(job->req, "info", NULL, psprintf("%s rows of %s tables compared on %d nodes: %s differ, %s undecided", v[0], v[1], mesh->nnodes, v[2], v[3]));
 	if (zodan_spi_int64(v[2]) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("%s rows differ from those of node \"%s\" on: %s (%s)", v[2], job->req->src_node_name, v[5], v[4]),
-				 errhint("SELECT * FROM zodan.differences WHERE request_id = %s names them. Repair them by the means of the engine, then file the request again.",
+				 errhint("SELECT * FROM zodan.differences WHERE request_id = %s names them. Repair them, so that the repair is not replicated.",
 						 job->req->id_text)));
 }
 
 /*
- * Phase: rows that had changed whenever they were looked at. They are looked at
- * again until all are decided or verify_timeout has passed.
+ * Looks again at rows that had changed whenever they were looked at, until all are
+ * decided or verify_timeout has passed.
  */
-void
-zodan_verify_settle(ZodanJob *job)
+static void
+settle_all(ZodanMesh *mesh)
 {
-	ZodanMesh  *mesh = open_mesh(job);
-	ZodanDeadline deadline = zodan_wait_deadline(zodan_request_verify_ms(job->req));
+	ZodanJob   *job = mesh->job;
+	ZodanDeadline deadline = zodan_wait_deadline(job->req->verify_timeout);
 	int64		pause = AGAIN_FIRST_MS;
 
 	for (;;)
@@ -206,9 +245,28 @@ zodan_verify_settle(ZodanJob *job)
 		list_free(tables);
 		if (left == 0 || zodan_wait_passed(deadline))
 			break;
-		zodan_job_detail(job, 0, psprintf("%d rows keep changing: they are looked at again", left));
+		zodan_job_detail(job, 1, psprintf("%d rows keep changing: they are looked at again", left));
 		zodan_wait_sleep(&job->session.waiter, Min(pause, zodan_wait_left(deadline)));
 		pause = Min(pause * 2, AGAIN_LAST_MS);
 	}
-	tell_result(job);
+}
+
+/*
+ * Phase: the rows are compared, if the request says so. What an earlier attempt has
+ * found may have been repaired since.
+ */
+void
+zodan_verify_rows(ZodanJob *job)
+{
+	ZodanMesh  *mesh;
+
+	if (strcmp(job->req->verify, "none") == 0)
+		return;
+	zodan_cluster_require(job, true);
+	mesh = zodan_mesh_open(job, strcmp(job->req->operation, "add_node") == 0);
+	zodan_tables_list(job);
+	zodan_suspects_reopen(job->req);
+	compare_tables(mesh);
+	settle_all(mesh);
+	tell_result(mesh);
 }

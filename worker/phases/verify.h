@@ -10,7 +10,6 @@
 #include "cluster/cluster.h"
 
 extern void zodan_verify_check(ZodanJob *job);
-extern void zodan_verify_compare(ZodanJob *job);
-extern void zodan_verify_settle(ZodanJob *job);
+extern void zodan_verify_rows(ZodanJob *job);
 
 #endif							/* ZODAN_VERIFY_H */

@@ -62,7 +62,8 @@ zodan_request_load(int64 id)
 					  "       (extract(epoch FROM r.sync_timeout) * 1000)::bigint, r.max_attempts, r.fence,"
 					  "       r.copy_jobs, coalesce(u.rolsuper, false), s.state, s.attempt,"
 					  "       s.keep, coalesce((r.options ->> 'force')::boolean, false), s.token::text,"
-					  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint, s.opening IS NOT NULL, s.found_dsn"
+					  "       coalesce(s.asked, 'cancel'), s.reason, s.reason_hint, s.opening IS NOT NULL, s.found_dsn,"
+					  "       r.verify, (extract(epoch FROM r.verify_timeout) * 1000)::bigint"
 					  "  FROM zodan.requests r JOIN zodan.request_state s ON s.request_id = r.id"
 					  "  LEFT JOIN pg_catalog.pg_roles u ON u.rolname = r.requested_by"
 					  " WHERE r.id = $1::bigint", 1, req->id_text)->value[0];
@@ -92,6 +93,8 @@ zodan_request_load(int64 id)
 	req->reason_hint = v[21];
 	req->opening = zodan_spi_is_true(v[22]);
 	req->gave_dsn = req->new_node_dsn && !zodan_spi_is_true(v[23]);
+	req->verify = v[24];
+	req->verify_timeout = zodan_spi_int64(v[25]);
 	return req;
 }
 
@@ -404,16 +407,6 @@ zodan_request_copy_status(const ZodanRequest *req, const ZodanCopyStatus *status
 						psprintf(INT64_FORMAT, status->rate),
 						status->eta < 0 ? NULL : psprintf("%.2f", status->eta),
 						status->snapshot_age > 0 ? psprintf(INT64_FORMAT, status->snapshot_age) : NULL);
-}
-
-/*
- * How long a verification looks again at rows that keep changing, in milliseconds.
- */
-int64
-zodan_request_verify_ms(const ZodanRequest *req)
-{
-	return zodan_spi_int64(zodan_spi_one("SELECT (extract(epoch FROM verify_timeout) * 1000)::bigint FROM zodan.requests WHERE id = $1::bigint", 1,
-										 req->id_text)->value[0][0]);
 }
 
 /*

@@ -40,6 +40,8 @@ typedef struct ZodanRequest
 	int64		sync_timeout;	/* ms */
 	int			max_attempts;	/* 0: no bound */
 	bool		fence;
+	char	   *verify;			/* none, sample or full: which rows are compared */
+	int64		verify_timeout; /* ms */
 	int			copy_jobs;		/* 0: zodan.copy_jobs */
 	bool		by_superuser;
 	char	   *state;
@@ -96,7 +98,6 @@ extern bool zodan_request_fail(const ZodanRequest *req, const char *from, bool b
 extern void zodan_request_progress(const ZodanRequest *req, const char *phase, double percent, const char *detail);
 extern void zodan_request_copy_status(const ZodanRequest *req, const ZodanCopyStatus *status);
 extern int64 zodan_request_copy_rate(const ZodanRequest *req);
-extern int64 zodan_request_verify_ms(const ZodanRequest *req);
 extern bool zodan_request_note_retained(const ZodanRequest *req, int64 bytes, bool over);
 extern void zodan_request_alert(const ZodanRequest *req, const char *node, const char *problem);
 

@@ -28,6 +28,9 @@
 #define PARTS_MAX		65536
 #define PARTS_AT_ONCE	16
 
+/* of how many rows some are chosen by chance */
+#define SAMPLE_ROWS		1000
+
 static const char *const count_query =
 #include "sql/blocks_count.h"
 		   ;
@@ -38,6 +41,10 @@ static const char *const rows_query =
 
 static const char *const upto_query =
 #include "sql/blocks_upto.h"
+		   ;
+
+static const char *const sample_query =
+#include "sql/blocks_sample.h"
 		   ;
 
 static const char *const parts_query =
@@ -211,4 +218,24 @@ zodan_blocks_next(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *susp
 		return next_by_key(mesh, table, bytes, suspects);
 	compare_copies(mesh, table, bytes, suspects);
 	return false;
+}
+
+/*
+ * Chooses keys of the source by chance, behind which blocks may begin: n, or less. NULL,
+ * the beginning of the table, is the first.
+ */
+List *
+zodan_blocks_sample(ZodanMesh *mesh, const ZodanVerified *table, int n)
+{
+	List	   *keys = list_make1(NULL);
+	PGresult   *result;
+
+	if (!table->key || n < 2)
+		return keys;
+	result = zodan_query(mesh->nodes[0], psprintf(sample_query, table->key, table->name), 2,
+						 psprintf("%.6f", Min(100.0, 100.0 * SAMPLE_ROWS / Max(table->rows_expected, 1))), psprintf("%d", n - 1));
+	for (int row = 0; row < PQntuples(result); row++)
+		keys = lappend(keys, zodan_query_field(result, row, 0));
+	PQclear(result);
+	return keys;
 }

@@ -11,5 +11,6 @@
 #include "verify/tables.h"
 
 extern bool zodan_blocks_next(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects);
+extern List *zodan_blocks_sample(ZodanMesh *mesh, const ZodanVerified *table, int n);
 
 #endif							/* ZODAN_BLOCKS_H */

@@ -34,50 +34,11 @@ add_stream(ZodanMesh *mesh, ZodanConn *provider, const char *provider_name, Zoda
 }
 
 /*
- * Finds the streams between all members of the cluster; raises an error if one
- * does not replicate from another.
- */
-ZodanMesh *
-zodan_mesh_open(ZodanJob *job)
-{
-	ZodanMesh  *mesh = palloc0(sizeof(ZodanMesh));
-	ZodanCall	names = {.sql = zodan_engine_sql(job->engine, "SELECT n.node_name FROM {e}.node n JOIN {e}.local_node l ON l.node_id = n.node_id")};
-	ZodanCall	query = {.sql = zodan_engine_sql(job->engine,
-												 "SELECT n.node_name, s.sub_slot_name, s.sub_enabled FROM {e}.subscription s"
-												 "  JOIN {e}.node n ON n.node_id = s.sub_origin ORDER BY s.sub_enabled DESC, s.sub_id")};
-	ZodanCall  *named;
-	ZodanCall  *calls;
-
-	mesh->job = job;
-	mesh->nnodes = job->nmembers;
-	mesh->nodes = palloc(sizeof(ZodanConn *) * mesh->nnodes);
-	mesh->streams = palloc(sizeof(ZodanConfirm) * mesh->nnodes * mesh->nnodes);
-	for (int i = 0; i < mesh->nnodes; i++)
-		mesh->nodes[i] = &job->members[i].conn;
-	named = zodan_mesh_ask(mesh, &names);
-	calls = zodan_mesh_ask(mesh, &query);
-	for (int from = 0; from < mesh->nnodes; from++)
-	{
-		if (PQntuples(named[from].result) != 1)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("node \"%s\": its database is not a node", mesh->nodes[from]->node),
-					 errhint("Look where its connection string in the catalog of node \"%s\" leads.", mesh->nodes[0]->node)));
-		for (int to = 0; to < mesh->nnodes; to++)
-			if (to != from)
-				add_stream(mesh, mesh->nodes[from], PQgetvalue(named[from].result, 0, 0), mesh->nodes[to], calls[to].result);
-	}
-	zodan_mesh_clear(mesh, named);
-	zodan_mesh_clear(mesh, calls);
-	return mesh;
-}
-
-/*
- * What the text of a row depends on, besides what every session starts with, and an
+ * What the text of a row depends on, besides what every session starts with; and an
  * error where rows would be left out without one.
  */
-void
-zodan_mesh_pin(ZodanMesh *mesh)
+static void
+pin_settings(ZodanMesh *mesh)
 {
 	ZodanCall	pin = {.sql = "SELECT pg_catalog.set_config('lc_monetary', 'C', false), pg_catalog.set_config('row_security', 'off', false)"};
 
@@ -85,8 +46,64 @@ zodan_mesh_pin(ZodanMesh *mesh)
 }
 
 /*
- * Runs a statement on all nodes, side by side, however long it takes; returns its
- * calls, one for each node, for zodan_mesh_clear().
+ * Lists the nodes: all members, or the source and the new node, and behind these the
+ * other members, from which their rows may come.
+ */
+static void
+list_nodes(ZodanMesh *mesh, bool with_new)
+{
+	ZodanJob   *job = mesh->job;
+
+	mesh->nodes = palloc(sizeof(ZodanConn *) * (job->nmembers + 1));
+	for (int i = 0; i < job->nmembers; i++)
+	{
+		mesh->nodes[mesh->nall++] = &job->members[i].conn;
+		if (i == 0 && with_new)
+			mesh->nodes[mesh->nall++] = &job->new_conn;
+	}
+	mesh->nnodes = with_new ? 2 : mesh->nall;
+}
+
+/*
+ * Finds the nodes whose rows are compared, and the streams by which rows come to them;
+ * raises an error if one does not replicate from another. The rows are those of all
+ * members, or, with_new, those of the source and the new node.
+ */
+ZodanMesh *
+zodan_mesh_open(ZodanJob *job, bool with_new)
+{
+	ZodanMesh  *mesh = palloc0(sizeof(ZodanMesh));
+	char	   *name_query = zodan_engine_sql(job->engine, "SELECT n.node_name FROM {e}.node n JOIN {e}.local_node l ON l.node_id = n.node_id");
+	ZodanCall	query = {.sql = zodan_engine_sql(job->engine,
+												 "SELECT n.node_name, s.sub_slot_name, s.sub_enabled FROM {e}.subscription s"
+												 "  JOIN {e}.node n ON n.node_id = s.sub_origin ORDER BY s.sub_enabled DESC, s.sub_id")};
+	ZodanCall  *calls;
+
+	mesh->job = job;
+	list_nodes(mesh, with_new);
+	mesh->streams = palloc(sizeof(ZodanConfirm) * mesh->nall * mesh->nall);
+	calls = zodan_mesh_ask(mesh, &query);
+	for (int from = 0; from < mesh->nall; from++)
+	{
+		char	   *name = zodan_query_value(mesh->nodes[from], name_query, 0);
+
+		if (!name)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("node \"%s\": its database is not a node", mesh->nodes[from]->node),
+					 errhint("Look where its connection string in the catalog of node \"%s\" leads.", mesh->nodes[0]->node)));
+		for (int to = 0; to < mesh->nnodes; to++)
+			if (to != from)
+				add_stream(mesh, mesh->nodes[from], name, mesh->nodes[to], calls[to].result);
+	}
+	zodan_mesh_clear(mesh, calls);
+	pin_settings(mesh);
+	return mesh;
+}
+
+/*
+ * Runs a statement on the nodes whose rows are compared, side by side, however long it
+ * takes; returns its calls, one for each node, for zodan_mesh_clear().
  */
 ZodanCall *
 zodan_mesh_ask(ZodanMesh *mesh, const ZodanCall *call)
@@ -112,23 +129,24 @@ zodan_mesh_clear(ZodanMesh *mesh, ZodanCall *calls)
 }
 
 /*
- * Writes a marker on every node.
+ * Writes a marker on every node, also on those whose rows aren't compared.
  */
 void
 zodan_mesh_mark(ZodanMesh *mesh)
 {
-	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * mesh->nnodes);
+	XLogRecPtr *lsns = palloc(sizeof(XLogRecPtr) * mesh->nall);
 
-	zodan_markers_write(mesh->nodes, mesh->nnodes, lsns);
+	zodan_markers_write(mesh->nodes, mesh->nall, lsns);
 	for (int s = 0; s < mesh->nstreams; s++)
-		for (int i = 0; i < mesh->nnodes; i++)
+		for (int i = 0; i < mesh->nall; i++)
 			if (mesh->streams[s].provider == mesh->nodes[i])
 				mesh->streams[s].lsn = lsns[i];
 	pfree(lsns);
 }
 
 /*
- * Waits until each node has confirmed the last markers of all others.
+ * Waits until each node whose rows are compared has confirmed the last markers of all
+ * others.
  */
 void
 zodan_mesh_wait(ZodanMesh *mesh)

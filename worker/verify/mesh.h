@@ -13,14 +13,14 @@
 typedef struct ZodanMesh
 {
 	ZodanJob   *job;
-	int			nnodes;
+	int			nnodes;			/* whose rows are compared */
+	int			nall;			/* the others of the cluster come behind these */
 	ZodanConn **nodes;			/* the first is the source */
 	int			nstreams;
-	ZodanConfirm *streams;		/* from each node to each other one */
+	ZodanConfirm *streams;		/* from every node to each whose rows are compared */
 } ZodanMesh;
 
-extern ZodanMesh *zodan_mesh_open(ZodanJob *job);
-extern void zodan_mesh_pin(ZodanMesh *mesh);
+extern ZodanMesh *zodan_mesh_open(ZodanJob *job, bool with_new);
 extern ZodanCall *zodan_mesh_ask(ZodanMesh *mesh, const ZodanCall *call);
 extern void zodan_mesh_clear(ZodanMesh *mesh, ZodanCall *calls);
 extern void zodan_mesh_mark(ZodanMesh *mesh);

@@ -19,6 +19,7 @@
 #include "verify/suspects.h"
 
 #include "base/array.h"
+#include "base/failpoint.h"
 #include "remote/query.h"
 #include "utils/memutils.h"
 
@@ -164,9 +165,11 @@ settle(ZodanMesh *mesh, const ZodanVerified *table, const List *keys)
 	List	   *decided = NIL;
 	ListCell   *cell;
 
+	ZODAN_FAILPOINT(mesh->job->req, "suspects", "seen");
 	foreach(cell, keys)
 		if (!under_way && decide(mesh, table, lfirst(cell), foreach_current_index(cell), before, after))
 			decided = lappend(decided, lfirst(cell));
+	ZODAN_FAILPOINT(mesh->job->req, "suspects", "decided");
 	zodan_spi_execute("DELETE FROM zodan.verify_suspects WHERE " OF_TABLE " AND key = ANY ($4::text[])", 4,
 					  mesh->job->req->id_text, table->nspname, table->relname, zodan_array_literal(decided));
 	zodan_spi_execute("UPDATE zodan.verify_suspects SET looks = looks + 1 WHERE " OF_TABLE " AND key = ANY ($4::text[])", 4,
@@ -204,6 +207,17 @@ zodan_suspects_settle(ZodanMesh *mesh, const ZodanVerified *table)
 	}
 	MemoryContextDelete(context);
 	return zodan_suspects_left(mesh->job->req, table);
+}
+
+/*
+ * What was found to differ is to be looked at again: somebody may have repaired it.
+ */
+void
+zodan_suspects_reopen(const ZodanRequest *req)
+{
+	zodan_spi_execute("WITH found AS (DELETE FROM zodan.differences WHERE request_id = $1::bigint RETURNING request_id, nspname, relname, key)"
+					  " INSERT INTO zodan.verify_suspects (request_id, nspname, relname, key) SELECT DISTINCT * FROM found ON CONFLICT DO NOTHING",
+					  1, req->id_text);
 }
 
 /*

@@ -11,6 +11,7 @@
 #include "verify/tables.h"
 
 extern int	zodan_suspects_settle(ZodanMesh *mesh, const ZodanVerified *table);
+extern void zodan_suspects_reopen(const ZodanRequest *req);
 extern int	zodan_suspects_differing(const ZodanRequest *req, const ZodanVerified *table);
 extern int	zodan_suspects_left(const ZodanRequest *req, const ZodanVerified *table);
 
