@@ -169,21 +169,25 @@ is($c->wait_for($id, 'c'), 'cancelled', 'it is cancelled');
 
 # ---------- a node that shows a commit later than others have it ----------
 
-$c->wait_replicating(qw(n1 n2 n3));
-$c->server('n1')->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
-$c->server('n1')->reload;
-my $slow = $c->start_writer('n1', "SET synchronous_commit = on;\nUPDATE item SET n = 7 WHERE id = 8;\n\\sleep 3600 s\n");
-ok($c->server('n2')->poll_query_until('inventory', 'SELECT n = 7 FROM item WHERE id = 8'), 'another node has a commit');
-is($c->psql('n1', 'SET synchronous_commit = local; SELECT n FROM item WHERE id = 8'), '0', 'that its own does not show yet');
-$id = verify(verify_timeout => '1 s');
-is($c->wait_for($id, 'c'), 'failed', 'rows differ');
-is(found($id), $named, 'the same as before: that row is not among them');
-is($c->queue('c', "SELECT undecided > 0 FROM zodan.verifications WHERE request_id = $id"), 't', 'but one that nothing can be said about');
-like($c->queue('c', "SELECT string_agg(message, ' ') FROM zodan.events WHERE request_id = $id AND level = 'warning'"), qr/a transaction that may have changed them did not end/, 'an event says why');
-$c->server('n1')->append_conf('postgresql.conf', "synchronous_standby_names = ''");
-$c->server('n1')->reload;
-ok($c->server('n1')->poll_query_until('inventory', 'SELECT n = 7 FROM item WHERE id = 8'), 'it shows it now');
-$c->stop_writer($slow);
+# Spock's walsender does not send such a commit
+if ($e eq 'pglogical')
+{
+	$c->wait_replicating(qw(n1 n2 n3));
+	$c->server('n1')->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
+	$c->server('n1')->reload;
+	my $slow = $c->start_writer('n1', "SET synchronous_commit = on;\nUPDATE item SET n = 7 WHERE id = 8;\n\\sleep 3600 s\n");
+	ok($c->server('n2')->poll_query_until('inventory', 'SELECT n = 7 FROM item WHERE id = 8'), 'another node has a commit');
+	is($c->psql('n1', 'SET synchronous_commit = local; SELECT n FROM item WHERE id = 8'), '0', 'that its own does not show yet');
+	$id = verify(verify_timeout => '1 s');
+	is($c->wait_for($id, 'c'), 'failed', 'rows differ');
+	is(found($id), $named =~ s/^.*\{50000\}.*\n//mr, 'the same as before but one that the node lacks: that row is not among them');
+	is($c->queue('c', "SELECT string_agg(key, ' ' ORDER BY key) FROM zodan.verify_suspects WHERE request_id = $id"), '{50000} {8}', 'nothing can be said about these two');
+	like($c->queue('c', "SELECT string_agg(message, ' ') FROM zodan.events WHERE request_id = $id AND level = 'warning'"), qr/a transaction that may have changed them did not end/, 'an event says why');
+	$c->server('n1')->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+	$c->server('n1')->reload;
+	ok($c->server('n1')->poll_query_until('inventory', 'SELECT n = 7 FROM item WHERE id = 8'), 'it shows it now');
+	$c->stop_writer($slow);
+}
 
 # ---------- in a join, and in a check ----------
 

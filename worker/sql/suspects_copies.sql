@@ -5,7 +5,7 @@
 -- %s  of the table: row, name, filter; see tables_left.sql
 --
 -- Copyright (c) 2026, the zodan_bgw authors
-SELECT q.zodan_n, pg_catalog.string_agg(rows.version, ', ' ORDER BY rows.version), count(*), NULL
+SELECT q.zodan_n, pg_catalog.string_agg(rows.version, ', ' ORDER BY rows.version), count(*), NULL, true
   FROM (SELECT pg_catalog.concat(x.xmin, ' ', x.ctid) AS version, %s AS r
           FROM ONLY %s AS x
          WHERE (%s)

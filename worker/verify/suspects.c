@@ -12,7 +12,8 @@
  * A transaction may be on its way to other nodes before its own shows what it has
  * written, until it has left the list of those that run there. It holds a lock on the
  * table as long: where one that was there when the marker had been written is there
- * before the second look, nothing can be said.
+ * before the second look, nothing can be said about rows that this node doesn't have, or
+ * that somebody has changed or locked there.
  *
  * Copyright (c) 2026, the zodan_bgw authors
  */
@@ -44,6 +45,7 @@ typedef struct Look
 	char	   *version;
 	char	   *value;			/* the same where the rows are */
 	char	   *hashes;			/* of its columns, an array; NULL: not known */
+	bool		changing;		/* by a transaction that is under way, maybe */
 } Look;
 
 #define OF_TABLE	"request_id = $1::bigint AND nspname = $2 AND relname = $3"
@@ -71,6 +73,7 @@ look(ZodanMesh *mesh, const ZodanVerified *t, const List *keys)
 			found->version = zodan_query_field(calls[i].result, row, 1);
 			found->value = zodan_query_field(calls[i].result, row, 2);
 			found->hashes = zodan_query_field(calls[i].result, row, 3);
+			found->changing = PQgetvalue(calls[i].result, row, 4)[0] == 't';
 		}
 	}
 	zodan_mesh_clear(mesh, calls);
@@ -92,22 +95,22 @@ any_in_both(const PGresult *before, const PGresult *after)
 
 /*
  * Lets everything arrive on all nodes that was committed before on any; returns
- * whether some transaction may have been under way all the time.
+ * for each node whether some transaction may have been under way all the time.
  */
-static bool
+static bool *
 let_all_arrive(ZodanMesh *mesh, const ZodanVerified *table)
 {
 	ZodanCall	query = {.sql = writers_query,.nparams = 1,.params = {table->name}};
 	ZodanCall  *before;
 	ZodanCall  *after;
-	bool		under_way = false;
+	bool	   *under_way = palloc(sizeof(bool) * mesh->nnodes);
 
 	zodan_mesh_mark(mesh);
 	before = zodan_mesh_ask(mesh, &query);
 	zodan_mesh_wait(mesh);
 	after = zodan_mesh_ask(mesh, &query);
-	for (int i = 0; i < mesh->nnodes && !under_way; i++)
-		under_way = any_in_both(before[i].result, after[i].result);
+	for (int i = 0; i < mesh->nnodes; i++)
+		under_way[i] = any_in_both(before[i].result, after[i].result);
 	zodan_mesh_clear(mesh, before);
 	zodan_mesh_clear(mesh, after);
 	return under_way;
@@ -139,13 +142,15 @@ store_difference(ZodanMesh *mesh, const ZodanVerified *table, const char *key, c
 }
 
 /*
- * Decides a suspect by what was seen of it before and after; false: it has changed.
+ * Decides a suspect by what was seen of it before and after; false: it has changed, or
+ * may have.
  */
 static bool
-decide(ZodanMesh *mesh, const ZodanVerified *table, const char *key, int n, Look **before, Look **after)
+decide(ZodanMesh *mesh, const ZodanVerified *table, const char *key, int n, Look **before, Look **after, const bool *under_way)
 {
 	for (int i = 0; i < mesh->nnodes; i++)
-		if (!same_text(before[i][n].version, after[i][n].version))
+		if (!same_text(before[i][n].version, after[i][n].version) ||
+			(under_way[i] && (!after[i][n].value || after[i][n].changing)))
 			return false;
 	for (int i = 1; i < mesh->nnodes; i++)
 		if (!same_text(after[0][n].value, after[i][n].value))
@@ -160,14 +165,14 @@ static void
 settle(ZodanMesh *mesh, const ZodanVerified *table, const List *keys)
 {
 	Look	  **before = look(mesh, table, keys);
-	bool		under_way = let_all_arrive(mesh, table);
+	bool	   *under_way = let_all_arrive(mesh, table);
 	Look	  **after = look(mesh, table, keys);
 	List	   *decided = NIL;
 	ListCell   *cell;
 
 	ZODAN_FAILPOINT(mesh->job->req, "suspects", "seen");
 	foreach(cell, keys)
-		if (!under_way && decide(mesh, table, lfirst(cell), foreach_current_index(cell), before, after))
+		if (decide(mesh, table, lfirst(cell), foreach_current_index(cell), before, after, under_way))
 			decided = lappend(decided, lfirst(cell));
 	ZODAN_FAILPOINT(mesh->job->req, "suspects", "decided");
 	zodan_spi_execute("DELETE FROM zodan.verify_suspects WHERE " OF_TABLE " AND key = ANY ($4::text[])", 4,
