@@ -301,7 +301,7 @@ $id = $c->queue('n1', sprintf q{SELECT zodan.check('n1', %s, 'n4', %s)}, ZodanCl
 is($c->wait_for($id), 'done', 'a good check ends done');
 is($c->queue('n1', "SELECT count(*) FROM zodan.check_failures WHERE request_id = $id"), '0', 'without failures');
 is($c->queue('n1', "SELECT phase, phase_no, phases, percent, engine, last_error IS NULL FROM zodan.status WHERE request_id = $id"),
-	"check_prerequisites|2|2|100.0|$e|t", 'and its status says so');
+	"verify_rows|3|3|100.0|$e|t", 'and its status says so');
 is($c->text_difference($before{$_}, $c->state_of($_)), '', "$_ is as it was") for sort keys %before;
 
 # ---------- a cluster whose streams aren't what a join relies on ----------

@@ -49,7 +49,7 @@ sub is_listed
 }
 
 my $columns = "SELECT attname FROM pg_attribute WHERE attrelid = 'zodan.%s'::regclass AND attnum > 0 AND NOT attisdropped";
-for my $table (qw(requests status events check_failures nodes))
+for my $table (qw(requests status verifications differences events check_failures nodes))
 {
 	# without the sections below it, which list other things
 	is_listed(section('docs/reference.md', "zodan.$table") =~ s/^###.*//msr, sprintf($columns, $table), "the columns of zodan.$table");
@@ -57,7 +57,7 @@ for my $table (qw(requests status events check_failures nodes))
 is_listed(section('docs/reference.md', 'zodan.positions') =~ s/^\*\*.*//msr, sprintf($columns, 'positions') . " AND attname <> 'request_id'", 'the columns of zodan.positions');
 
 my $phases = section('docs/reference.md', 'Phases');
-is_listed($phases, 'SELECT phase FROM zodan.phases() UNION SELECT phase FROM zodan.phases(\'remove_node\')', 'the phases, in the reference');
+is_listed($phases, 'SELECT phase FROM zodan.phases() UNION SELECT phase FROM zodan.phases(\'remove_node\') UNION SELECT phase FROM zodan.phases(\'verify\')', 'the phases, in the reference');
 my $meanings = section('docs/operations.md', 'What each phase means');
 is(join(' ', grep { $meanings !~ /`$_`/ } split /\n/, $c->queue('c', 'SELECT phase FROM zodan.phases()')), '', 'and what each of them means when it stalls');
 

@@ -203,6 +203,7 @@ static void
 tell_result(ZodanMesh *mesh)
 {
 	ZodanJob   *job = mesh->job;
+	char	   *result;
 	char	  **v = zodan_spi_one("SELECT v.rows, v.tables_compared, v.differing, v.undecided,"
 								  "       (SELECT string_agg(format('%s of table %I.%I', n, nspname, relname), ', ' ORDER BY n DESC, nspname, relname)"
 								  "          FROM (SELECT d.nspname, d.relname, count(DISTINCT d.key) AS n FROM zodan.differences d"
@@ -214,7 +215,9 @@ tell_result(ZodanMesh *mesh)
 		zodan_journal_event(job->req, "warning", NULL,
 							psprintf("%s rows kept changing until verify_timeout, or a transaction that may have changed them did not end: nothing can be said about them; zodan.verify_suspects names them",
 									 v[3]));
-	zodan_journal_event(job->req, "info", NULL, psprintf("%s rows of %s tables compared on %d nodes: %s differ, %s undecided", v[0], v[1], mesh->nnodes, v[2], v[3]));
+	result = psprintf("%s rows of %s tables compared on %d nodes: %s differ, %s undecided", v[0], v[1], mesh->nnodes, v[2], v[3]);
+	zodan_journal_event(job->req, "info", NULL, result);
+	zodan_job_detail(job, 1, result);
 	if (zodan_spi_int64(v[2]) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
