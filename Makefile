@@ -7,6 +7,7 @@
 #   make soak            nodes come and go while servers die, for MINUTES=30
 #   make bench           how long a join takes, and what it costs
 #   make bench-copy      the copy against doing it by hand and other tools
+#   make bench-verify    a comparison of all nodes' rows against an aggregate by hand
 #   make bench-pipe      how fast rows go through the copy's event loop
 #   make indent          formats the C code; see docs/CONTRIBUTING.md
 #   FAILPOINTS=1         builds with points where tests can make a request fail

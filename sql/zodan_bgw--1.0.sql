@@ -286,9 +286,9 @@ COMMENT ON COLUMN zodan.verify_tables.row_filter IS 'condition of the rows that 
 COMMENT ON COLUMN zodan.verify_tables.columns IS 'the columns that are replicated';
 COMMENT ON COLUMN zodan.verify_tables.key IS 'the columns of the replica identity or primary key; NULL: there is none, or its types are not of pg_catalog, so that equal rows are counted';
 COMMENT ON COLUMN zodan.verify_tables.bytes_total IS 'size of the table on the source';
-COMMENT ON COLUMN zodan.verify_tables.rows_expected IS 'estimate of the planner of the source';
+COMMENT ON COLUMN zodan.verify_tables.rows_expected IS 'rows of the table on the source, as estimated by its planner';
 COMMENT ON COLUMN zodan.verify_tables.last_key IS 'rows up to this key have been compared';
-COMMENT ON COLUMN zodan.verify_tables.bytes_compared IS 'bytes of the rows of the source as text';
+COMMENT ON COLUMN zodan.verify_tables.bytes_compared IS 'size of the rows that have been compared, by the average of the table';
 
 CREATE TABLE zodan.verify_suspects (
     request_id bigint NOT NULL,
@@ -357,7 +357,7 @@ SELECT r.id AS request_id,
 COMMENT ON VIEW zodan.verifications IS 'one row per request that compares rows: how far it is, and what it has found';
 COMMENT ON COLUMN zodan.verifications.node IS 'the new node, whose rows are compared with those of the source; NULL or of operation check: the rows of all existing nodes are compared';
 COMMENT ON COLUMN zodan.verifications.rows IS 'rows of the source that have been compared with those of the new node, or of every other node';
-COMMENT ON COLUMN zodan.verifications.bytes IS 'bytes of these rows as text';
+COMMENT ON COLUMN zodan.verifications.bytes IS 'size of these rows, by the average of each table';
 COMMENT ON COLUMN zodan.verifications.differing IS 'rows that differ between nodes: zodan.differences names them';
 COMMENT ON COLUMN zodan.verifications.undecided IS 'rows that are to be looked at again; of an ended request: that changed all the time, so that nothing can be said about them';
 COMMENT ON COLUMN zodan.verifications.eta IS 'estimated end of the comparison; NULL: it is not running, or the estimate is not known yet';

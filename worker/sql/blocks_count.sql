@@ -1,4 +1,4 @@
--- A block of a table: how many rows, the sum of their hashes, their bytes as text.
+-- A block of a table: how many rows, and the sum of their hashes.
 --
 -- $1  the key behind which it begins, text[]; NULL: at the first row
 -- $2  its last key, text[]; NULL: it is the last block
@@ -6,11 +6,8 @@
 --
 -- Copyright (c) 2026, the zodan_bgw authors
 SELECT count(*),
-       coalesce(sum(pg_catalog.hashtextextended(r COLLATE pg_catalog."C", 0)), 0),
-       coalesce(sum(pg_catalog.octet_length(r)), 0)
-  FROM (SELECT %s AS r
-          FROM ONLY %s AS x
-         WHERE %s
-           AND %s
-           AND (%s)
-        OFFSET 0) AS rows
+       coalesce(sum(pg_catalog.hashtextextended(%s COLLATE pg_catalog."C", 0)), 0)
+  FROM ONLY %s AS x
+ WHERE %s
+   AND %s
+   AND (%s)

@@ -31,11 +31,12 @@ SELECT coalesce(pg_catalog.json_agg(j ORDER BY j.bytes DESC, j.nspname, j.relnam
   SELECT n.nspname, c.relname, t.row_filter, coalesce(t.columns, '{}') AS columns,
          CASE WHEN k.sortable THEN k.key END AS key,
          CASE WHEN k.sortable THEN k.types END AS types,
-         pg_catalog.pg_table_size(c.oid) AS bytes,
-         greatest(c.reltuples, 0)::bigint AS rows
+         s.bytes,
+         CASE WHEN c.reltuples > 0 THEN c.reltuples::bigint ELSE s.bytes / 100 END AS rows
     FROM tables t
     JOIN pg_catalog.pg_class c ON c.oid = t.relid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+   CROSS JOIN LATERAL pg_catalog.pg_table_size(c.oid) AS s(bytes)
     LEFT JOIN LATERAL (
            SELECT pg_catalog.array_agg(a.attname ORDER BY u.ord) AS key,
                   pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY u.ord) AS types,

@@ -23,7 +23,7 @@ SELECT t.nspname, t.relname, format('%I.%I', t.nspname, t.relname),
        format('($2::pg_catalog.text[] IS NULL OR ROW(%s) <= ROW(%s))', k.list, replace(k.bounds, 'zodan_bound', '$2::pg_catalog.text[]')),
        k.matches,
        coalesce(t.row_filter, 'true'),
-       t.state = 'compared', t.last_key, t.rows_compared, t.bytes_compared, t.rows_expected, t.bytes_total
+       t.state = 'compared', t.last_key, t.rows_compared, t.rows_expected, t.bytes_total
   FROM zodan.verify_tables t
  CROSS JOIN LATERAL (
         SELECT coalesce(string_agg(format('x.%I', name), ', ' ORDER BY n), '') AS list,

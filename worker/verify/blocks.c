@@ -17,11 +17,10 @@
 #include "base/array.h"
 #include "remote/query.h"
 
-/* how large a block is to be, as text; how many rows it may have */
-#define BLOCK_BYTES		(4 * 1024 * 1024)
+/* how large a block is to be; how many rows it may have */
+#define BLOCK_BYTES		(12 * 1024 * 1024)
 #define BLOCK_MIN		100
-#define BLOCK_MAX		20000
-#define BLOCK_FIRST		5000
+#define BLOCK_MAX		50000
 
 /* of a table without a key: rows in a part, and how many parts are read at a time */
 #define PART_ROWS		10000
@@ -117,14 +116,12 @@ same_row(const ZodanMesh *mesh, const ZodanCall *calls, int ncolumns)
 }
 
 /*
- * How many rows the next block is to have, by what those before had.
+ * How large so many rows of a table are, by its size.
  */
 static int64
-rows_of_block(const ZodanVerified *table)
+size_of(const ZodanVerified *table, int64 rows)
 {
-	int64		width = table->rows > 0 ? table->bytes / table->rows : 0;
-
-	return width == 0 ? BLOCK_FIRST : Max(BLOCK_MIN, Min(BLOCK_MAX, BLOCK_BYTES / width));
+	return (int64) (rows * ((double) table->bytes_total / Max(table->rows_expected, 1)));
 }
 
 /*
@@ -136,7 +133,7 @@ next_by_key(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects)
 	const ZodanVerified *t = table;
 	ZodanCall	call = {.nparams = 2,.params = {t->last_key}};
 	char	   *upto = zodan_query_value(mesh->nodes[0], psprintf(upto_query, t->key, t->name, t->after, t->sort), 2,
-										 t->last_key, psprintf(INT64_FORMAT, rows_of_block(table) - 1));
+										 t->last_key, psprintf(INT64_FORMAT, Max(BLOCK_MIN, Min(BLOCK_MAX, BLOCK_BYTES / Max(size_of(table, 1), 1))) - 1));
 	List	   *keys = NIL;
 	ZodanCall  *counts;
 	int64		rows;
@@ -144,7 +141,7 @@ next_by_key(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects)
 	call.params[1] = upto;
 	call.sql = psprintf(count_query, t->row, t->name, t->after, t->upto, t->filter);
 	counts = zodan_mesh_ask(mesh, &call);
-	if (!same_row(mesh, counts, 3))
+	if (!same_row(mesh, counts, 2))
 	{
 		ZodanCall  *calls;
 
@@ -154,7 +151,7 @@ next_by_key(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects)
 		zodan_mesh_clear(mesh, calls);
 	}
 	rows = strtoll(PQgetvalue(counts[0].result, 0, 0), NULL, 10);
-	*bytes = strtoll(PQgetvalue(counts[0].result, 0, 2), NULL, 10);
+	*bytes = size_of(table, rows);
 	*suspects = list_length(keys);
 	zodan_mesh_clear(mesh, counts);
 	zodan_tables_note(mesh->job->req, table, upto, rows, *bytes, keys);
@@ -180,13 +177,10 @@ compare_copies(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspect
 	call.params[0] = psprintf("%d", parts - 1);
 	calls = zodan_mesh_ask(mesh, &call);
 	differing = differing_keys(mesh, calls);
-	*bytes = 0;
 	*suspects = 0;
 	for (int row = 0; row < PQntuples(calls[0].result); row++)
-	{
 		rows += strtoll(PQgetvalue(calls[0].result, row, 1), NULL, 10);
-		*bytes += strtoll(PQgetvalue(calls[0].result, row, 2), NULL, 10);
-	}
+	*bytes = size_of(table, rows);
 	zodan_mesh_clear(mesh, calls);
 	call.sql = psprintf(copies_query, t->row, t->name, t->filter);
 	call.nparams = 2;

@@ -72,9 +72,8 @@ zodan_tables_left(const ZodanRequest *req)
 		table->compared = zodan_spi_is_true(v[11]);
 		table->last_key = v[12];
 		table->rows = zodan_spi_int64(v[13]);
-		table->bytes = zodan_spi_int64(v[14]);
-		table->rows_expected = zodan_spi_int64(v[15]);
-		table->bytes_total = zodan_spi_int64(v[16]);
+		table->rows_expected = zodan_spi_int64(v[14]);
+		table->bytes_total = zodan_spi_int64(v[15]);
 		tables = lappend(tables, table);
 	}
 	return tables;
@@ -93,7 +92,7 @@ zodan_tables_begin(const ZodanRequest *req, ZodanVerified *table)
 						"       bytes_compared = CASE WHEN last_key IS NULL THEN 0 ELSE bytes_compared END WHERE " OF_TABLE, 3,
 						req->id_text, table->nspname, table->relname);
 	if (!table->last_key)
-		table->rows = table->bytes = 0;
+		table->rows = 0;
 }
 
 /*
@@ -111,7 +110,6 @@ zodan_tables_note(const ZodanRequest *req, ZodanVerified *table, const char *las
 						req->id_text, table->nspname, table->relname, last_key, psprintf(INT64_FORMAT, rows),
 						psprintf(INT64_FORMAT, bytes), zodan_array_literal(suspects));
 	table->rows += rows;
-	table->bytes += bytes;
 	if (table->last_key)
 		pfree(table->last_key);
 	table->last_key = last_key ? MemoryContextStrdup(GetMemoryChunkContext(table), last_key) : NULL;

@@ -25,8 +25,7 @@ typedef struct ZodanVerified
 	char	   *filter;
 	bool		compared;
 	char	   *last_key;		/* all up to it have been compared; NULL: none */
-	int64		rows;			/* that have been compared, */
-	int64		bytes;			/* and their size as text */
+	int64		rows;			/* that have been compared */
 	int64		rows_expected;
 	int64		bytes_total;	/* of the table */
 } ZodanVerified;
