@@ -110,7 +110,7 @@ $c->settle;
 
 plant('n2', "UPDATE item SET n = -1 WHERE id = 17");
 plant('n2', 'DELETE FROM item WHERE id = 39999');
-plant('n3', "INSERT INTO item VALUES (50000, 0)");
+plant('n3', "INSERT INTO item VALUES (500000, 0)");
 plant('n3', "UPDATE item SET f = f + 2e-12, t = 'text' WHERE id = 20000");
 plant('n1', "UPDATE item SET t = '' WHERE id = 5");
 plant($_, "UPDATE item SET t = NULL WHERE id = 5") for qw(n2 n3);
@@ -128,7 +128,7 @@ my @expected = ('filtered.rest {60} n2 changed {zodan_n}',
 	'keyless.log n2 count', 'keyless.log n3 extra', 'keyless.log n3 missing',
 	'public."Odd ""name""" {ok,7} n2 changed {n}', 'public.empty {1} n3 extra',
 	'public.item {17} n2 changed {n}', 'public.item {20000} n3 changed {f,t}', 'public.item {300} n3 changed {filler}',
-	'public.item {39999} n2 missing', 'public.item {5} n2 changed {t}', 'public.item {5} n3 changed {t}', 'public.item {50000} n3 extra',
+	'public.item {39999} n2 missing', 'public.item {5} n2 changed {t}', 'public.item {5} n3 changed {t}', 'public.item {500000} n3 extra',
 	'public.pair {k3,"2026-01-01 00:00:03+00",3} n2 changed {d}', 'public.part {777} n3 missing');
 is(join("\n", sort split /\n/, found($id)), join("\n", sort @expected), 'and named, and nothing else');
 like($c->queue('c', "SELECT last_error FROM zodan.status WHERE request_id = $id"), qr/^14 rows differ from those of node "n1" on: n2, n3 \(6 of table public\.item, 3 of table keyless\.log, /,
@@ -180,8 +180,8 @@ if ($e eq 'pglogical')
 	is($c->psql('n1', 'SET synchronous_commit = local; SELECT n FROM item WHERE id = 8'), '0', 'that its own does not show yet');
 	$id = verify(verify_timeout => '1 s');
 	is($c->wait_for($id, 'c'), 'failed', 'rows differ');
-	is(found($id), $named =~ s/^.*\{50000\}.*\n//mr, 'the same as before but one that the node lacks: that row is not among them');
-	is($c->queue('c', "SELECT string_agg(key, ' ' ORDER BY key) FROM zodan.verify_suspects WHERE request_id = $id"), '{50000} {8}', 'nothing can be said about these two');
+	is(found($id), $named =~ s/^.*\{500000\}.*\n//mr, 'the same as before but one that the node lacks: that row is not among them');
+	is($c->queue('c', "SELECT string_agg(key, ' ' ORDER BY key) FROM zodan.verify_suspects WHERE request_id = $id"), '{500000} {8}', 'nothing can be said about these two');
 	like($c->queue('c', "SELECT string_agg(message, ' ') FROM zodan.events WHERE request_id = $id AND level = 'warning'"), qr/a transaction that may have changed them did not end/, 'an event says why');
 	$c->server('n1')->append_conf('postgresql.conf', "synchronous_standby_names = ''");
 	$c->server('n1')->reload;

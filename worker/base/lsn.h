@@ -10,7 +10,7 @@
 #include "base/compat.h"
 #include "access/xlogdefs.h"
 
-extern XLogRecPtr zodan_lsn_parse(const char *text);
+extern XLogRecPtr zodan_lsn_parse(const char *text, const char *node, const char *what);
 extern char *zodan_lsn_format(XLogRecPtr lsn);
 
 #endif							/* ZODAN_LSN_H */

@@ -89,7 +89,8 @@ zodan_positions_find_resume(ZodanJob *job, ZodanMoment moment, XLogRecPtr consis
 	ZodanMember *source = ZODAN_SOURCE(job);
 	int			n = ZODAN_NPEERS(job);
 	ZodanResume *resume = palloc0(sizeof(ZodanResume) * Max(n, 1));
-	XLogRecPtr	window = zodan_lsn_parse(zodan_journal_position(job->req, moment, source->name)->window_lsn);
+	XLogRecPtr	window = zodan_lsn_parse(zodan_journal_position(job->req, moment, source->name)->window_lsn, source->name,
+										 psprintf("the stored begin of the window of moment %s", moment.name));
 
 	if (n == 0)
 		return;
@@ -100,7 +101,8 @@ zodan_positions_find_resume(ZodanJob *job, ZodanMoment moment, XLogRecPtr consis
 		resume[i].node = m->name;
 		resume[i].ids[0] = m->origin_on_source;
 		resume[i].ids[1] = m->commit_label;
-		resume[i].lsn = zodan_lsn_parse(zodan_journal_position(job->req, moment, m->name)->marker_lsn);
+		resume[i].lsn = zodan_lsn_parse(zodan_journal_position(job->req, moment, m->name)->marker_lsn, m->name,
+										psprintf("the stored marker of moment %s", moment.name));
 	}
 	zodan_wal_resume_points(&source->conn, window, consistent, resume, n);
 	for (int i = 0; i < n; i++)

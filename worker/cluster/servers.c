@@ -86,7 +86,7 @@ zodan_servers_history(const char *node, const ZodanServer *was, const ZodanServe
 {
 	if (strcmp(was->timeline, is->timeline) != 0)
 		return psprintf("node \"%s\" was promoted or restored: it is on timeline %s now, and was on %s", node, is->timeline, was->timeline);
-	if (zodan_lsn_parse(is->lsn) < zodan_lsn_parse(was->lsn))
+	if (zodan_lsn_parse(is->lsn, node, "its flush position") < zodan_lsn_parse(was->lsn, node, "its stored flush position"))
 		return psprintf("node \"%s\" was restored to an earlier moment: its WAL ends at %s now, and had reached %s", node, is->lsn, was->lsn);
 	return NULL;
 }

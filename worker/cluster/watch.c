@@ -33,6 +33,7 @@ typedef struct Watched
 {
 	ZodanConn	conn;
 	List	   *slots;			/* their names */
+	List	   *made;			/* those of them that were there */
 } Watched;
 
 /* All of them, and when they are to be looked at again */
@@ -51,14 +52,16 @@ of(ZodanJob *job)
 	return job->watch;
 }
 
-/* $1: slots of the request; that of stream.c has a name of its own kind; $2: whether it may get a marker */
+/* $1: slots of the request; that of stream.c has a name of its own kind; $2: whether it may get a marker; $3: those that were made */
 static const char *const watch_query =
 "SELECT pg_catalog.string_agg(slot_name, ', ') FILTER (WHERE wal_status = 'lost'),"
 "       coalesce(pg_catalog.max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)), 0)::bigint,"
 "       pg_catalog.pg_current_wal_flush_lsn(),"
 "       (SELECT pg_catalog.pg_logical_emit_message(true, m.slot_name::text, '')"
 "          FROM pg_catalog.pg_replication_slots m"
-"         WHERE m.slot_name = ANY ($1::text[]) AND m.slot_name LIKE 'zodan\\_start\\_%' AND m.database = pg_catalog.current_database() AND $2::bool)"
+"         WHERE m.slot_name = ANY ($1::text[]) AND m.slot_name LIKE 'zodan\\_start\\_%' AND m.database = pg_catalog.current_database() AND $2::bool),"
+"       (SELECT pg_catalog.string_agg(s, ', ') FROM pg_catalog.unnest($3::text[]) AS s"
+"         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots g WHERE g.slot_name = s))"
 "  FROM pg_catalog.pg_replication_slots WHERE slot_name = ANY ($1::text[])";
 
 /*
@@ -105,7 +108,7 @@ list_slots(ZodanJob *job)
 	ListCell   *cell;
 
 	for (int i = 0; i < watch->n; i++)
-		watch->nodes[i].slots = NIL;
+		watch->nodes[i].slots = watch->nodes[i].made = NIL;
 	foreach(cell, effects)
 	{
 		ZodanEffect *effect = lfirst(cell);
@@ -114,8 +117,11 @@ list_slots(ZodanJob *job)
 		if (strcmp(effect->kind, EFFECT_SLOT) != 0)
 			continue;
 		w = find_watched(job, effect->node);
-		if (w)
-			w->slots = lappend(w->slots, effect->name);
+		if (!w)
+			continue;
+		w->slots = lappend(w->slots, effect->name);
+		if (strcmp(effect->state, "done") == 0)
+			w->made = lappend(w->made, effect->name);
 	}
 	find_watched(job, job->req->new_node_name);
 }
@@ -149,9 +155,10 @@ ask_nodes(ZodanJob *job, ZodanHolds *holds)
 	{
 		calls[i].conn = &watch->nodes[i].conn;
 		calls[i].sql = watch_query;
-		calls[i].nparams = 2;
+		calls[i].nparams = 3;
 		calls[i].params[0] = zodan_array_literal(watch->nodes[i].slots);
 		calls[i].params[1] = *holds == ZODAN_HOLDS ? "true" : "false";
+		calls[i].params[2] = zodan_array_literal(watch->nodes[i].made);
 		calls[i].sent = calls[i].finished = !is_asked(job, &watch->nodes[i]);
 	}
 	zodan_remote_run(calls, watch->n, ANSWER_MS);
@@ -179,6 +186,20 @@ describe_lost(const ZodanWatch *watch, const ZodanCall *calls, const char **node
 			return psprintf("node \"%s\" has removed WAL that slot %s still needed", *node,
 							PQgetvalue(calls[i].result, 0, 0));
 		}
+	return NULL;
+}
+
+/*
+ * The same of a slot that is gone, as after the promotion of a standby that had none
+ * of them.
+ */
+static char *
+describe_gone(const ZodanWatch *watch, const ZodanCall *calls)
+{
+	for (int i = 0; i < watch->n; i++)
+		if (calls[i].result && !PQgetisnull(calls[i].result, 0, 4))
+			return psprintf("node \"%s\" does not have slot %s any more, which the join needs", calls[i].conn->node,
+							PQgetvalue(calls[i].result, 0, 4));
 	return NULL;
 }
 
@@ -300,12 +321,12 @@ zodan_watch_idle(ZodanJob *job)
 }
 
 /*
- * Has a slot of the request's lost its WAL? Returns what is known of that, or
- * NULL. To be asked when something has failed, whatever state the request's
- * other sessions are in.
+ * Has a slot of the request's lost its WAL, or is it gone? Returns what is known of
+ * that, with a hint, or NULL. To be asked when something has failed, whatever state the
+ * request's other sessions are in.
  */
 char *
-zodan_watch_lost_slot(ZodanJob *job)
+zodan_watch_lost_slot(ZodanJob *job, const char **hint)
 {
 	ZodanCall  *calls;
 	ZodanHolds	holds;
@@ -318,6 +339,9 @@ zodan_watch_lost_slot(ZodanJob *job)
 		zodan_connection_close(&of(job)->nodes[i].conn);
 	calls = ask_nodes(job, &holds);
 	lost = describe_lost(of(job), calls, &node);
+	*hint = lost ? ZODAN_LOST_HINT : "A promoted standby has only the slots that were synchronized to it. Whoever else drops slots must leave those of joins alone.";
+	if (!lost)
+		lost = describe_gone(of(job), calls);
 	forget_answers(of(job), calls);
 	return lost;
 }

@@ -14,6 +14,6 @@
 
 extern void zodan_watch_slots(ZodanJob *job);
 extern void zodan_watch_idle(ZodanJob *job);
-extern char *zodan_watch_lost_slot(ZodanJob *job);
+extern char *zodan_watch_lost_slot(ZodanJob *job, const char **hint);
 
 #endif							/* ZODAN_WATCH_H */

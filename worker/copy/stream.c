@@ -144,7 +144,7 @@ zodan_stream_position(ZodanJob *job, XLogRecPtr window, XLogRecPtr known)
 	/* a commit that isn't flushed could be lost, and would be missing for ever */
 	PQclear(zodan_query(new_conn, "SELECT pg_catalog.pg_logical_emit_message(true, 'zodan', 'flush')", 0));
 	zodan_wal_resume_points(new_conn, window,
-							zodan_lsn_parse(zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0)),
+							zodan_lsn_parse(zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0), new_conn->node, "its flush position"),
 							&applied, 1);
 	lsn = zodan_lsn_format(applied.lsn);
 	/* "start", and what the cut holds, still keep the WAL of what was sent last */
@@ -167,11 +167,12 @@ static XLogRecPtr
 reached(ZodanJob *job)
 {
 	ZodanConn  *new_conn = &job->new_conn;
-	XLogRecPtr	first = zodan_lsn_parse(zodan_journal_position(job->req, ZODAN_SNAPSHOT(0), ZODAN_SOURCE(job)->name)->consistent_lsn);
+	XLogRecPtr	first = zodan_lsn_parse(zodan_journal_position(job->req, ZODAN_SNAPSHOT(0), ZODAN_SOURCE(job)->name)->consistent_lsn,
+										ZODAN_SOURCE(job)->name, "the stored consistent point of the first snapshot");
 	ZodanPosition *position = zodan_journal_position(job->req, ZODAN_CATCH_UP, new_conn->node);
 
 	if (position->window_lsn)
-		return zodan_stream_position(job, zodan_lsn_parse(position->window_lsn), first);
+		return zodan_stream_position(job, zodan_lsn_parse(position->window_lsn, new_conn->node, "the stored begin of the stream's window"), first);
 	zodan_positions_hold_wal(job, new_conn);
 	zodan_journal_set_position(job->req, ZODAN_CATCH_UP, new_conn->node, "window_lsn",
 							   zodan_query_value(new_conn, "SELECT pg_catalog.pg_current_wal_flush_lsn()", 0));
@@ -191,7 +192,7 @@ move_start(ZodanJob *job, XLogRecPtr position)
 	};
 	char	   *kept = zodan_query_value(&source->conn, "SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1",
 										 1, slot.name);
-	XLogRecPtr	mark = zodan_wal_last_marker(&source->conn, slot.name, zodan_lsn_parse(kept), position);
+	XLogRecPtr	mark = zodan_wal_last_marker(&source->conn, slot.name, zodan_lsn_parse(kept, source->name, psprintf("the confirmed position of slot \"%s\"", slot.name)), position);
 
 	if (mark != InvalidXLogRecPtr)
 		slot.lsn = zodan_lsn_format(mark);

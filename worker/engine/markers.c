@@ -27,7 +27,7 @@ zodan_markers_write(ZodanConn **conns, int nconns, XLogRecPtr *lsns)
 	zodan_query_all(calls, nconns);
 	for (int i = 0; i < nconns; i++)
 	{
-		lsns[i] = zodan_lsn_parse(PQgetvalue(calls[i].result, 0, 0));
+		lsns[i] = zodan_lsn_parse(PQgetvalue(calls[i].result, 0, 0), conns[i]->node, "the position of a marker");
 		PQclear(calls[i].result);
 	}
 	pfree(calls);
@@ -71,7 +71,7 @@ look_at_slots(ZodanConfirm *waits, int nwaits)
 					 errmsg("node \"%s\": slot \"%s\" for node \"%s\" is %s", w->provider->node,
 							w->slot, w->subscriber,
 							PQntuples(result) ? "lost: the WAL that it needs was removed" : "gone")));
-		w->confirmed = zodan_lsn_parse(PQgetvalue(result, 0, 0));
+		w->confirmed = zodan_lsn_parse(PQgetvalue(result, 0, 0), w->provider->node, psprintf("the confirmed position of slot \"%s\"", w->slot));
 		w->active = PQgetvalue(result, 0, 1)[0] == 't';
 		if (w->active)
 			w->seen = zodan_wait_clock();

@@ -180,7 +180,7 @@ zodan_slots_exported(ZodanExport *export, ZodanConn *control, bool impatient,
 		return false;
 	}
 	zodan_remote_raise_any(call, 1);
-	export->consistent = zodan_lsn_parse(PQgetvalue(call->result, 0, 1));
+	export->consistent = zodan_lsn_parse(PQgetvalue(call->result, 0, 1), control->node, "the consistent point of a new slot");
 	export->name = zodan_query_field(call->result, 0, 2);
 	PQclear(call->result);
 	return true;

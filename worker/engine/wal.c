@@ -164,7 +164,7 @@ zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consist
 			if (PQgetisnull(result, row, 0))
 			{
 				if (!PQgetisnull(result, row, 1))
-					first = zodan_lsn_parse(PQgetvalue(result, row, 1));
+					first = zodan_lsn_parse(PQgetvalue(result, row, 1), source->node, "the label of a commit");
 				unclear = PQgetvalue(result, row, 2)[0] == 't';
 			}
 
@@ -178,7 +178,7 @@ zodan_wal_resume_points(ZodanConn *source, XLogRecPtr window, XLogRecPtr consist
 		for (int row = 0; row < PQntuples(result); row++)
 			if (!PQgetisnull(result, row, 0))
 				note_commit(peers, npeers, PQgetvalue(result, row, 0),
-							zodan_lsn_parse(PQgetvalue(result, row, 1)));
+							zodan_lsn_parse(PQgetvalue(result, row, 1), source->node, "the label of a commit"));
 		PQclear(result);
 
 		for (int i = 0; i < npeers; i++)
@@ -234,7 +234,7 @@ zodan_wal_last_marker(ZodanConn *conn, const char *name, XLogRecPtr window, XLog
 		PGresult   *result = read_wal(conn, mark_query, zodan_lsn_format(start), zodan_lsn_format(end), name);
 
 		if (!PQgetisnull(result, 0, 0))
-			commit = zodan_lsn_parse(PQgetvalue(result, 0, 0));
+			commit = zodan_lsn_parse(PQgetvalue(result, 0, 0), conn->node, "the position of a marker");
 		PQclear(result);
 		if (commit != InvalidXLogRecPtr || start == window)
 			return commit;

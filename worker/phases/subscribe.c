@@ -153,7 +153,8 @@ cut(ZodanJob *job)
 	}
 	zodan_stream_stop(job);
 	ZODAN_FAILPOINT(job->req, "cut", "stopped");
-	x = zodan_stream_position(job, zodan_lsn_parse(zodan_journal_position(job->req, ZODAN_CUT, new_node)->window_lsn), zodan_lsn_parse(marked));
+	x = zodan_stream_position(job, zodan_lsn_parse(zodan_journal_position(job->req, ZODAN_CUT, new_node)->window_lsn, new_node, "the stored begin of the cut's window"),
+							  zodan_lsn_parse(marked, source->name, "the stored marker of the cut"));
 	zodan_positions_find_resume(job, ZODAN_CUT, x);
 	zodan_journal_set_position(job->req, ZODAN_CUT, source->name, "consistent_lsn", zodan_lsn_format(x));
 	zodan_journal_event(job->req, "info", source->name, psprintf("the new node is what the source was at %X/%X", LSN_FORMAT_ARGS(x)));

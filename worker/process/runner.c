@@ -223,19 +223,20 @@ run_phases(Runner *runner)
 }
 
 /*
- * An error of a request whose slot has lost its WAL is about that, whatever it
+ * An error of a request whose slot has lost its WAL, or is gone, is about that, whatever it
  * says, and no retry can mend it: what rests on the slot is rolled back, and the
  * request starts from the beginning.
  */
 static bool
 restart_if_lost(ZodanJob *job)
 {
-	char	   *lost = job->locked ? zodan_watch_lost_slot(job) : NULL;
+	const char *hint;
+	char	   *lost = job->locked ? zodan_watch_lost_slot(job, &hint) : NULL;
 
 	if (!lost)
 		return false;
 	zodan_journal_event(job->req, "error", NULL, lost);
-	zodan_request_roll_back_for(job->req, "restart", lost, ZODAN_LOST_HINT);
+	zodan_request_roll_back_for(job->req, "restart", lost, hint);
 	return true;
 }
 
