@@ -173,6 +173,24 @@ reach(ZodanJob *job)
 }
 
 /*
+ * Leaves the members alone whose databases have lost the engine, or have another one:
+ * nothing can be asked there, as if they couldn't be reached.
+ */
+static void
+leave_out_strangers(ZodanJob *job)
+{
+	for (int i = 1; i < job->nmembers; i++)
+	{
+		ZodanConn  *conn = &job->members[i].conn;
+
+		if (!conn->pg || zodan_engine_find(conn) == job->engine)
+			continue;
+		zodan_connection_close(conn);
+		conn->error = psprintf("its database does not have the extension %s any more", job->engine->name);
+	}
+}
+
+/*
  * Connects to all nodes and finds out what they are: what is known only from
  * one that can't be reached is NULL.
  */
@@ -186,6 +204,9 @@ zodan_cluster_open(ZodanJob *job)
 	if (!job->engine)
 		return;
 	zodan_request_set_engine(job->req, job->engine->name);
+	/* the checks of a join name them */
+	if (strcmp(req->operation, "remove_node") == 0 || strcmp(req->operation, "verify") == 0)
+		leave_out_strangers(job);
 	source = ZODAN_SOURCE(job);
 	if (job->new_conn.pg)
 		job->new_dbname = pstrdup(PQdb(job->new_conn.pg));
