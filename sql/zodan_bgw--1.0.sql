@@ -56,7 +56,7 @@ COMMENT ON COLUMN zodan.requests.copy_jobs IS 'tables or parts of tables copied,
 COMMENT ON COLUMN zodan.requests.copy_rate IS 'maximum rate of the copy, or of the comparison on each node, in bytes per second, when the request is filed; NULL: no limit; zodan.set_copy_rate() changes it';
 COMMENT ON COLUMN zodan.requests.verify IS 'which rows are compared: none; sample: some blocks of each table, for a minute at most; or full: all. Of add_node: those of the new node with the source''s, before the new node is opened; of check: those of the existing nodes; verify turns none into full';
 COMMENT ON COLUMN zodan.requests.verify_timeout IS 'how long rows that keep changing are looked at again after all others have been compared';
-COMMENT ON COLUMN zodan.requests.options IS 'rarely needed: peer_dsns (object of node name to DSN), replication_sets (array of names), force (boolean, of remove_node: discard what was written there and has not reached the others)';
+COMMENT ON COLUMN zodan.requests.options IS 'rarely needed: peer_dsns (object of node name to DSN), replication_sets (array of names), accept_triggers (array of schema.table.trigger), force (boolean, of remove_node: discard what was written there and has not reached the others)';
 
 /* Where a request stands. Only the worker writes here. */
 CREATE TABLE zodan.request_state (

@@ -148,6 +148,7 @@ static const struct
 {
 	{"peer_dsns", DSN_OBJECT, NULL},
 	{"replication_sets", STRING_ARRAY, "add_node"},
+	{"accept_triggers", STRING_ARRAY, "add_node"},
 	{"force", BOOLEAN, "remove_node"},
 };
 
@@ -179,7 +180,7 @@ validate_option(const char *field, OptionKind kind, JsonbValue *value, bool need
 		(kind == DSN_OBJECT ? !JsonContainerIsObject(value->val.binary.data) : !JsonContainerIsArray(value->val.binary.data)))
 		refuse(field, must_be[kind]);
 	if (kind == STRING_ARRAY && JsonContainerSize(value->val.binary.data) == 0)
-		refuse(field, "must name at least one set");
+		refuse(field, "must name at least one");
 
 	it = JsonbIteratorInit(value->val.binary.data);
 	JsonbIteratorNext(&it, &v, true);

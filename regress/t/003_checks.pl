@@ -319,4 +319,29 @@ $f = failures($id);
 failed($f, 'subscriptions', 'n2', qr/2 subscriptions to node n3: .*twice_x/, qr/one subscription/);
 failed($f, 'subscriptions', 'n2', qr/twice_x with forward_origins \{all\}/, qr/forward_origins \{\}/);
 failed($f, 'tables_of_sets', 'n2', qr/replicated table public\.only_here/, qr/source does not replicate/);
+
+# ---------- triggers that fire for what is replicated ----------
+
+$c->psql('n1', q{
+	CREATE FUNCTION s.writes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN Insert INTO S.ITEM SELECT; RETURN NEW; END $$;
+	CREATE FUNCTION s.writes_elsewhere() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO s.items SELECT; RETURN NEW; END $$;
+	CREATE FUNCTION s.writes_nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM FROM s.item; RETURN NEW; END $$;
+	CREATE TRIGGER "Doubles" AFTER INSERT ON s.item FOR EACH ROW EXECUTE FUNCTION s.writes();
+	CREATE TRIGGER in_replicas AFTER INSERT ON s.item FOR EACH ROW EXECUTE FUNCTION s.writes();
+	CREATE TRIGGER of_origin AFTER INSERT ON s.item FOR EACH ROW EXECUTE FUNCTION s.writes();
+	CREATE TRIGGER off AFTER INSERT ON s.item FOR EACH ROW EXECUTE FUNCTION s.writes();
+	CREATE TRIGGER elsewhere AFTER INSERT ON s.item FOR EACH ROW EXECUTE FUNCTION s.writes_elsewhere();
+	CREATE TRIGGER nothing AFTER INSERT ON s.item FOR EACH ROW EXECUTE FUNCTION s.writes_nothing();
+	ALTER TABLE s.item ENABLE ALWAYS TRIGGER "Doubles", ENABLE REPLICA TRIGGER in_replicas, DISABLE TRIGGER off, ENABLE ALWAYS TRIGGER elsewhere, ENABLE ALWAYS TRIGGER nothing;
+});
+$id = $c->request(new => 'n4', on => 'n1', operation => 'check');
+is($c->wait_for($id), 'failed', 'triggers that fire for what is replicated');
+$f = failures($id);
+failed($f, 'triggers', 'n1', qr/^trigger "Doubles" of table s\.item is enabled ALWAYS, and its function s\.writes\(\) names what is replicated: public\.item, s\.item$/,
+	qr/come twice/, qr/ALTER TABLE s\.item ENABLE TRIGGER "Doubles" .* with "s\.item\.\\"Doubles\\"" in options\.accept_triggers/);
+failed($f, 'triggers', 'n1', qr/^trigger in_replicas of table s\.item is enabled REPLICA/, qr/come twice/);
+is(scalar @{ $f->{'triggers n1'} }, 2, 'no other trigger');
+$id = $c->request(new => 'n4', on => 'n1', operation => 'check', options => q({"accept_triggers": ["s.item.\\"Doubles\\"", "s.item.in_replicas"]}));
+$c->wait_for($id);
+is(scalar @{ failures($id)->{'triggers n1'} || [] }, 0, 'nor these, if they are accepted');
 done_testing();

@@ -145,6 +145,10 @@ static const Check prerequisite_checks[] = {
 #include "sql/check_tables_of_sets.h"
 	},
 	{
+		"triggers", ON_SOURCE, NULL,
+#include "sql/check_triggers.h"
+	},
+	{
 		"shared_streams", ON_MEMBERS, NULL,
 #include "sql/check_shared_streams.h"
 	},
@@ -257,14 +261,14 @@ array_literal(ZodanJob *job, size_t field)
  * the next.
  */
 static void
-set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
+set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m, const char *accepted_triggers)
 {
 	int			n = job->nmembers;
 	bool		source = m == ZODAN_SOURCE(job);
 	int			per_origin = job->engine->states_per_origin;
 	int			on_source = 4 + zodan_lanes_count(job);
 
-	call->nparams = 13;
+	call->nparams = 14;
 	call->params[0] = m ? m->name : job->req->new_node_name;
 	call->params[1] = job->req->new_node_name;
 	call->params[2] = m ? psprintf("{%s,%s}", m->slot_in ? m->slot_in : "-", source && m->slot_first ? m->slot_first : "-") :
@@ -280,6 +284,7 @@ set_parameters(ZodanJob *job, ZodanCall *call, ZodanMember *m)
 	call->params[10] = job->engine->plugin;
 	call->params[11] = job->engine->foreign_schemas;
 	call->params[12] = m && m->sets ? m->sets : "{}";
+	call->params[13] = accepted_triggers;
 }
 
 /*
@@ -291,6 +296,7 @@ run_checks(ZodanJob *job, const Check *checks, int nchecks)
 {
 	ZodanCall  *calls = palloc0(sizeof(ZodanCall) * nchecks * (job->nmembers + 1));
 	const Check **whose = palloc(sizeof(Check *) * nchecks * (job->nmembers + 1));
+	const char *accepted_triggers = zodan_request_option_array(job->req, "accept_triggers");
 	int			n = 0;
 
 	for (int c = 0; c < nchecks; c++)
@@ -311,7 +317,7 @@ run_checks(ZodanJob *job, const Check *checks, int nchecks)
 
 			if (!(check->nodes & which) || !conn->pg)
 				continue;
-			set_parameters(job, &calls[n], m);
+			set_parameters(job, &calls[n], m, accepted_triggers ? accepted_triggers : "{}");
 			calls[n].params[8] = from_source;
 			calls[n].conn = conn;
 			calls[n].sql = psprintf("%s%s", parameters, sql);

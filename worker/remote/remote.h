@@ -13,7 +13,7 @@
 #include "remote/connection.h"
 #include "remote/session.h"
 
-#define ZODAN_MAX_PARAMS	13
+#define ZODAN_MAX_PARAMS	14
 
 /* A timeout for a statement that works as long as it takes, if only its node answers */
 #define ZODAN_NO_TIMEOUT	(-1)

@@ -11,6 +11,8 @@
 -- plugin           the engine's output plugin
 -- foreign_schemas  the engine's schemas, whose structure isn't copied
 -- sets             the replication sets that are taken from the node
+-- accepted_triggers
+--                  options.accept_triggers of the request
 --
 -- A check's text can also have these placeholders. If the engine has nothing for one
 -- of them, the check is left out.
@@ -40,4 +42,5 @@ WITH p AS (
          $10::text[] AS members,
          $11::text AS plugin,
          $12::text AS foreign_schemas,
-         $13::text[] AS sets)
+         $13::text[] AS sets,
+         $14::text[] AS accepted_triggers)
