@@ -831,6 +831,23 @@ END
 $$;
 COMMENT ON FUNCTION zodan.set_copy_rate(bigint, bigint) IS 'sets the maximum rate of a request''s copy, in bytes per second; NULL: no limit';
 
+CREATE FUNCTION zodan.grant_operator(role name) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA zodan TO %I', role);
+    EXECUTE format('GRANT INSERT, SELECT (id) ON zodan.requests TO %I', role);
+    EXECUTE format('GRANT SELECT ON zodan.status, zodan.events, zodan.check_failures, zodan.nodes, zodan.verifications, zodan.differences TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I',
+                   (SELECT string_agg(p.oid::regprocedure::text, ', ')
+                      FROM pg_proc p
+                     WHERE p.pronamespace = 'zodan'::regnamespace
+                       AND p.proname IN ('add_node', 'remove_node', 'check', 'verify', 'wait', 'watch', 'cancel', 'pause', 'resume',
+                                         'retry', 'set_copy_rate', 'phases', 'transitions')), role);
+END
+$$;
+COMMENT ON FUNCTION zodan.grant_operator(name) IS 'lets a role file, watch and steer requests; nothing that it can read then shows a password';
+
 REVOKE ALL ON ALL ROUTINES IN SCHEMA zodan FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA zodan FROM PUBLIC;
 /* zodan.status calls it with the rights of who reads that */

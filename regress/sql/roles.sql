@@ -8,11 +8,7 @@ RESET client_min_messages;
 
 CREATE ROLE regress_zodan_stranger;
 CREATE ROLE regress_zodan_operator;
-GRANT USAGE ON SCHEMA zodan TO regress_zodan_operator;
-GRANT INSERT ON zodan.requests TO regress_zodan_operator;
-GRANT SELECT (id) ON zodan.requests TO regress_zodan_operator;
-GRANT SELECT ON zodan.status, zodan.events, zodan.check_failures, zodan.nodes TO regress_zodan_operator;
-GRANT EXECUTE ON ALL ROUTINES IN SCHEMA zodan TO regress_zodan_operator;
+SELECT zodan.grant_operator('regress_zodan_operator');
 
 -- the superuser's own request, with a password to look for
 INSERT INTO zodan.requests (src_node_name, src_dsn, new_node_name, new_node_dsn, options, not_before)
@@ -74,6 +70,11 @@ CREATE TEMP TABLE trap (id text, operation text, src_node_name text, src_dsn tex
     new_node_country text DEFAULT '', new_node_info text DEFAULT '{}', verb text DEFAULT 'f', fence text DEFAULT 't', sync_timeout bigint, max_attempts int DEFAULT 0,
     copy_jobs int, copy_rate bigint, options bigint, requested_by bigint, requested_at text, not_before timestamptz);
 CREATE TRIGGER validate BEFORE INSERT ON trap FOR EACH ROW EXECUTE FUNCTION zodan.validate_request();
+-- also where somebody has granted more than is needed
+RESET ROLE;
+GRANT EXECUTE ON ALL ROUTINES IN SCHEMA zodan TO regress_zodan_operator;
+SET ROLE regress_zodan_operator;
+CREATE TRIGGER validate BEFORE INSERT ON trap FOR EACH ROW EXECUTE FUNCTION zodan.validate_request();
 INSERT INTO trap (operation, src_node_name, src_dsn, new_node_name, new_node_dsn, sync_timeout, options)
     VALUES ('add_node', 'n1', 'host=h1 password=geheim', 'n4', 'host=h4 password=geheim', 4711, 4711);
 DROP TRIGGER validate ON trap;
@@ -89,6 +90,10 @@ DROP TRIGGER validate ON trap;
 CREATE TRIGGER redact BEFORE INSERT ON trap FOR EACH ROW EXECUTE FUNCTION zodan.redact_node();
 INSERT INTO trap (id, new_node_name, new_node_dsn) VALUES ('1', 'n4', 'host=h4 password=geheim');
 DROP TABLE trap;
+RESET ROLE;
+REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA zodan FROM regress_zodan_operator;
+SELECT zodan.grant_operator('regress_zodan_operator');
+SET ROLE regress_zodan_operator;
 
 -- what can be read shows no password
 SELECT count(*) AS requests, count(*) FILTER (WHERE s::text LIKE '%geheim%') AS with_password FROM zodan.status s;

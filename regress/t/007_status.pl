@@ -42,11 +42,7 @@ my @names = qw(n1 n2 n3);
 # an operator, as docs/operations.md has it
 $c->queue('n3', q{
 	CREATE ROLE operator LOGIN;
-	GRANT USAGE ON SCHEMA zodan TO operator;
-	GRANT INSERT ON zodan.requests TO operator;
-	GRANT SELECT (id) ON zodan.requests TO operator;
-	GRANT SELECT ON zodan.status, zodan.events, zodan.check_failures TO operator;
-	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA zodan TO operator;
+	SELECT zodan.grant_operator('operator');
 	ALTER ROLE operator SET log_statement = none;
 	ALTER ROLE operator SET log_min_duration_statement = -1;
 	ALTER ROLE operator SET log_min_error_statement = panic;
