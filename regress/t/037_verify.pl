@@ -77,6 +77,13 @@ is(summary($id), '8 8 142170 0 0', 'all rows have been compared, but those that 
 is($c->queue('c', "SELECT node IS NULL AND source = 'n1' AND percent = 100 FROM zodan.status WHERE request_id = $id"), 't', 'the status says so');
 is($c->queue('c', "SELECT count(*) FROM zodan.requests WHERE id = $id AND src_dsn ~ 'password=[^*]'"), '0', 'no password is left');
 
+$c->psql('n3', 'CREATE TABLE of_n3 (id int PRIMARY KEY); SELECT ' . ZodanCluster->e('add_table') . q{('default', 'of_n3')});
+$id = verify();
+is($c->wait_for($id, 'c'), 'done', 'a table that only another node replicates is not compared');
+like($c->queue('c', "SELECT string_agg(node || ' ' || message, ' ') FROM zodan.events WHERE request_id = $id AND level = 'warning'"),
+	qr/^n3 tables that node n1 does not replicate are not compared: public\.of_n3$/, 'and an event tells that');
+$c->psql('n3', 'DROP TABLE of_n3 CASCADE');
+
 # ---------- under load, ten times ----------
 
 my @writers = map {

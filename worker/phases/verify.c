@@ -10,9 +10,14 @@
 
 #include "base/failpoint.h"
 #include "copy/throttle.h"
+#include "remote/query.h"
 #include "utils/memutils.h"
 #include "verify/blocks.h"
 #include "verify/suspects.h"
+
+static const char *const not_compared_query =
+#include "sql/verify_not_compared.h"
+		   ;
 
 /* so many suspects aren't collected any further before they are looked at */
 #define SUSPECTS_AT_ONCE	5000
@@ -41,6 +46,26 @@ typedef struct Comparison
 } Comparison;
 
 /*
+ * Tells of tables that other members replicate, and the source doesn't: nothing can be
+ * said about their rows.
+ */
+static void
+tell_not_compared(ZodanJob *job)
+{
+	char	   *compared = zodan_spi_one("SELECT coalesce(array_agg(format('%I.%I', nspname, relname)), '{}') FROM zodan.verify_tables WHERE request_id = $1::bigint", 1,
+										 job->req->id_text)->value[0][0];
+
+	for (int i = 1; i < job->nmembers; i++)
+	{
+		ZodanMember *m = &job->members[i];
+		char	   *tables = zodan_query_value(&m->conn, zodan_engine_sql(job->engine, not_compared_query), 2, m->sets, compared);
+
+		if (tables)
+			zodan_journal_event(job->req, "warning", m->name, psprintf("tables that node %s does not replicate are not compared: %s", job->req->src_node_name, tables));
+	}
+}
+
+/*
  * Phase: all nodes are there, and replicate from each other.
  */
 void
@@ -48,6 +73,8 @@ zodan_verify_check(ZodanJob *job)
 {
 	zodan_cluster_require(job, true);
 	zodan_mesh_open(job, false);
+	zodan_tables_list(job);
+	tell_not_compared(job);
 	zodan_journal_event(job->req, "info", NULL, psprintf("%d nodes: %s", job->nmembers, zodan_cluster_names(job)));
 }
 
