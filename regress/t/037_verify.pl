@@ -219,7 +219,14 @@ $c->add_server('n5');
 $id = $c->request(new => 'n5', on => 'c', operation => 'check', verify => 'sample');
 is($c->wait_for($id, 'c'), 'failed', 'a check compares the nodes that there are');
 like(found($id), qr/^public\.empty \{1\} n3 extra$/m, 'and finds what differs');
+$c->failpoints('c', 'wait finish:begin');
 $id = $c->request(new => 'n5', on => 'c', verify => 'sample');
+$go = $c->wait_failpoint('c', 'finish:begin');
+$c->failpoints('c', '');
+# as when a slot is lost now
+my $first = $c->queue('c', "UPDATE zodan.request_state SET asked = 'restart', reason = 'wanted' WHERE request_id = $id; SELECT max(finished_at) FROM zodan.verify_tables WHERE request_id = $id");
+$go->();
 is($c->wait_for($id, 'c'), 'done', 'a join compares some rows of each table');
 is($c->queue('c', "SELECT rows > 20000 AND tables = tables_compared FROM zodan.verifications WHERE request_id = $id"), 't', 'of all of them');
+is($c->queue('c', "SELECT min(started_at) > '$first' FROM zodan.verify_tables WHERE request_id = $id"), 't', 'and again when it has started from the beginning');
 done_testing();

@@ -20,6 +20,7 @@ e AS (DELETE FROM zodan.effects x USING u WHERE x.request_id = u.request_id),
 b AS (DELETE FROM zodan.positions x USING u WHERE x.request_id = u.request_id),
 t AS (DELETE FROM zodan.copy_tables x USING u WHERE x.request_id = u.request_id),
 p AS (DELETE FROM zodan.copy_progress x USING u WHERE x.request_id = u.request_id),
+v AS (DELETE FROM zodan.verify_tables x USING u WHERE x.request_id = u.request_id),
 k AS (DELETE FROM zodan.kept x USING u WHERE x.request_id = u.request_id),
 n AS (DELETE FROM zodan.servers x USING u WHERE x.request_id = u.request_id)
 SELECT FROM u
