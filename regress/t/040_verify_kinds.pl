@@ -31,6 +31,7 @@ my $c = ZodanCluster->new(nodes => 2, setup => qq{
 	ALTER TABLE columns DROP COLUMN dropped;
 	ALTER TABLE columns ADD added int DEFAULT 7;
 	CREATE TABLE gap (id int PRIMARY KEY);
+	CREATE TABLE copies (n citext PRIMARY KEY);
 	CREATE TABLE base (id int PRIMARY KEY);
 	CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (base);
 });
@@ -62,7 +63,7 @@ sub plant { return $c->psql('n2', "SELECT pg_replication_origin_session_setup('p
 
 my $id = verify();
 is($c->wait_for($id, 'c'), 'done', 'no row differs');
-is($c->queue('c', "SELECT concat_ws(' ', tables, tables_compared, rows, differing, undecided) FROM zodan.verifications WHERE request_id = $id"), '10 10 904 0 0', 'and all have been compared');
+is($c->queue('c', "SELECT concat_ws(' ', tables, tables_compared, rows, differing, undecided) FROM zodan.verifications WHERE request_id = $id"), '11 11 904 0 0', 'and all have been compared');
 
 my @changes = (qq{UPDATE $odd SET "%I" = 1.00 WHERE "k %d" = 5}, qq{DELETE FROM $odd WHERE "k %d" = 6}, 'UPDATE ci SET n = 0 WHERE n = 50', q{UPDATE ci SET k = upper(k) WHERE n = 60},
 	'UPDATE caseless SET n = 0 WHERE n = 1', 'DELETE FROM locale WHERE n = 99', "DELETE FROM domains WHERE k = 0.33", 'UPDATE kinds SET z = 0 WHERE z = 4', 'DELETE FROM kinds WHERE z IN (1, 2)',
@@ -76,4 +77,16 @@ is($c->queue('c', "SELECT string_agg(concat_ws(' ', relname, CASE WHEN relname N
 		'caseless {B1} changed {n}', 'ci extra', 'ci extra', 'ci missing', 'ci missing', 'columns {10} changed {o}', 'columns {9} changed {e,m,added}', 'domains missing',
 		'gap {-200000} extra', 'gap {1} extra', 'gap {200000} extra', 'heir {1} missing', 'kinds changed {z}', 'kinds missing', 'kinds missing', 'locale {ä-99} missing'),
 	'what was planted is found in each, and nothing else');
+
+# ---------- a node with far more rows than the source ----------
+
+plant($_) for 'INSERT INTO base SELECT i FROM generate_series(10, 250000) i', 'INSERT INTO copies SELECT i FROM generate_series(10, 100000) i', 'DELETE FROM kinds';
+$id = verify();
+is($c->wait_for($id, 'c'), 'failed', 'a node has far more rows than the source');
+is($c->queue('c', "SELECT string_agg(relname || ' ' || (n >= 10000), ', ' ORDER BY relname) FROM (SELECT relname, count(*) AS n FROM zodan.differences WHERE request_id = $id AND relname IN ('base', 'copies') GROUP BY 1) AS d"),
+	'base true, copies true', 'ten thousand of each are named');
+cmp_ok($c->queue('c', "SELECT max(n) FROM (SELECT count(*) AS n FROM zodan.differences WHERE request_id = $id GROUP BY relname) AS d"), '<', 20000, 'and not many more');
+like($c->queue('c', "SELECT string_agg(message, ' ') FROM zodan.events WHERE request_id = $id AND level = 'warning'"), qr/table public\.base: at least 10\d\d\d rows differ; the rest of the table is not compared/, 'an event tells that');
+is($c->queue('c', "SELECT undecided FROM zodan.verifications WHERE request_id = $id"), '0', 'nothing is left undecided');
+is($c->queue('c', "SELECT count(*) FROM zodan.differences WHERE request_id = $id AND relname = 'kinds' AND difference = 'missing'"), '100', 'all rows of a table are missing');
 done_testing();

@@ -22,9 +22,6 @@ static const char *const not_compared_query =
 /* so many suspects aren't collected any further before they are looked at */
 #define SUSPECTS_AT_ONCE	5000
 
-/* so many rows of a table differ that the rest of it isn't compared */
-#define DIFFERING_MAX		10000
-
 /* of a sample: from how many places of each table; when it ends; in all */
 #define SAMPLE_BLOCKS		4
 #define SAMPLE_MS			60000
@@ -109,7 +106,7 @@ settle_table(Comparison *c, const ZodanVerified *table)
 
 	zodan_suspects_settle(c->mesh, table);
 	differing = zodan_suspects_differing(job->req, table);
-	if (differing < DIFFERING_MAX)
+	if (differing < ZODAN_DIFFERING_MAX)
 		return true;
 	zodan_journal_event(job->req, "warning", NULL, psprintf("table %s: at least %d rows differ; the rest of the table is not compared", table->name, differing));
 	return false;

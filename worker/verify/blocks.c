@@ -2,8 +2,8 @@
  * blocks.c
  *		The rows of a table, compared block by block.
  *
- * A block is what lies between two keys, which are chosen on the source. Each node
- * counts its rows and adds up a hash of each; only where that isn't the same are the
+ * A block is what lies between two keys, which are chosen on the source, or on a node
+ * that has far more rows there. Each node counts its rows and adds up a hash of each; only where that isn't the same are the
  * rows' own hashes fetched. Rows that aren't the same on all nodes are suspects: most
  * are under way from one node to another. See suspects.c.
  *
@@ -25,7 +25,10 @@
 /* of a table without a key: rows in a part, and how many parts are read at a time */
 #define PART_ROWS		10000
 #define PARTS_MAX		65536
-#define PARTS_AT_ONCE	16
+#define PARTS_AT_ONCE	4
+
+/* a node may have so many times more rows in a block or part than were planned */
+#define LARGER_MAX		4
 
 /* of how many rows some are chosen by chance */
 #define SAMPLE_ROWS		1000
@@ -125,22 +128,69 @@ size_of(const ZodanVerified *table, int64 rows)
 }
 
 /*
+ * The node that has the most rows, and in *rows how many, by the number with which a
+ * column of one of its rows begins.
+ */
+static int
+largest(const ZodanMesh *mesh, const ZodanCall *calls, int row, int column, int64 *rows)
+{
+	int			node = 0;
+
+	*rows = 0;
+	for (int i = 0; i < mesh->nnodes; i++)
+	{
+		int64		n = row < PQntuples(calls[i].result) ? strtoll(PQgetvalue(calls[i].result, row, column), NULL, 10) : 0;
+
+		if (n > *rows)
+		{
+			*rows = n;
+			node = i;
+		}
+	}
+	return node;
+}
+
+/*
+ * Counts the next block of a table on all nodes; *upto is its last key, or NULL.
+ */
+static ZodanCall *
+count_block(ZodanMesh *mesh, const ZodanVerified *t, char **upto)
+{
+	int64		size = Max(BLOCK_MIN, Min(BLOCK_MAX, BLOCK_BYTES / Max(size_of(t, 1), 1)));
+	ZodanCall	call = {.nparams = 2,.params = {t->last_key}};
+	int			node = 0;
+
+	call.sql = psprintf(count_query, t->row, t->name, t->after, t->upto, t->filter);
+	for (int tries = 0;; tries++)
+	{
+		ZodanCall  *counts;
+		int64		rows;
+
+		*upto = zodan_query_value(mesh->nodes[node], psprintf(upto_query, t->key, t->name, t->after, t->sort), 2,
+								  t->last_key, psprintf(INT64_FORMAT, size - 1));
+		call.params[1] = *upto;
+		counts = zodan_mesh_ask(mesh, &call);
+		node = largest(mesh, counts, 0, 0, &rows);
+		/* more than two tries for a node only if rows come in faster than they are counted */
+		if (rows <= size * LARGER_MAX || tries >= mesh->nnodes * 2)
+			return counts;
+		zodan_mesh_clear(mesh, counts);
+	}
+}
+
+/*
  * Compares the next block of a table that has a key; false: it was the last one.
  */
 static bool
 next_by_key(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects)
 {
 	const ZodanVerified *t = table;
-	ZodanCall	call = {.nparams = 2,.params = {t->last_key}};
-	char	   *upto = zodan_query_value(mesh->nodes[0], psprintf(upto_query, t->key, t->name, t->after, t->sort), 2,
-										 t->last_key, psprintf(INT64_FORMAT, Max(BLOCK_MIN, Min(BLOCK_MAX, BLOCK_BYTES / Max(size_of(table, 1), 1))) - 1));
+	char	   *upto;
+	ZodanCall  *counts = count_block(mesh, table, &upto);
+	ZodanCall	call = {.nparams = 2,.params = {t->last_key, upto}};
 	List	   *keys = NIL;
-	ZodanCall  *counts;
 	int64		rows;
 
-	call.params[1] = upto;
-	call.sql = psprintf(count_query, t->row, t->name, t->after, t->upto, t->filter);
-	counts = zodan_mesh_ask(mesh, &call);
 	if (!same_row(mesh, counts, 2))
 	{
 		ZodanCall  *calls;
@@ -159,31 +209,58 @@ next_by_key(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects)
 }
 
 /*
+ * Counts the rows of a table without a key on all nodes, in so many parts that none has
+ * many; *mask is their number, less one.
+ */
+static ZodanCall *
+count_parts(ZodanMesh *mesh, const ZodanVerified *t, char **mask)
+{
+	ZodanCall	call = {.nparams = 1,.sql = psprintf(parts_query, t->row, t->name, t->filter)};
+	int			parts = 1;
+
+	while (parts < PARTS_MAX && (int64) parts * PART_ROWS < t->rows_expected)
+		parts *= 2;
+	for (;;)
+	{
+		ZodanCall  *calls;
+		int64		most = 0;
+
+		*mask = psprintf("%d", parts - 1);
+		call.params[0] = *mask;
+		calls = zodan_mesh_ask(mesh, &call);
+		for (int row = 0; row < parts; row++)
+		{
+			int64		rows;
+
+			largest(mesh, calls, row, 1, &rows);
+			most = Max(most, rows);
+		}
+		if (most <= PART_ROWS * LARGER_MAX || parts >= PARTS_MAX)
+			return calls;
+		zodan_mesh_clear(mesh, calls);
+		parts *= 8;
+	}
+}
+
+/*
  * Compares a table without a key, as a whole.
  */
 static void
 compare_copies(ZodanMesh *mesh, ZodanVerified *table, int64 *bytes, int *suspects)
 {
 	const ZodanVerified *t = table;
-	ZodanCall	call = {.nparams = 1};
-	int			parts = 1;
-	ZodanCall  *calls;
-	List	   *differing;
+	char	   *mask;
+	ZodanCall  *calls = count_parts(mesh, table, &mask);
+	ZodanCall	call = {.nparams = 2,.params = {mask}};
+	List	   *differing = differing_keys(mesh, calls);
 	int64		rows = 0;
 
-	while (parts < PARTS_MAX && (int64) parts * PART_ROWS < t->rows_expected)
-		parts *= 2;
-	call.sql = psprintf(parts_query, t->row, t->name, t->filter);
-	call.params[0] = psprintf("%d", parts - 1);
-	calls = zodan_mesh_ask(mesh, &call);
-	differing = differing_keys(mesh, calls);
 	*suspects = 0;
 	for (int row = 0; row < PQntuples(calls[0].result); row++)
 		rows += strtoll(PQgetvalue(calls[0].result, row, 1), NULL, 10);
 	*bytes = size_of(table, rows);
 	zodan_mesh_clear(mesh, calls);
 	call.sql = psprintf(copies_query, t->row, t->name, t->filter);
-	call.nparams = 2;
 	while (differing != NIL)
 	{
 		List	   *now = list_copy_head(differing, PARTS_AT_ONCE);

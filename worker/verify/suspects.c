@@ -133,12 +133,13 @@ store_difference(ZodanMesh *mesh, const ZodanVerified *table, const char *key, c
 		psprintf("%s here, transaction and place %s; %s on the source, transaction and place %s", here->value ? here->value : "0",
 				 here->version ? here->version : "none", source->value ? source->value : "0", source->version ? source->version : "none");
 
-	zodan_spi_execute("INSERT INTO zodan.differences (request_id, nspname, relname, key, node, difference, columns, detail)"
-					  " SELECT request_id, nspname, relname, $4, $5, $6,"
-					  "        CASE WHEN $6 = 'changed' THEN ARRAY(SELECT c FROM unnest(columns, $7::text[], $8::text[]) AS u(c, a, b)"
-					  "                                             WHERE a IS DISTINCT FROM b) END, left($9, 1000)"
-					  "   FROM zodan.verify_tables WHERE " OF_TABLE " ON CONFLICT DO NOTHING", 9, mesh->job->req->id_text, table->nspname,
-					  table->relname, key, node, kind, source->hashes, here->hashes, detail);
+	/* durable when the suspect has been deleted */
+	zodan_spi_one_async("INSERT INTO zodan.differences (request_id, nspname, relname, key, node, difference, columns, detail)"
+						" SELECT request_id, nspname, relname, $4, $5, $6,"
+						"        CASE WHEN $6 = 'changed' THEN ARRAY(SELECT c FROM unnest(columns, $7::text[], $8::text[]) AS u(c, a, b)"
+						"                                             WHERE a IS DISTINCT FROM b) END, left($9, 1000)"
+						"   FROM zodan.verify_tables WHERE " OF_TABLE " ON CONFLICT (request_id, nspname, relname, key, node) DO UPDATE SET found_at = clock_timestamp()", 9, mesh->job->req->id_text, table->nspname,
+						table->relname, key, node, kind, source->hashes, here->hashes, detail);
 }
 
 /*
@@ -182,50 +183,6 @@ settle(ZodanMesh *mesh, const ZodanVerified *table, const List *keys)
 }
 
 /*
- * Looks at each suspect of a table once; returns how many are left.
- */
-int
-zodan_suspects_settle(ZodanMesh *mesh, const ZodanVerified *table)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "suspects", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext before = CurrentMemoryContext;
-	char	   *last = NULL;
-
-	for (;;)
-	{
-		List	   *keys = NIL;
-		ZodanRows  *rows;
-
-		MemoryContextReset(context);
-		MemoryContextSwitchTo(context);
-		rows = zodan_spi_execute("SELECT key FROM zodan.verify_suspects WHERE " OF_TABLE " AND ($4 IS NULL OR key > $4)"
-								 " ORDER BY key LIMIT $5::bigint", 5, mesh->job->req->id_text, table->nspname, table->relname,
-								 last, psprintf("%d", AT_ONCE));
-		for (int i = 0; i < rows->nrows; i++)
-			keys = lappend(keys, rows->value[i][0]);
-		if (keys != NIL)
-			settle(mesh, table, keys);
-		MemoryContextSwitchTo(before);
-		if (rows->nrows < AT_ONCE)
-			break;
-		last = pstrdup(llast(keys));
-	}
-	MemoryContextDelete(context);
-	return zodan_suspects_left(mesh->job->req, table);
-}
-
-/*
- * What was found to differ is to be looked at again: somebody may have repaired it.
- */
-void
-zodan_suspects_reopen(const ZodanRequest *req)
-{
-	zodan_spi_execute("WITH found AS (DELETE FROM zodan.differences WHERE request_id = $1::bigint RETURNING request_id, nspname, relname, key)"
-					  " INSERT INTO zodan.verify_suspects (request_id, nspname, relname, key) SELECT DISTINCT * FROM found ON CONFLICT DO NOTHING",
-					  1, req->id_text);
-}
-
-/*
  * How many rows of a table differ, as far as is known.
  */
 int
@@ -243,4 +200,55 @@ zodan_suspects_left(const ZodanRequest *req, const ZodanVerified *table)
 {
 	return (int) zodan_spi_int64(zodan_spi_one("SELECT count(*) FROM zodan.verify_suspects WHERE " OF_TABLE, 3,
 											   req->id_text, table->nspname, table->relname)->value[0][0]);
+}
+
+/*
+ * Looks at each suspect of a table once; returns how many are left: none if so many rows
+ * differ that nobody wants to know more of them.
+ */
+int
+zodan_suspects_settle(ZodanMesh *mesh, const ZodanVerified *table)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "suspects", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext before = CurrentMemoryContext;
+	const ZodanRequest *req = mesh->job->req;
+	char	   *last = NULL;
+	bool		more = true;
+
+	while (more)
+	{
+		List	   *keys = NIL;
+		ZodanRows  *rows;
+
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
+		rows = zodan_spi_execute("SELECT key FROM zodan.verify_suspects WHERE " OF_TABLE " AND ($4 IS NULL OR key > $4)"
+								 " ORDER BY key LIMIT $5::bigint", 5, req->id_text, table->nspname, table->relname, last, psprintf("%d", AT_ONCE));
+		for (int i = 0; i < rows->nrows; i++)
+			keys = lappend(keys, rows->value[i][0]);
+		if (keys != NIL)
+			settle(mesh, table, keys);
+		more = rows->nrows == AT_ONCE;
+		if (more && zodan_suspects_differing(req, table) >= ZODAN_DIFFERING_MAX)
+		{
+			zodan_spi_execute("DELETE FROM zodan.verify_suspects WHERE " OF_TABLE, 3, req->id_text, table->nspname, table->relname);
+			more = false;
+		}
+		MemoryContextSwitchTo(before);
+		if (more)
+			last = pstrdup(llast(keys));
+	}
+	MemoryContextDelete(context);
+	return zodan_suspects_left(req, table);
+}
+
+/*
+ * What was found to differ is to be looked at again: somebody may have repaired it.
+ */
+void
+zodan_suspects_reopen(const ZodanRequest *req)
+{
+	zodan_spi_execute("WITH found AS (DELETE FROM zodan.differences WHERE request_id = $1::bigint RETURNING request_id, nspname, relname, key)"
+					  " INSERT INTO zodan.verify_suspects (request_id, nspname, relname, key) SELECT DISTINCT * FROM found ON CONFLICT DO NOTHING",
+					  1, req->id_text);
 }
