@@ -220,7 +220,8 @@ $c->psql('n1', sprintf 'SELECT ' . $c->e('add_seq') . q{('default', 'app.used')}
 
 my $n2 = $c->add_server('n2');
 $c->psql('n2', $roles . 'CREATE SCHEMA left_out');
-my $id = $c->request(new => 'n2', copy_jobs => 3);
+# nobody writes into their table
+my $id = $c->request(new => 'n2', copy_jobs => 3, options => '{"accept_triggers": ["app.item.always", "app.item.replica"]}');
 is($c->wait_for($id), 'done', 'the node joins');
 note($c->queue('n2', "SELECT to_char(at, 'SS.MS'), phase, node, message FROM zodan.events WHERE request_id = $id ORDER BY id"));
 push @{ $c->{order} }, 'n2';
