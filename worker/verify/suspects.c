@@ -5,9 +5,12 @@
  *
  * Each is read on all nodes, a marker is written on each, and when all have confirmed
  * all of them it is read again. If no node's version has changed meanwhile, what any
- * node had committed before its marker is in it everywhere, and nothing came after it:
- * if it differs now, it does so until somebody changes it. Otherwise it is looked at
- * again later.
+ * node had committed before its marker is in it everywhere. If it differs now, that is
+ * done once more, since the nodes are not read at the same moment: a node that had no
+ * such row each time may have got one and lost it in between, and another one may have
+ * been read before that had arrived there. What was so before the second marker has
+ * arrived by the third look. If nothing has changed by then, either, the rows differ
+ * until somebody changes them. Otherwise they are looked at again later.
  *
  * A transaction may be on its way to other nodes before its own shows what it has
  * written, until it has left the list of those that run there. It holds a lock on the
@@ -143,20 +146,56 @@ store_difference(ZodanMesh *mesh, const ZodanVerified *table, const char *key, c
 }
 
 /*
- * Decides a suspect by what was seen of it before and after; false: it has changed, or
- * may have.
+ * Has no node's version of a suspect changed from one look to another, nor may it have?
  */
 static bool
-decide(ZodanMesh *mesh, const ZodanVerified *table, const char *key, int n, Look **before, Look **after, const bool *under_way)
+unchanged(const ZodanMesh *mesh, int n, Look **before, Look **after, const bool *under_way)
 {
 	for (int i = 0; i < mesh->nnodes; i++)
 		if (!same_text(before[i][n].version, after[i][n].version) ||
 			(under_way[i] && (!after[i][n].value || after[i][n].changing)))
 			return false;
-	for (int i = 1; i < mesh->nnodes; i++)
-		if (!same_text(after[0][n].value, after[i][n].value))
-			store_difference(mesh, table, key, mesh->nodes[i]->node, &after[0][n], &after[i][n]);
 	return true;
+}
+
+/*
+ * Have all nodes the same of a suspect?
+ */
+static bool
+same_everywhere(const ZodanMesh *mesh, int n, Look **looks)
+{
+	for (int i = 1; i < mesh->nnodes; i++)
+		if (!same_text(looks[0][n].value, looks[i][n].value))
+			return false;
+	return true;
+}
+
+/*
+ * Stores how the rows of other nodes differ from the source's.
+ */
+static void
+store_differences(ZodanMesh *mesh, const ZodanVerified *table, const char *key, int n, Look **looks)
+{
+	for (int i = 1; i < mesh->nnodes; i++)
+		if (!same_text(looks[0][n].value, looks[i][n].value))
+			store_difference(mesh, table, key, mesh->nodes[i]->node, &looks[0][n], &looks[i][n]);
+}
+
+/*
+ * Notes which suspects haven't changed from one look to the other, of those that had not
+ * before, either; returns whether one of them differs.
+ */
+static bool
+any_differs(const ZodanMesh *mesh, int nkeys, Look **before, Look **after, const bool *under_way, bool *quiet)
+{
+	bool		differs = false;
+
+	for (int n = 0; n < nkeys; n++)
+	{
+		quiet[n] = quiet[n] && unchanged(mesh, n, before, after, under_way);
+		differs |= quiet[n] && !same_everywhere(mesh, n, after);
+	}
+	return differs;
 }
 
 /*
@@ -165,16 +204,32 @@ decide(ZodanMesh *mesh, const ZodanVerified *table, const char *key, int n, Look
 static void
 settle(ZodanMesh *mesh, const ZodanVerified *table, const List *keys)
 {
+	int			nkeys = list_length(keys);
 	Look	  **before = look(mesh, table, keys);
 	bool	   *under_way = let_all_arrive(mesh, table);
 	Look	  **after = look(mesh, table, keys);
+	bool	   *quiet = palloc(sizeof(bool) * nkeys);
 	List	   *decided = NIL;
 	ListCell   *cell;
 
+	memset(quiet, true, nkeys);
+	if (any_differs(mesh, nkeys, before, after, under_way, quiet))
+	{
+		before = after;
+		under_way = let_all_arrive(mesh, table);
+		after = look(mesh, table, keys);
+		any_differs(mesh, nkeys, before, after, under_way, quiet);
+	}
 	ZODAN_FAILPOINT(mesh->job->req, "suspects", "seen");
 	foreach(cell, keys)
-		if (decide(mesh, table, lfirst(cell), foreach_current_index(cell), before, after, under_way))
-			decided = lappend(decided, lfirst(cell));
+	{
+		int			n = foreach_current_index(cell);
+
+		if (!quiet[n])
+			continue;
+		store_differences(mesh, table, lfirst(cell), n, after);
+		decided = lappend(decided, lfirst(cell));
+	}
 	ZODAN_FAILPOINT(mesh->job->req, "suspects", "decided");
 	zodan_spi_execute("DELETE FROM zodan.verify_suspects WHERE " OF_TABLE " AND key = ANY ($4::text[])", 4,
 					  mesh->job->req->id_text, table->nspname, table->relname, zodan_array_literal(decided));
