@@ -54,8 +54,8 @@ sub verify
 {
 	my (%column) = @_;
 	$column{operation} = 'verify';
-	$column{src_node_name} = 'n1';
-	$column{src_dsn} = $c->dsn('n1');
+	$column{src_node_name} //= 'n1';
+	$column{src_dsn} //= $c->dsn('n1');
 	return $c->queue('c', sprintf 'INSERT INTO zodan.requests (%s) VALUES (%s) RETURNING id',
 		join(', ', sort keys %column), join(', ', map { ZodanCluster::q_($column{$_}) } sort keys %column));
 }
@@ -83,6 +83,25 @@ is($c->wait_for($id, 'c'), 'done', 'a table that only another node replicates is
 like($c->queue('c', "SELECT string_agg(node || ' ' || message, ' ') FROM zodan.events WHERE request_id = $id AND level = 'warning'"),
 	qr/^n3 tables that node n1 does not replicate are not compared: public\.of_n3$/, 'and an event tells that');
 $c->psql('n3', 'DROP TABLE of_n3 CASCADE');
+
+# ---------- what is not compared ----------
+
+# the nodes that a request names must be those that it reaches: rows would be repaired on another one
+for my $case ([ { src_node_name => 'n2' }, qr/^node "n2": the connection string leads to node "n1"$/, qr/src_node_name or src_dsn/ ],
+	[ { options => sprintf '{"peer_dsns": {"n2": "%s", "n3": "%s"}}', map { $c->dsn($_) } qw(n3 n2) }, qr/^node "n2": the connection string leads to node "n3"$/, qr/peer_dsns/ ])
+{
+	local $c->{quiet} = 1;
+	$id = verify(%{ $case->[0] });
+	is($c->wait_for($id, 'c'), 'failed', 'a connection string leads to another node');
+	like($c->queue('c', "SELECT last_error FROM zodan.status WHERE request_id = $id"), $case->[1], 'the error names it');
+	like($c->queue('c', "SELECT hint FROM zodan.status WHERE request_id = $id"), $case->[2], 'and says what to do');
+}
+$c->add_server('alone');
+$c->psql('alone', sprintf 'SELECT ' . ZodanCluster->e('node'), "'alone'", ZodanCluster::q_($c->dsn('alone')));
+$id = verify(src_node_name => 'alone', src_dsn => $c->dsn('alone'));
+is($c->wait_for($id, 'c'), 'failed', 'a node that knows no other is not the same as all others');
+like($c->queue('c', "SELECT last_error FROM zodan.status WHERE request_id = $id"), qr/^node "alone" knows no other node/, 'the error says so');
+$c->server('alone')->stop;
 
 # ---------- under load, ten times ----------
 

@@ -69,6 +69,10 @@ void
 zodan_verify_check(ZodanJob *job)
 {
 	zodan_cluster_require(job, true);
+	if (job->nmembers < 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("node \"%s\" knows no other node: there is nothing to compare it with", job->req->src_node_name)));
 	zodan_mesh_open(job, false);
 	zodan_tables_list(job);
 	tell_not_compared(job);

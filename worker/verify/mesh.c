@@ -30,7 +30,7 @@ add_stream(ZodanMesh *mesh, ZodanConn *provider, const char *provider_name, Zoda
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("node \"%s\" has no enabled subscription to node \"%s\"", subscriber->node, provider->node),
-			 errhint("Rows can be compared where every node replicates from every other one: enable or create the subscription, then file the request again.")));
+			 errhint("Rows can be compared where every node replicates from every other one: enable or create the subscription, then file the request again. A node that is joining or leaving does not do so yet, or any more: wait until that has ended.")));
 }
 
 /*
@@ -92,6 +92,12 @@ zodan_mesh_open(ZodanJob *job, bool with_new)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("node \"%s\": its database is not a node", mesh->nodes[from]->node),
 					 errhint("Look where its connection string in the catalog of node \"%s\" leads.", mesh->nodes[0]->node)));
+		if (strcmp(name, mesh->nodes[from]->node) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("node \"%s\": the connection string leads to node \"%s\"", mesh->nodes[from]->node, name),
+					 errhint(from == 0 ? "Correct src_node_name or src_dsn, and file the request again." :
+							 "Give a connection string that leads to the node from here by the option peer_dsns, and file the request again.")));
 		for (int to = 0; to < mesh->nnodes; to++)
 			if (to != from)
 				add_stream(mesh, mesh->nodes[from], name, mesh->nodes[to], calls[to].result);
